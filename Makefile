@@ -1,0 +1,46 @@
+# Two commands set everything up: `make test` and `make leaderboard`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= runs/leaderboard
+WORKERS ?= 2
+
+.PHONY: install test lint leaderboard results benchmark clean
+
+install: $(VENV)/.installed
+
+# torch first and alone, so that no other package pulls another build of it.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[offline,test,dev]'
+	touch $@
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The fast tests first; a failure there stops before the slow ones.
+test: install
+	$(BIN)/python -m pytest -q -m "not slow and not browser" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m "slow or browser"
+
+# Profiles at BERT-base size, trains on the built-in data, and writes board and page. Resumable: run it again after an interruption.
+leaderboard: install
+	$(BIN)/skyline run quickstart --out $(OUT) --workers $(WORKERS)
+	$(BIN)/skyline board measured --profiles $(OUT)
+	$(BIN)/skyline board architecture --profiles $(OUT)
+	$(BIN)/skyline site --profiles $(OUT) --out $(OUT)/site
+
+# The committed results: SST-2 and MRPC (name a folder in GLUE's layout with SKYLINE_DATA_DIR, or have a network).
+results: install
+	$(BIN)/skyline run first-result --out profiles --workers $(WORKERS)
+	$(BIN)/skyline board measured --readme README.md
+	$(BIN)/skyline board architecture --readme README.md
+
+benchmark: install
+	$(BIN)/python -m pytest --benchmark -s tests/benchmarks
+
+clean:
+	rm -rf $(VENV) runs site .pytest_cache .mypy_cache .ruff_cache .benchmarks
