@@ -1,0 +1,222 @@
+"""Artifacts: the folder that a recipe produces. `config.json`, `weights.safetensors`, `tokenizer.json`;
+nothing is pickled.
+
+What is scored, weighed and timed is loaded from such a folder, so the figures of one row belong to the same
+bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from harness.codecs import Codec, Encoded
+from harness.config import EncoderConfig
+from harness.encoder import Encoder
+from harness.errors import SkylineError
+from harness.kernels import Int8Linear, replace_linear, require_dense
+
+FORMAT = 1
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "weights.safetensors", "tokenizer.json"
+
+
+class ArtifactConfig(BaseModel):
+    """What config.json holds. `codecs` names only tensors that are not dense float32."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    recipe: str
+    origin: str
+    model: EncoderConfig
+    codecs: dict[str, str] = {}
+    kernels: dict[str, str] = {}
+    parents: list[str] = []
+
+
+def save_artifact(model: Encoder, folder: Path, recipe: str = "baseline", parents: Iterable[str] = ()) -> str:
+    """Write `model` as an artifact, stored by `model.storage`, and return its hash.
+
+    The folder appears whole or not at all. Raises SkylineError where it exists already, and for a model that
+    executes on compressed weights (see `to_dense`).
+    """
+    require_dense(model)
+    if folder.exists():
+        raise SkylineError(f"{folder} exists already; choose another folder or delete it")
+    config = ArtifactConfig(
+        recipe=recipe,
+        origin=model.origin,
+        model=model.config,
+        codecs={name: str(codec) for name, codec in sorted(model.storage.codecs.items()) if codec.stages},
+        kernels=dict(sorted(model.storage.kernels.items())),
+        parents=sorted(parents),
+    )
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        encoded = model.storage.codecs.get(name, Codec()).encode(parameter.data)
+        tensors[name] = encoded.values.clone()
+        tensors.update(
+            {f"{name}::{suffix}": beside.contiguous() for suffix, beside in encoded.beside.items()}
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        save_file(tensors, temporary / WEIGHTS)
+        (temporary / WEIGHTS).chmod(0o644)
+        data = json.dumps(config.model_dump(mode="json"), indent=1, sort_keys=True)
+        (temporary / CONFIG).write_text(data + "\n", encoding="utf-8")
+        if model.tokenizer is not None:
+            (temporary / TOKENIZER).write_text(model.tokenizer.to_json(), encoding="utf-8")
+        temporary.chmod(0o755)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return artifact_hash(folder)
+
+
+def artifact_hash(folder: Path) -> str:
+    """SHA-256 over the names and bytes of the artifact's files."""
+    digest = hashlib.sha256()
+    for name in (CONFIG, WEIGHTS, TOKENIZER):
+        if (folder / name).is_file():
+            digest.update(f"{name}\0{(folder / name).stat().st_size}\0".encode())
+            with (folder / name).open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+def read_config(folder: Path) -> ArtifactConfig:
+    """Read config.json. Raises SkylineError where the folder is no artifact, is torn, or is of a newer
+    format.
+    """
+    path = folder / CONFIG
+    if not path.is_file() or not (folder / WEIGHTS).is_file():
+        raise SkylineError(f"{folder} is no artifact: it needs {CONFIG} and {WEIGHTS}")
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise SkylineError(f"{path} is no JSON: the artifact is corrupted; make it again") from None
+    if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
+        raise SkylineError(f"{path} has format {data['format']}, this Skyline reads {FORMAT}; update Skyline")
+    try:
+        return ArtifactConfig.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SkylineError(f"{path} is no Skyline artifact: {where}: {first['msg']}; make it again") from None
+
+
+def read_encoded(folder: Path, config: ArtifactConfig, names: Collection[str]) -> dict[str, Encoded]:
+    """The stored form of each of the parameters `names`. Raises SkylineError where the file is torn or foreign,
+    or `config` speaks of weights that are not there.
+    """
+    asked = {*config.codecs, *(f"{path}.weight" for path in config.kernels)}
+    if foreign := sorted(asked - set(names)):
+        raise SkylineError(
+            f"{folder / CONFIG}: the model has no weight '{foreign[0]}'; make the artifact again"
+        )
+    values: dict[str, Tensor] = {}
+    beside: dict[str, dict[str, Tensor]] = {name: {} for name in names}
+    for stored, tensor in read_tensors(folder).items():
+        name, separator, suffix = stored.partition("::")
+        if name not in beside:
+            raise SkylineError(
+                f"{folder / WEIGHTS}: tensor '{stored}' does not belong; make the artifact again"
+            )
+        if separator:
+            beside[name][suffix] = tensor
+        else:
+            values[name] = tensor
+    if missing := sorted(set(names) - set(values)):
+        raise SkylineError(f"{folder / WEIGHTS}: tensor '{missing[0]}' is missing; make the artifact again")
+    return {name: Encoded(values[name], beside[name]) for name in names}
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """All stored tensors by name. Raises SkylineError where the file is torn or foreign."""
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise SkylineError(f"{folder / WEIGHTS} cannot be read ({error}); make the artifact again") from None
+
+
+def load_artifact(folder: Path | str) -> Encoder:
+    """Load an artifact for inference, its kernels in place. Raises SkylineError where it is corrupted or
+    foreign.
+    """
+    from harness.tokenizer import Tokenizer
+
+    folder = Path(folder)
+    config = read_config(folder)
+    tokenizer = Tokenizer.from_folder(folder) if (folder / TOKENIZER).is_file() else None
+    # Built without memory for the weights: they come from the file.
+    with torch.device("meta"):
+        model = Encoder(config.model, tokenizer, config.origin)
+    model.storage.codecs = {name: Codec.parse(codec) for name, codec in config.codecs.items()}
+    model.storage.kernels = dict(config.kernels)
+    parameters = dict(model.named_parameters())
+    stored = read_encoded(folder, config, parameters.keys())
+    executed = {f"{path}.weight" for path in model.storage.kernels}
+    for name, parameter in parameters.items():
+        codec = model.storage.codecs.get(name, Codec())
+        try:
+            if name in executed:
+                _install_kernel(model, name.removesuffix(".weight"), codec, stored.pop(name), parameter.shape)
+            else:
+                _set_parameter(model, name, codec.decode(stored.pop(name), parameter.shape))
+        except SkylineError as error:
+            raise SkylineError(f"{folder}: {name}: {error}") from None
+    return model.eval()
+
+
+def _install_kernel(model: Encoder, path: str, codec: Codec, encoded: Encoded, shape: torch.Size) -> None:
+    kind = model.storage.kernels[path]
+    if kind != "int8" or codec.find("int8") is None:
+        raise SkylineError(
+            f"module '{path}' asks for kernel '{kind}' on codec '{codec}'; make the artifact again"
+        )
+    linear = model.get_submodule(path)
+    bias = linear.bias if isinstance(linear, nn.Linear) else None
+    weight = codec.unpack(encoded, shape)
+    replace_linear(model, path, Int8Linear(weight, encoded.beside["scale"], bias))
+
+
+def _set_parameter(model: Encoder, name: str, value: Tensor) -> None:
+    path, _, attribute = name.rpartition(".")
+    module = model.get_submodule(path)
+    if isinstance(module, Int8Linear):
+        setattr(module, attribute, value)
+    else:
+        setattr(module, attribute, nn.Parameter(value))
+
+
+def to_dense(model: Encoder) -> Encoder:
+    """A trainable float32 copy of a loaded model: kernels become linear maps again; codecs are kept."""
+    dense = Encoder(model.config, model.tokenizer, model.origin)
+    state: dict[str, Tensor] = {}
+    # Shared layers stand in the state under each of their names, so duplicates stay.
+    for path, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, Int8Linear):
+            scale = module.scale if module.scale.dim() == 0 else module.scale[:, None]
+            state[f"{path}.weight"] = module.weight.float() * scale
+            if module.bias is not None:
+                state[f"{path}.bias"] = module.bias
+    named = model.named_parameters(remove_duplicate=False)
+    state.update({name: parameter.data for name, parameter in named})
+    dense.load_state_dict(state)
+    dense.storage.codecs = dict(model.storage.codecs)
+    return dense

@@ -1,0 +1,70 @@
+"""Linear maps that execute on compressed weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from harness.codecs import INT8_MAX
+from harness.errors import SkylineError
+
+
+class Int8Linear(nn.Module):
+    """y = x Wᵀ + b with int8 weights and activations, int32 sums and float32 in and out.
+
+    Activations are quantized as they come, symmetrically and with one scale for each token, so that a row's
+    result does not depend on padding or on the other rows of its batch (a scale for the whole tensor would).
+    Weights carry one scale, or one a row.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+        """`weight` int8 (out, in), `scale` float32 () or (out), `bias` float32 (out)."""
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale.to(torch.float32))
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, in) to (…, out)."""
+        tokens = x.reshape(-1, self.in_features)
+        # Clamped after the division: a subnormal scale may be flushed to zero, and 0 / 0 is no number.
+        scale = tokens.abs().amax(dim=1, keepdim=True) / INT8_MAX
+        scale = scale.clamp_min(torch.finfo(torch.float32).tiny)
+        quantized = torch.round(tokens / scale).to(torch.int8)
+        sums = torch._int_mm(quantized, self.weight.t()).to(torch.float32)
+        scales = scale * self.scale
+        result = sums * scales if self.bias is None else torch.addcmul(self.bias, sums, scales)
+        return result.view(*x.shape[:-1], self.out_features)
+
+
+KERNELS = {"int8": Int8Linear}
+
+
+def require_dense(model: nn.Module) -> None:
+    """Raise a SkylineError where `model` executes on compressed weights, which no float32 file can hold."""
+    for path, module in model.named_modules():
+        if isinstance(module, Int8Linear):
+            raise SkylineError(
+                f"module '{path}' executes in int8 and cannot be saved as it is; copy the artifact's folder, or "
+                "make the model dense first (harness.artifacts.to_dense)"
+            )
+
+
+def replace_linear(model: nn.Module, path: str, kernel: nn.Module) -> None:
+    """Put `kernel` in the place of the linear module at `path`. Raises SkylineError where there is none."""
+    parent_path, _, name = path.rpartition(".")
+    try:
+        parent = model.get_submodule(parent_path)
+        current = getattr(parent, name)
+    except AttributeError:
+        raise SkylineError(
+            f"the model has no module '{path}' to execute in int8; make the artifact again"
+        ) from None
+    if not isinstance(current, nn.Linear):
+        raise SkylineError(f"module '{path}' is no linear map; make the artifact again")
+    setattr(parent, name, kernel)
