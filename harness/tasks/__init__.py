@@ -1,0 +1,65 @@
+"""Tasks by name: GLUE's nine, SQuAD v1.1, the generated toy tasks, and descriptions of one's own in TOML."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from harness.errors import SkylineError, unknown_name
+from harness.tasks.base import Example, Span, Task, TrainingView
+
+__all__ = ["DATA_DIR_VARIABLE", "Example", "Span", "Task", "TrainingView", "load_task", "task_names"]
+
+DATA_DIR_VARIABLE = "SKYLINE_DATA_DIR"
+
+_GLUE = ("sst2", "mrpc", "rte", "cola", "stsb", "wnli", "qnli", "qqp", "mnli")
+_TOY = ("toy-sentiment", "toy-pairs")
+
+
+def task_names() -> tuple[str, ...]:
+    """The ids of the built-in tasks."""
+    return (*_GLUE, "squad", *_TOY)
+
+
+def load_task(name: str, data_dir: Path | str | None = None) -> Task:
+    """The task of that name, whose examples load when they are first asked for.
+
+    Args:
+        name: an id, in any case and with or without dashes (`SST-2` is `sst2`), or the path of a TOML
+            description.
+        data_dir: a folder in GLUE's layout; else the one that SKYLINE_DATA_DIR names; else the hub is asked.
+
+    Raises `SkylineError` for an unknown name, a missing file, and where there is neither a folder nor a
+    network.
+    """
+    names = {_plain(known): known for known in task_names()}
+    if name.lower().endswith(".toml"):
+        from harness.tasks import local
+
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise SkylineError(f"{path}: no such task description")
+        described = local.task(path)
+        if _plain(described.name) in names:
+            raise SkylineError(f"{path}: name '{described.name}' is that of a built-in task; choose another")
+        return described
+    canonical = names.get(_plain(name))
+    if canonical is None:
+        raise unknown_name("task", name, task_names())
+    if canonical in _TOY:
+        from harness.tasks import toy
+
+        return toy.task(canonical)
+    folder = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE) or None
+    root = Path(folder).expanduser() if folder is not None else None
+    if canonical == "squad":
+        from harness.tasks import squad
+
+        return squad.task(root)
+    from harness.tasks import glue
+
+    return glue.task(next(spec for spec in glue.TASKS if spec.name == canonical), root)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "")

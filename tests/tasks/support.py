@@ -1,0 +1,42 @@
+"""Small tasks and files that several test modules use. Every sentence in them is made up here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.tasks.base import METRICS, Example, Kind, Task
+
+
+def memory_task(
+    kind: Kind,
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    labels: tuple[str, ...] = (),
+    metrics: tuple[str, ...] = (),
+) -> Task:
+    """A task whose examples are given."""
+    metrics = metrics or METRICS[kind]
+    return Task(
+        name="memory",
+        title="Memory",
+        kind=kind,
+        labels=labels,
+        metrics=metrics,
+        metric=metrics[0],
+        max_length=32,
+        synthetic=True,
+        loader={"train": tuple(train), "dev": tuple(dev)}.__getitem__,
+    )
+
+
+def write(path: Path, lines: Sequence[str], *, newline: str = "\n", encoding: str = "utf-8") -> Path:
+    """A text file of these lines, each ended."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("".join(line + newline for line in lines).encode(encoding))
+    return path
+
+
+def tabs(*rows: Sequence[str]) -> list[str]:
+    """Rows as tab-separated lines."""
+    return ["\t".join(row) for row in rows]

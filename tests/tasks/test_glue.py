@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.errors import SkylineError
+from harness.tasks import load_task
+from harness.tasks.base import Example
+
+from .support import tabs, write
+
+STSB_HEADER = (
+    "index", "genre", "filename", "year", "old_index", "source1", "source2", "sentence1",
+    "sentence2", "score",
+)  # fmt: skip
+MNLI_HEADER = (
+    "index", "promptID", "pairID", "genre", "sentence1_binary_parse", "sentence2_binary_parse",
+    "sentence1_parse", "sentence2_parse", "sentence1", "sentence2", "label1", "gold_label",
+)  # fmt: skip
+
+
+def stsb_row(index: int, one: str, two: str, score: str) -> tuple[str, ...]:
+    return (str(index), "genre", "file", "2012", "0001", "none", "none", one, two, score)
+
+
+def mnli_row(index: int, one: str, two: str, label: str) -> tuple[str, ...]:
+    return (
+        str(index),
+        "1p",
+        "1q",
+        "letters",
+        "( a )",
+        "( b )",
+        "(ROOT a)",
+        "(ROOT b)",
+        one,
+        two,
+        label,
+        label,
+    )
+
+
+FILES: dict[str, list[str]] = {
+    "SST-2/train.tsv": tabs(
+        ("sentence", "label"), ('a " quoted joy ', "1"), ("a bore ", "0"), ("fine ", "1")
+    ),
+    "SST-2/dev.tsv": tabs(("sentence", "label"), ("no fun ", "0"), ("all fun ", "1")),
+    "MRPC/train.tsv": tabs(
+        ("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"),
+        ("1", "11", "12", 'He said " yes " .', "He agreed ."),
+        ("0", "13", "14", "It rained .", "It did not ."),
+    ),
+    "MRPC/dev.tsv": tabs(
+        ("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"), ("0", "15", "16", "One .", "Two .")
+    ),
+    "RTE/train.tsv": tabs(
+        ("index", "sentence1", "sentence2", "label"),
+        ("0", "A dog ran.", "An animal ran.", "entailment"),
+        ("1", "A dog ran.", "A cat ran.", "not_entailment"),
+    ),
+    "RTE/dev.tsv": tabs(
+        ("index", "sentence1", "sentence2", "label"), ("0", "It is so.", "It is.", "entailment")
+    ),
+    "CoLA/train.tsv": tabs(("xx01", "1", "", "Anna read it."), ("xx01", "0", "*", "Read Anna it the.")),
+    "CoLA/dev.tsv": tabs(("xx02", "1", "", "Ben slept.")),
+    "STS-B/train.tsv": tabs(
+        STSB_HEADER,
+        stsb_row(0, "A plane flies.", "A plane is flying.", "5.000"),
+        stsb_row(1, "Up.", "Eat.", "0.25"),
+    ),
+    "STS-B/dev.tsv": tabs(STSB_HEADER, stsb_row(0, "One.", "Two.", "2")),
+    "WNLI/train.tsv": tabs(
+        ("index", "sentence1", "sentence2", "label"), ("0", "The cup fell on it.", "The cup fell.", "1")
+    ),
+    "WNLI/dev.tsv": tabs(
+        ("index", "sentence1", "sentence2", "label"), ("0", "It broke.", "The cup broke.", "0")
+    ),
+    "QNLI/train.tsv": tabs(
+        ("index", "question", "sentence", "label"),
+        ("0", "Who came?", "Anna came.", "entailment"),
+        ("1", "Who came?", "It rained.", "not_entailment"),
+    ),
+    "QNLI/dev.tsv": tabs(
+        ("index", "question", "sentence", "label"), ("0", "When?", "At noon.", "entailment")
+    ),
+    "QQP/train.tsv": tabs(
+        ("id", "qid1", "qid2", "question1", "question2", "is_duplicate"),
+        ("0", "1", "2", "How do I swim?", "How can I swim?", "1"),
+        ("1", "3", "4", "What is it?", "Who is it?", "0"),
+    ),
+    "QQP/dev.tsv": tabs(
+        ("id", "qid1", "qid2", "question1", "question2", "is_duplicate"), ("0", "1", "2", "Why?", "How?", "0")
+    ),
+    "MNLI/train.tsv": tabs(
+        MNLI_HEADER,
+        mnli_row(0, "He ran.", "He moved.", "entailment"),
+        mnli_row(1, "He ran.", "He won.", "neutral"),
+        mnli_row(2, "He ran.", "He slept.", "contradiction"),
+    ),
+    "MNLI/dev_matched.tsv": tabs(MNLI_HEADER, mnli_row(0, "Yes.", "No.", "contradiction")),
+    "MNLI/dev_mismatched.tsv": tabs(
+        MNLI_HEADER, mnli_row(0, "Yes.", "Perhaps.", "neutral"), mnli_row(1, "Yes.", "Yes.", "entailment")
+    ),
+}
+
+
+@pytest.fixture
+def glue(tmp_path: Path) -> Path:
+    for name, lines in FILES.items():
+        write(tmp_path / name, lines)
+    return tmp_path
+
+
+EXPECTED = {
+    "sst2": (('a " quoted joy ', None, 1), ("a bore ", None, 0), ("fine ", None, 1)),
+    "mrpc": (('He said " yes " .', "He agreed .", 1), ("It rained .", "It did not .", 0)),
+    "rte": (("A dog ran.", "An animal ran.", 0), ("A dog ran.", "A cat ran.", 1)),
+    "cola": (("Anna read it.", None, 1), ("Read Anna it the.", None, 0)),
+    "stsb": (("A plane flies.", "A plane is flying.", 5.0), ("Up.", "Eat.", 0.25)),
+    "wnli": (("The cup fell on it.", "The cup fell.", 1),),
+    "qnli": (("Who came?", "Anna came.", 0), ("Who came?", "It rained.", 1)),
+    "qqp": (("How do I swim?", "How can I swim?", 1), ("What is it?", "Who is it?", 0)),
+    "mnli": (("He ran.", "He moved.", 0), ("He ran.", "He won.", 1), ("He ran.", "He slept.", 2)),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_each_task_loads_from_its_official_layout(name: str, glue: Path) -> None:
+    task = load_task(name, glue)
+    assert tuple((e.text, e.pair, e.label) for e in task.train()) == EXPECTED[name]
+    assert all(isinstance(e.label, float if task.kind == "regression" else int) for e in task.train())
+    assert len(task.dev()) >= 1
+    assert task.name == name
+    assert task.source == "folder"
+    assert not task.synthetic
+    assert len({e.id for e in (*task.train(), *task.dev())}) == len(task.train()) + len(task.dev())
+
+
+def test_primary_metrics_are_the_benchmarks_own(glue: Path) -> None:
+    primary = {name: load_task(name, glue).metric for name in EXPECTED}
+    assert primary.pop("cola") == "matthews_correlation"
+    assert primary.pop("stsb") == "pearson"
+    assert set(primary.values()) == {"accuracy"}
+    assert load_task("mrpc", glue).metrics == load_task("qqp", glue).metrics == ("accuracy", "f1")
+    assert load_task("stsb", glue).metrics == ("pearson", "spearman")
+    assert [name for name in EXPECTED if not load_task(name, glue).averaged] == ["wnli"]
+
+
+def test_mnli_has_a_second_dev_split(glue: Path) -> None:
+    task = load_task("mnli", glue)
+    assert task.splits == ("train", "dev", "dev_mismatched")
+    assert [e.label for e in task.dev()] == [2]
+    assert [e.label for e in task.split("dev_mismatched")] == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["sst2", "SST-2", "sst-2", "SST_2", "Sst2"])
+def test_a_task_is_found_in_any_spelling(name: str, glue: Path) -> None:
+    assert load_task(name, glue).title == "SST-2"
+
+
+def test_the_folder_is_found_in_any_spelling_and_through_the_environment(
+    glue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKYLINE_DATA_DIR", str(glue))
+    one = load_task("stsb").fingerprint()
+    (glue / "STS-B").rename(glue / "sts-b")
+    two = load_task("stsb")
+    assert one == two.fingerprint()
+    (glue / "sts-b").rename(glue / "STSB")
+    assert load_task("STS-B", str(glue)).train() == two.train()
+
+
+def test_byte_order_mark_and_carriage_returns_make_no_difference(glue: Path) -> None:
+    plain = load_task("mrpc", glue).fingerprint()
+    write(glue / "MRPC/train.tsv", FILES["MRPC/train.tsv"], encoding="utf-8-sig")
+    write(glue / "MRPC/dev.tsv", FILES["MRPC/dev.tsv"], newline="\r\n")
+    assert load_task("mrpc", glue).fingerprint() == plain
+
+
+def test_line_separators_of_unicode_stay_inside_a_sentence(glue: Path) -> None:
+    odd = "one\u2028two\x85three\x0cfour"
+    write(glue / "CoLA/dev.tsv", tabs(("xx", "1", "", odd)))
+    assert [e.text for e in load_task("cola", glue).dev()] == [odd]
+
+
+def test_an_unknown_task_suggests_the_nearest() -> None:
+    with pytest.raises(SkylineError, match="unknown task 'mprc'; did you mean 'mrpc'"):
+        load_task("mprc")
+
+
+def replace(name: str, line: int, text: str) -> Callable[[Path], None]:
+    """Put another text in place of one line (counted from 1)."""
+
+    def change(root: Path) -> None:
+        lines = list(FILES[name])
+        lines[line - 1] = text
+        write(root / name, lines)
+
+    return change
+
+
+def content(name: str, data: bytes) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        (root / name).write_bytes(data)
+
+    return change
+
+
+def cut(name: str, characters: int) -> Callable[[Path], None]:
+    """Cut the end of a file."""
+
+    def change(root: Path) -> None:
+        data = (root / name).read_bytes()
+        (root / name).write_bytes(data[: len(data) - characters])
+
+    return change
+
+
+BAD = [
+    (
+        "sst2",
+        replace("SST-2/train.tsv", 3, "a bore \t2"),
+        r"SST-2/train\.tsv, line 3: label '2' is not one of 0, 1",
+    ),
+    (
+        "sst2",
+        replace("SST-2/train.tsv", 3, "a bore "),
+        r"SST-2/train\.tsv, line 3: 1 fields where 2 are needed",
+    ),
+    ("sst2", replace("SST-2/train.tsv", 2, "a\tbore\t1"), r"SST-2/train\.tsv, line 2: 3 fields where 2"),
+    ("sst2", replace("SST-2/train.tsv", 3, "a bore \t"), r"SST-2/train\.tsv, line 3: an empty label"),
+    (
+        "sst2",
+        replace("SST-2/train.tsv", 1, "sentence\tlabels"),
+        r"line 1: no column 'label'; did you mean 'labels'",
+    ),
+    (
+        "sst2",
+        cut("SST-2/train.tsv", 4),
+        r"SST-2/train\.tsv, line 4: 1 fields .* last line: the file is cut off",
+    ),
+    ("sst2", content("SST-2/train.tsv", b""), r"SST-2/train\.tsv: the file is empty"),
+    ("sst2", content("SST-2/train.tsv", b"\n \n"), r"SST-2/train\.tsv: the file is empty"),
+    ("sst2", content("SST-2/train.tsv", b"sentence\tlabel\n"), r"SST-2/train\.tsv: no rows after the header"),
+    (
+        "sst2",
+        content("SST-2/train.tsv", b"sentence\tlabel\nok\t1\nb\xff\t1\n"),
+        r"train\.tsv, line 3: not UTF-8",
+    ),
+    ("sst2", lambda root: (root / "SST-2/dev.tsv").unlink(), r"SST-2/dev\.tsv: no such file; SST-2 needs"),
+    ("mnli", lambda root: (root / "MNLI/dev_mismatched.tsv").unlink(), r"dev_mismatched\.tsv: no such file"),
+    ("mnli", replace("MNLI/train.tsv", 3, "\t".join(mnli_row(1, "a", "b", "-"))), r"line 3: label '-'"),
+    (
+        "rte",
+        replace("RTE/train.tsv", 2, "0\ta\tb\tmaybe"),
+        r"line 2: label 'maybe' is not one of entailment, not_",
+    ),
+    ("cola", replace("CoLA/train.tsv", 2, "xx01\tyes\t\tA."), r"CoLA/train\.tsv, line 2: label 'yes'"),
+    ("cola", replace("CoLA/train.tsv", 1, "xx01\t1\tA."), r"CoLA/train\.tsv, line 1: 3 fields where 4"),
+    (
+        "stsb",
+        replace("STS-B/train.tsv", 3, "\t".join(stsb_row(1, "a", "b", "5.1"))),
+        r"line 3: score 5\.1 lies out",
+    ),
+    (
+        "stsb",
+        replace("STS-B/train.tsv", 3, "\t".join(stsb_row(1, "a", "b", "-0.1"))),
+        r"line 3: score -0\.1 lies",
+    ),
+    (
+        "stsb",
+        replace("STS-B/train.tsv", 3, "\t".join(stsb_row(1, "a", "b", "high"))),
+        r"line 3: score 'high' is not",
+    ),
+    (
+        "stsb",
+        replace("STS-B/train.tsv", 3, "\t".join(stsb_row(1, "a", "b", "nan"))),
+        r"line 3: score 'nan' is not a",
+    ),
+    (
+        "stsb",
+        replace("STS-B/train.tsv", 3, "\t".join(stsb_row(1, "a", "b", ""))),
+        r"line 3: score '' is not a number",
+    ),
+    ("qqp", replace("QQP/train.tsv", 2, "0\t1\t2\tHow"), r"QQP/train\.tsv, line 2: 4 fields where 6"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "message"), BAD)
+def test_bad_data_name_file_and_line(
+    name: str, change: Callable[[Path], None], message: str, glue: Path
+) -> None:
+    change(glue)
+    with pytest.raises(SkylineError, match=message) as caught:
+        load_task(name, glue).fingerprint()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SkylineError, match=r"nowhere: No such file.*--data-dir or SKYLINE_DATA_DIR"):
+        load_task("mrpc", tmp_path / "nowhere")
+    with pytest.raises(SkylineError, match=r"no folder 'MRPC' in it; --data-dir or SKYLINE_DATA_DIR"):
+        load_task("mrpc", tmp_path)
+
+
+def test_a_cut_free_text_column_is_noticed_in_a_file_of_real_size(glue: Path) -> None:
+    header, row = FILES["MRPC/train.tsv"][:2]
+    write(glue / "MRPC/train.tsv", [header, *[row] * 400])
+    cut("MRPC/train.tsv", 5)(glue)
+    with pytest.raises(SkylineError, match=r"MRPC/train\.tsv, line 401: the file stops inside this line"):
+        load_task("mrpc", glue).train()
+    # A hand-made file of a few rows may end without a line feed.
+    cut("MRPC/dev.tsv", 1)(glue)
+    assert len(load_task("mrpc", glue).dev()) == 1
+
+
+def test_the_rows_that_are_broken_in_the_official_qqp_are_left_out(glue: Path) -> None:
+    header, row = FILES["QQP/train.tsv"][:2]
+    broken = ["5\t6\t7\tHow does one", "do this?\t1"]
+    write(glue / "QQP/train.tsv", [header, *[row] * 30_000, *broken, row])
+    assert len(load_task("qqp", glue).train()) == 30_001
+    # More of them than that share, or one at the end, is damage.
+    write(glue / "QQP/train.tsv", [header, *broken, *[row] * 9_000])
+    with pytest.raises(SkylineError, match="line 2: 4 fields"):
+        load_task("qqp", glue).train()
+    write(glue / "QQP/train.tsv", [header, *[row] * 30_000, broken[0]])
+    with pytest.raises(SkylineError, match=r"line 30002: 4 fields .* cut off"):
+        load_task("qqp", glue).train()
+
+
+@pytest.mark.needs_data
+@pytest.mark.skipif(not os.environ.get("SKYLINE_DATA_DIR"), reason="needs SKYLINE_DATA_DIR")
+@pytest.mark.parametrize(
+    ("name", "train", "dev"),
+    [
+        ("sst2", 67_349, 872),
+        ("mrpc", 3_668, 408),
+        ("rte", 2_490, 277),
+        ("cola", 8_551, 1_043),
+        ("stsb", 5_749, 1_500),
+        ("wnli", 635, 71),
+    ],
+)
+def test_real_glue_has_its_published_sizes(name: str, train: int, dev: int) -> None:
+    task = load_task(name)
+    assert (len(task.train()), len(task.dev())) == (train, dev)
+    assert all(isinstance(example, Example) and example.text for example in task.train())
+    if task.labels:
+        assert {e.label for e in task.train()} == set(range(len(task.labels)))
+    else:
+        assert min(e.label for e in task.train()) == 0.0
+        assert max(e.label for e in task.train()) == 5.0
