@@ -1,0 +1,173 @@
+"""Recipes to artifacts: fine-tune the baseline, apply the stages, write each result to disk, reuse what is
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.artifacts import artifact_hash, load_artifact, save_artifact, to_dense
+from harness.cells import BudgetSpec
+from harness.checkpoints import load_model, origin_of
+from harness.encoder import Encoder
+from harness.errors import SkylineError
+from harness.method import Method
+from harness.provenance import artifact_fingerprint
+from harness.recipe import BASELINE, Recipe, RecipeStage
+from harness.records import Training
+from harness.store import read_json, write_json
+from harness.tasks import load_task
+from harness.tasks.base import Task, TrainingView
+from harness.teacher import TeacherLogits
+from harness.training import Budget, Context, Progress, train
+
+HEADS = {"classification": "classification", "regression": "regression", "span": "span"}
+UNTRAINED_TASK = "toy-sentiment"
+"""Data for methods that look at some when a recipe is built without training."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """An artifact on disk, its hash, and how each of its stages was trained, the baseline's first."""
+
+    folder: Path
+    hash: str
+    training: list[Training]
+    fingerprint: str
+
+
+@dataclass
+class Builder:
+    """Makes the artifacts of one base model × task × seed in a workspace; `report` gets (stage, progress)."""
+
+    workspace: Path
+    model: str
+    task: Task
+    seed: int
+    budget: BudgetSpec
+    device: str = "cpu"
+    report: Callable[[str, Progress], None] | None = None
+
+    def build(self, recipe: Recipe) -> Built:
+        """Build `recipe`, its parents first. Raises SkylineError where a method cannot work on what it is
+        given.
+        """
+        fingerprint = artifact_fingerprint(
+            recipe,
+            origin=origin_of(self.model),
+            data=self.task.fingerprint(),
+            seed=self.seed,
+            budgets=self.budget.model_dump(),
+        )
+        folder = self.workspace / "artifacts" / fingerprint[:20]
+        log = folder.with_suffix(".training.json")
+        if folder.is_dir() and log.is_file():
+            training = [Training.model_validate(entry) for entry in read_json(log)]
+            return Built(folder, artifact_hash(folder), training, fingerprint)
+        student, training, parents = self._baseline() if recipe.is_baseline else self._stage(recipe)
+        # The log first: a folder without its log would be built again, a log without its folder is harmless.
+        write_json(log, [entry.model_dump(mode="json") for entry in training])
+        if folder.is_dir():
+            return self.build(recipe)
+        digest = save_artifact(student, folder, str(recipe), parents)
+        return Built(folder, digest, training, fingerprint)
+
+    def _baseline(self) -> tuple[Encoder, list[Training], list[str]]:
+        model = load_model(self.model, self.task.output_size, self.seed, HEADS[self.task.kind])
+        if model.tokenizer is None:
+            model.require_tokenizer()
+        context = self._context(model, Budget.model_validate(self.budget.baseline), None, BASELINE)
+        return model, [train(model, [], context, BASELINE)], []
+
+    def _stage(self, recipe: Recipe) -> tuple[Encoder, list[Training], list[str]]:
+        assert recipe.parent is not None
+        baseline, parent = self.build(Recipe()), self.build(recipe.parent)
+        teacher = load_artifact(baseline.folder)
+        previous = teacher if parent.hash == baseline.hash else load_artifact(parent.folder)
+        stage = recipe.stages[-1]
+        logits = TeacherLogits(self.workspace / "teacher", baseline.hash)
+        context = self._context(teacher, Budget.model_validate(self.budget.recipe), logits, str(stage))
+        student, training = run_stage(stage, to_dense(previous), context)
+        return student, parent.training + training, [parent.hash]
+
+    def _context(self, teacher: Encoder, budget: Budget, logits: TeacherLogits | None, stage: str) -> Context:
+        report = self.report
+        return Context(
+            teacher=teacher,
+            task=self.task.training_view(),
+            budget=budget,
+            seed=self.seed,
+            device=self.device,
+            teacher_logits=logits,
+            progress=None if report is None else lambda progress: report(stage, progress),
+        )
+
+
+def run_stage(
+    stage: RecipeStage, previous: Encoder, context: Context, training: bool = True
+) -> tuple[Encoder, list[Training]]:
+    """Apply the hooks of a stage's methods to `previous`, the result of the stage before."""
+    methods = [call.make() for call in stage.calls]
+    maker = next((method for method in methods if type(method).student is not Method.student), None)
+    student = deepcopy(previous) if maker is None else maker.student(previous, context)
+    student.storage = deepcopy(student.storage)
+    for method in methods:
+        method.prepare(student, context)
+    done = [train(student, methods, context, str(stage))] if training and stage.trains else []
+    student.to("cpu").eval()
+    with torch.no_grad():
+        for method in methods:
+            student = method.finish(student, context) or student
+    return student, done
+
+
+def build_untrained(recipe: Recipe, model: str, workspace: Path, seed: int = 0) -> tuple[Path, Path]:
+    """Build a recipe's artifact from a base model without any training, and the baseline's: (recipe's folder,
+    baseline's folder).
+
+    Sizes, FLOPs and latency do not depend on the weights' values; what methods choose from data, they choose
+    from a toy task.
+    """
+    folders = {}
+    for wanted in dict.fromkeys((Recipe(), recipe)):
+        name = artifact_fingerprint(
+            wanted,
+            origin=origin_of(model),
+            data="none",
+            seed=seed,
+            budgets={"baseline": None, "recipe": None},
+        )
+        folder = workspace / "untrained" / name[:20]
+        folders[wanted] = folder
+        if folder.is_dir():
+            continue
+        encoder = load_model(model, labels=2, seed=seed)
+        teacher = deepcopy(encoder)
+        for stage in wanted.stages:
+            context = Context(teacher, _toy_view(), Budget(), seed=seed)
+            encoder, _ = run_stage(stage, to_dense(encoder), context, training=False)
+        save_artifact(encoder, folder, str(wanted))
+    return folders[recipe], folders[Recipe()]
+
+
+def _toy_view() -> TrainingView:
+    return load_task(UNTRAINED_TASK).training_view()
+
+
+def check_budget(budget: BudgetSpec) -> None:
+    """Raise SkylineError where a budget names an unknown field or one out of range."""
+    from pydantic import ValidationError
+
+    for name, values in (("baseline", budget.baseline), ("recipe", budget.recipe)):
+        try:
+            Budget.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field: Any = ".".join(str(part) for part in first["loc"])
+            raise SkylineError(f"budget.{name}.{field}: {first['msg']}") from None

@@ -1,0 +1,83 @@
+"""Cells: the units of work, of caching and of isolation. A cell is a frozen specification with a key."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.provenance import digest
+from harness.records import Workload
+
+
+class BudgetSpec(BaseModel):
+    """The training budget of a cell: that of the baseline and that of each stage which trains after it (see
+    `training.Budget`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    baseline: dict[str, Any] = Field(default_factory=dict)
+    recipe: dict[str, Any] = Field(default_factory=dict)
+
+
+class _Cell(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str
+    model: str
+
+    def identity(self) -> dict[str, Any]:
+        """What the key is made of."""
+        return self.model_dump(mode="json")
+
+    @property
+    def key(self) -> str:
+        """A short hash of the cell's identity: the same cell has the same key on every machine."""
+        return digest({"cell": type(self).__name__, **self.identity()})[:16]
+
+
+class QualityCell(_Cell):
+    """One recipe × base model × task × seed, trained and scored."""
+
+    task: str
+    seed: int
+    budget: BudgetSpec
+
+    @property
+    def slug(self) -> str:
+        """A readable file name, unique through the key."""
+        return _slug(self.task, self.model, self.recipe, f"s{self.seed}", self.key[:8])
+
+
+class ProfileCell(_Cell):
+    """One artifact × runtime × device × workload. The artifact is a trained one (task and seed), or untrained
+    (neither).
+    """
+
+    task: str | None = None
+    seed: int = 0
+    budget: BudgetSpec | None = None
+    runtime: str = "eager"
+    device: str = "cpu"
+    workload: Workload = Workload(batch=1, length=128)
+    time_cap_s: float = 20.0
+
+    @property
+    def slug(self) -> str:
+        """A readable file name, unique through the key."""
+        where = f"{self.runtime}-{self.device}-{self.workload.batch}x{self.workload.length}"
+        return _slug("profile", self.task or "untrained", self.model, self.recipe, where, self.key[:8])
+
+
+Cell = QualityCell | ProfileCell
+CellKind = Literal["quality", "profile"]
+
+
+def _slug(*parts: str) -> str:
+    clean = [
+        re.sub(r"[^A-Za-z0-9.=]+", "-", part.replace(">", "then").replace("+", "and")).strip("-")
+        for part in parts
+    ]
+    return ".".join(part[:60] for part in clean)

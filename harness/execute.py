@@ -1,0 +1,163 @@
+"""What runs inside a cell's own process: it makes the artifact, measures it and returns the record as JSON."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.cells import BudgetSpec, Cell, ProfileCell, QualityCell
+from harness.provenance import EVALUATION_VERSION, PROFILING_VERSION, artifact_fingerprint, digest
+from harness.recipe import Recipe
+from harness.records import Provenance, Record, Status
+from harness.tasks import load_task
+from harness.version import __version__
+
+Report = Callable[[Any], None]
+
+
+def artifact_fingerprint_of(cell: Cell, data_dir: Path | None) -> str:
+    """The fingerprint of the artifact that a cell measures."""
+    from harness.checkpoints import origin_of
+
+    data, budgets = "none", BudgetSpec()
+    if cell.task is not None and cell.budget is not None:
+        data, budgets = load_task(cell.task, data_dir).fingerprint(), cell.budget
+    return artifact_fingerprint(
+        Recipe.parse(cell.recipe),
+        origin=origin_of(cell.model),
+        data=data,
+        seed=cell.seed,
+        budgets=budgets.model_dump(),
+    )
+
+
+def fingerprint(cell: Cell, data_dir: Path | None) -> str:
+    """All that makes the cell's record stale, hashed."""
+    from harness.hardware import hardware, versions
+
+    parts: dict[str, Any] = {"artifact": artifact_fingerprint_of(cell, data_dir)}
+    if isinstance(cell, QualityCell):
+        parts["evaluation"] = EVALUATION_VERSION
+    else:
+        parts |= {
+            "profiling": PROFILING_VERSION,
+            "torch": versions().get("torch"),
+            "hardware": hardware(cell.device).id,
+        }
+    return digest(parts)
+
+
+def make_record(
+    cell: Cell, stamp: str, started: float, status: Status = "ok", reason: str = "", **measured: Any
+) -> Record:
+    """A record with this process's provenance. `started` is the wall clock's reading at the start."""
+    from harness.hardware import hardware, versions
+
+    data = measured.pop("data", None)
+    weights = measured.pop("weights", "")
+    return Record(
+        kind="quality" if isinstance(cell, QualityCell) else "profile",
+        key=cell.key,
+        status=status,
+        reason=reason,
+        recipe=cell.recipe,
+        model=cell.model,
+        task=None if cell.task is None else Path(cell.task).name.removesuffix(".toml"),
+        seed=cell.seed,
+        cell=cell.identity(),
+        provenance=Provenance(
+            fingerprint=stamp,
+            skyline=__version__,
+            versions=versions(),
+            hardware=hardware(cell.device if isinstance(cell, ProfileCell) else "cpu"),
+            weights=weights,
+            data=data,
+            started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+            seconds=round(time.time() - started, 3),
+        ),
+        **measured,
+    )
+
+
+def execute_quality(
+    cell_json: str, workspace: str, data_dir: str | None, stamp: str, threads: int, report: Report
+) -> str:
+    """Train and score one quality cell; `report` gets (stage, step, steps, loss). Returns the record as JSON."""
+    import torch
+
+    from harness.artifacts import load_artifact
+    from harness.build import Builder
+    from harness.evaluation import evaluate_quality
+    from harness.profiling.size import artifact_facts
+
+    started = time.time()
+    torch.set_num_threads(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    cell = QualityCell.model_validate_json(cell_json)
+    task = load_task(cell.task, data_dir)
+    builder = Builder(
+        Path(workspace),
+        cell.model,
+        task,
+        cell.seed,
+        cell.budget,
+        report=lambda stage, p: report((stage, p.step, p.steps, p.loss)),
+    )
+    built = builder.build(Recipe.parse(cell.recipe))
+    # Loaded from disk again: what is scored is what is weighed.
+    model = load_artifact(built.folder)
+    quality = evaluate_quality(model, task, training=built.training)
+    facts = artifact_facts(built.folder)
+    record = make_record(
+        cell, stamp, started, artifact=facts, quality=quality, data=task.fingerprint(), weights=model.origin
+    )
+    return record.to_json()
+
+
+def build_for_profile(cell_json: str, workspace: str, data_dir: str | None) -> tuple[str, str, str]:
+    """Make a profile cell's artifact and its baseline: their folders, and what weights they hold. Runs in a
+    process of its own.
+    """
+    from harness.artifacts import read_config
+    from harness.build import Builder, build_untrained
+
+    cell = ProfileCell.model_validate_json(cell_json)
+    recipe = Recipe.parse(cell.recipe)
+    if cell.task is None or cell.budget is None:
+        folder, baseline = build_untrained(recipe, cell.model, Path(workspace), cell.seed)
+    else:
+        builder = Builder(Path(workspace), cell.model, load_task(cell.task, data_dir), cell.seed, cell.budget)
+        folder, baseline = builder.build(recipe).folder, builder.build(Recipe()).folder
+    return str(folder), str(baseline), read_config(folder).origin
+
+
+def execute_profile(cell: ProfileCell, workspace: Path, data_dir: Path | None, stamp: str) -> Record:
+    """Measure one profile cell. Called in the launching process, which only waits: each measurement has its
+    own child.
+    """
+    from harness.isolation import run_isolated
+    from harness.profiling.profile import profile_artifact
+    from harness.profiling.size import artifact_facts
+
+    started = time.time()
+    folder, baseline, origin = run_isolated(
+        build_for_profile, cell.model_dump_json(), str(workspace), None if data_dir is None else str(data_dir)
+    )
+    profile = profile_artifact(
+        Path(folder),
+        Path(baseline),
+        recipe=cell.recipe,
+        model=cell.model,
+        weights=origin,
+        workload=cell.workload,
+        runtime=cell.runtime,
+        device=cell.device,
+        time_cap_s=cell.time_cap_s,
+    )
+    return make_record(
+        cell, stamp, started, artifact=artifact_facts(Path(folder)), profile=profile, weights=origin
+    )

@@ -1,0 +1,191 @@
+"""The interface of a method: its card, its options and four hooks around the one training loop
+(`harness.training`).
+
+This module does not import torch: `skyline methods` reads every card in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast, dataclass_transform
+
+from pydantic.dataclasses import dataclass as validated_dataclass
+
+from harness.errors import SkylineError, unknown_name
+from harness.records import COSTS, Cost
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.encoder import Encoder
+    from harness.training import Context, Step
+
+FAMILIES = (
+    "baseline",
+    "quantization",
+    "unstructured-pruning",
+    "structured-pruning",
+    "distillation",
+    "matrix-decomposition",
+    "attention-decomposition",
+    "early-exit",
+    "word-vector-elimination",
+    "parameter-sharing",
+    "embedding-compression",
+    "weight-squeezing",
+)
+Need = Literal["teacher_logits", "hidden_states", "attentions"]
+
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def options(cls: type[T]) -> type[T]:
+    """Make a class of annotated fields a method's Options: a frozen dataclass that validates and forbids
+    unknown names.
+    """
+    made: Any = validated_dataclass(frozen=True, config={"extra": "forbid"})(cls)
+    return cast(type[T], made)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method was published."""
+
+    title: str
+    authors: str
+    year: int
+    venue: str
+    link: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One published figure. `where` says where in the paper it stands; `sure` whether it was read there."""
+
+    task: str
+    split: Literal["dev", "test", "unknown"]
+    metric: str
+    value: float
+    where: str
+    sure: bool = True
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a method is, readable without torch. `reduces` names the costs that it claims to reduce (see
+    `records.COSTS`).
+    """
+
+    id: str
+    title: str
+    family: str
+    paper: Paper
+    scope: Literal["task-specific", "task-agnostic"]
+    fidelity: Literal["faithful", "variant", "architecture"]
+    deviations: str
+    touches: tuple[str, ...]
+    reduces: tuple[Cost, ...]
+    claims: tuple[Claim, ...] = ()
+    input_dependent: bool = False
+    notes: str = ""
+
+    def problems(self) -> list[str]:
+        """What is missing or wrong in this card, in words; empty where it is complete."""
+        from harness.config import COMPONENTS
+
+        found = [f"'{name}' is empty" for name in ("id", "title") if not getattr(self, name).strip()]
+        found += [
+            f"paper.{f.name} is empty" for f in fields(self.paper) if not str(getattr(self.paper, f.name))
+        ]
+        if self.family not in FAMILIES:
+            found.append(f"family '{self.family}' is none of {', '.join(FAMILIES)}")
+        found += [f"touches unknown component '{c}'" for c in self.touches if c not in COMPONENTS]
+        found += [f"reduces unknown cost '{c}'" for c in self.reduces if c not in COSTS]
+        if not self.touches:
+            found.append("'touches' is empty: name the components that it changes")
+        if self.fidelity != "faithful" and not self.deviations.strip():
+            found.append(f"fidelity is '{self.fidelity}' but 'deviations' does not say how it differs")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card as plain JSON values."""
+        return asdict(self)
+
+
+class Method(ABC):
+    """One published way to change an encoder, or to replace it by a student.
+
+    All hooks are optional. `Options` is a frozen (pydantic) dataclass; `suite` maps an option to the values
+    that a sweep takes, the first of which the conformance tests use. A fresh instance serves each run, so
+    hooks may keep state on `self`.
+    """
+
+    card: ClassVar[Card]
+    Options: ClassVar[type]
+    suite: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    trains: ClassVar[bool] = True
+    """Whether the method needs the training loop. A stage in which no method trains skips it."""
+    replaces_task_loss: ClassVar[bool] = False
+    """Whether `loss` replaces the task loss (it may contain it) rather than adding to it. At most one a
+    stage.
+    """
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    """What `loss` reads of teacher and student beyond the student's logits."""
+    rewrites: ClassVar[frozenset[str]] = frozenset()
+    """What only one method of a stage may decide, for example `student` or `weight-values`."""
+    last: ClassVar[bool] = False
+    """Whether the result can no longer be trained, so that no training stage may follow."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """What is trained: by default a copy of the teacher. Must not change the teacher."""
+        from copy import deepcopy
+
+        return deepcopy(teacher)
+
+    def prepare(self, student: Encoder, context: Context) -> None:
+        """Act before training: masks, fake quantization, ramps."""
+        return
+
+    def loss(self, step: Step) -> Tensor | None:
+        """Add to the task loss, or replace it (see `replaces_task_loss`)."""
+        return None
+
+    def step(self, student: Encoder, progress: float) -> None:
+        """Act after each optimizer step; `progress` runs from 0 (excluded) to 1."""
+        return
+
+    def finish(self, student: Encoder, context: Context) -> Encoder | None:
+        """Make it real: slice, drop, factor, choose codecs and kernels. Return the new encoder, or None for
+        in place.
+        """
+        return None
+
+
+def parse_options(method: type[Method], given: Mapping[str, str]) -> Any:
+    """The options of `method` from a recipe's text values. Raises SkylineError naming option, value and what
+    is allowed.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    identity = method.card.id
+    if not is_dataclass(method.Options):
+        raise SkylineError(f"method '{identity}': Options is no dataclass; decorate it with @options")
+    known = {f.name for f in fields(method.Options)}
+    for name in given:
+        if name not in known:
+            raise unknown_name(f"option of {identity}", name, known)
+    try:
+        return TypeAdapter(method.Options).validate_python(dict(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        detail = first["msg"].removeprefix("Value error, ")
+        value = f"={given[name]}" if name in given else ""
+        raise SkylineError(f"{identity}:{name}{value} is out of range: {detail}") from None

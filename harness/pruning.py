@@ -1,0 +1,91 @@
+"""Masks on weight matrices: thresholds and the bookkeeping that every pruning method shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from harness.codecs import Bitmask, Codec
+from harness.errors import SkylineError
+
+if TYPE_CHECKING:
+    from harness.encoder import Encoder
+
+WORD_EMBEDDING = "embedding.word.weight"
+
+
+def prunable(model: Encoder, embeddings: bool) -> list[str]:
+    """The parameters that sparsity counts over: the layers' matrices, and the word embeddings where asked
+    for.
+    """
+    return [*model.matrix_names(), *([WORD_EMBEDDING] if embeddings else [])]
+
+
+def keep_largest(
+    scores: Mapping[str, Tensor], sparsity: float, scope: Literal["matrix", "global"]
+) -> dict[str, Tensor]:
+    """Masks (true = kept) that drop exactly round(sparsity · n) weights of the smallest score, of each matrix
+    or of all.
+
+    Ties are broken by position, so the count is exact.
+    """
+    if scope == "matrix":
+        return {name: _keep(score.flatten(), sparsity).view_as(score) for name, score in scores.items()}
+    kept = _keep(torch.cat([score.flatten() for score in scores.values()]), sparsity)
+    parts = torch.split(kept, [score.numel() for score in scores.values()])
+    return {name: part.view_as(score) for (name, score), part in zip(scores.items(), parts, strict=True)}
+
+
+def _keep(scores: Tensor, sparsity: float) -> Tensor:
+    drop = round(sparsity * scores.numel())
+    kept = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
+    if drop == 0:
+        return kept
+    threshold = torch.kthvalue(scores, drop).values
+    kept[scores < threshold] = False
+    ties = (scores == threshold).nonzero().flatten()
+    kept[ties[: drop - int((~kept).sum())]] = False
+    return kept
+
+
+class Masks:
+    """Masks on a model's parameters. `apply` zeroes what they drop; a weight's mask can only lose ones unless
+    replaced.
+    """
+
+    def __init__(self, model: Encoder, names: Iterable[str]) -> None:
+        parameters, names = dict(model.named_parameters()), list(names)
+        missing = [name for name in names if name not in parameters]
+        if missing:
+            raise SkylineError(f"the student has no weight '{missing[0]}' to prune; use an encoder")
+        self.weights = {name: parameters[name] for name in names}
+        self.kept = {name: torch.ones_like(w, dtype=torch.bool) for name, w in self.weights.items()}
+
+    def replace(self, masks: Mapping[str, Tensor]) -> None:
+        """Use these masks from now on."""
+        self.kept.update(masks)
+
+    def magnitudes(self) -> dict[str, Tensor]:
+        """|w| of each weight."""
+        return {name: weight.detach().abs() for name, weight in self.weights.items()}
+
+    def apply(self) -> None:
+        """Zero the dropped weights in place."""
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.mul_(self.kept[name])
+
+    def sparsity(self) -> float:
+        """The share of dropped weights over all masks."""
+        total = sum(mask.numel() for mask in self.kept.values())
+        return 1 - sum(int(mask.sum()) for mask in self.kept.values()) / total
+
+    def store(self, model: Encoder) -> None:
+        """Zero the dropped weights and let the artifact store the others behind a bitmask."""
+        self.apply()
+        codecs = model.storage.codecs
+        for name in self.weights:
+            codecs[name] = codecs.get(name, Codec()).with_stage(Bitmask())

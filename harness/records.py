@@ -1,0 +1,287 @@
+"""What one cell measured, as JSON with its provenance: the schema, its reading with migrations, and its
+writing.
+
+Records are small, versioned and written atomically, so a killed run leaves whole records or none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import SkylineError
+
+FORMAT = 1
+COSTS = ("disk", "parameters", "flops", "latency", "memory")
+Cost = Literal["disk", "parameters", "flops", "latency", "memory"]
+Status = Literal["ok", "failed", "skipped", "oom"]
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From format n to n + 1, by n. Empty while there is only one format."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Workload(_Model):
+    """Batch size (sequences) and sequence length (tokens) of one pass, with real or synthetic inputs."""
+
+    batch: int = Field(1, ge=1)
+    length: int = Field(128, ge=1)
+    inputs: Literal["synthetic", "real"] = "synthetic"
+
+    def __str__(self) -> str:
+        return f"({self.batch}, {self.length})"
+
+
+class Hardware(_Model):
+    """The machine as the process may use it, from stable fields only (no clock frequency, no host name).
+
+    `cores` are physical ones.
+    """
+
+    id: str
+    processor: str
+    cores: int
+    logical_cores: int | None = None
+    memory_gib: int
+    instructions: list[str] = []
+    accelerator: str | None = None
+
+
+class ArtifactFacts(_Model):
+    """Sizes of one artifact, in bytes and in weights.
+
+    `survey_params` counts a weight of k bits as k / 32 of one, a pruned weight as none, and charges nothing
+    for masks, scales or code books (the convention of Ganesh et al. 2021, Table 1); `disk_bytes` charges
+    everything.
+    """
+
+    hash: str
+    disk_bytes: int
+    weight_bytes: int
+    config_bytes: int
+    word_embedding_bytes: int
+    gzip_bytes: int
+    params: int
+    nonzero_params: int
+    word_embedding_params: int
+    bits_per_weight: float
+    survey_params: float
+    survey_params_without_embeddings: float
+
+
+class Training(_Model):
+    """How the artifact was trained: one entry for each stage that trains."""
+
+    stage: str
+    epochs: float
+    steps: int
+    examples: int
+    seconds: float
+    final_loss: float
+    precision: Literal["float32", "bfloat16"]
+
+
+class Quality(_Model):
+    """Scores on the dev split in points (0-100), with a 95 % bootstrap interval.
+
+    `replicates` holds the primary metric on resampled dev sets. The resampling depends on the number of
+    examples alone, so the replicates of two records of one task are paired, example by example.
+    """
+
+    metric: str
+    scores: dict[str, float]
+    ci95: dict[str, tuple[float, float]]
+    replicates: list[float]
+    examples: int
+    training: list[Training] = []
+
+
+class Component(_Model):
+    """Costs of one component, summed over the layers. FLOPs are of one pass of the workload.
+
+    `flops` is matrix work (a multiply-add is two), `elementwise_flops` all other. `activation_bytes` are
+    those of the tensors that the component's modules put out in one pass.
+    """
+
+    name: str
+    params: int
+    flops: int
+    elementwise_flops: int
+    weight_bytes: int
+    activation_bytes: int
+    latency_ms: float | None
+
+
+class Total(_Model):
+    """Costs of the whole model. `latency_ms` is the uninstrumented median; `residual_pct` what the
+    components' sum misses of it.
+    """
+
+    params: int
+    flops: int
+    macs: int
+    elementwise_flops: int
+    weight_bytes: int
+    activation_bytes: int
+    latency_ms: float | None
+    disk_bytes: int
+    peak_memory_bytes: int | None
+    accelerator_memory_bytes: int | None = None
+    residual_pct: float | None = None
+    uncounted_operators: list[str] = []
+
+
+class Latency(_Model):
+    """Paired latency: the median of the pairwise ratios baseline / candidate with a bootstrap 95 % interval.
+
+    `speedup` is null where the interval stayed too wide (`verdict` is then "none"), the interval where there
+    were too few pairs for one. `samples` counts the pairs used, `disturbed` those in which others took the
+    processor: they are left out, unless `used` is "all" because too few others gave a narrow interval.
+    `aa_floor` is the largest departure from 1 in the interval of the baseline against itself. A tail
+    percentile is null where the samples do not carry it.
+    """
+
+    median_ms: float
+    p10_ms: float | None
+    p90_ms: float | None
+    baseline_median_ms: float
+    samples: int
+    disturbed: int
+    used: Literal["undisturbed", "all"] = "undisturbed"
+    speedup: float | None
+    speedup_ci95: tuple[float, float] | None
+    verdict: Literal["measured", "none"]
+    aa_floor: float | None
+    stopped_by: Literal["precision", "time", "samples"]
+    threads: int
+
+
+class Profile(_Model):
+    """What `skyline profile --json` prints: the costs of one artifact under one runtime, device and workload."""
+
+    recipe: str
+    model: str
+    weights: str
+    runtime: str
+    device: str
+    workload: Workload
+    components: list[Component]
+    total: Total
+    latency: Latency | None
+    baseline: Total | None
+    realised: dict[Cost, bool]
+    hardware: Hardware
+    versions: dict[str, str]
+
+
+class Provenance(_Model):
+    """Where a record comes from. `fingerprint` hashes all that makes it stale: method files, data, options,
+    versions that matter.
+    """
+
+    fingerprint: str
+    skyline: str
+    versions: dict[str, str]
+    hardware: Hardware
+    weights: str
+    data: str | None
+    started: str
+    seconds: float
+
+
+class Record(_Model):
+    """One cell and what it measured."""
+
+    format: int = FORMAT
+    kind: Literal["quality", "profile"]
+    key: str
+    status: Status
+    reason: str = ""
+    recipe: str
+    model: str
+    task: str | None
+    seed: int | None
+    cell: dict[str, Any]
+    artifact: ArtifactFacts | None = None
+    quality: Quality | None = None
+    profile: Profile | None = None
+    provenance: Provenance
+
+    def to_json(self) -> str:
+        """The record as stable, indented JSON (lists on one line would hide a diff, long replicate lists
+        excepted).
+        """
+        data = self.model_dump(mode="json")
+        return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def parse_record(text: str, source: str) -> Record:
+    """Read a record of this or an older format. Raises SkylineError naming `source` where it is torn, foreign
+    or newer.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SkylineError(f"{source} is no JSON (line {error.lineno}); delete it and run again") from None
+    if not isinstance(data, dict) or not isinstance(data.get("format"), int):
+        raise SkylineError(f"{source} is no Skyline record (it has no 'format'); move it out of the folder")
+    while data["format"] < FORMAT:
+        migrate = MIGRATIONS.get(data["format"])
+        if migrate is None:
+            raise SkylineError(
+                f"{source} has format {data['format']}, which nothing reads any more; run its cell again"
+            )
+        data = migrate(data)
+    if data["format"] > FORMAT:
+        raise SkylineError(
+            f"{source} was written by a newer Skyline (format {data['format']}, this one reads {FORMAT}); "
+            "update Skyline"
+        )
+    try:
+        return Record.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SkylineError(
+            f"{source} is no valid record: {where}: {first['msg']}; delete it and run again"
+        ) from None
+
+
+def read_record(path: Path) -> Record:
+    """Read one record file. Raises SkylineError where it cannot be read or is no valid record."""
+    try:
+        return parse_record(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SkylineError(f"{path} cannot be read ({error}); delete it and run again") from None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` so that `path` holds either all of it or what it held before, a kill at any moment
+    included.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a record."""
+    return Record.model_json_schema()

@@ -1,0 +1,98 @@
+"""The store: one folder with records by hardware, artifacts and caches. One run at a time writes to it.
+
+OUT/measured/<hardware>/<cell>.json     records
+OUT/work/artifacts, teacher, untrained  what can be made again
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.cells import Cell
+from harness.errors import SkylineError
+from harness.records import Record, read_record, write_atomically
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of the workspace."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file of the workspace, atomically."""
+    write_atomically(path, json.dumps(value, indent=1) + "\n")
+
+
+class Store:
+    """Records, and the workspace in which artifacts are made."""
+
+    def __init__(self, folder: Path, hardware_id: str) -> None:
+        self.folder = folder
+        self.records = folder / "measured" / hardware_id
+        self.workspace = folder / "work"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for this run. Raises SkylineError where another run holds it.
+
+        The kernel drops the lock with the process, so a killed run leaves none behind.
+        """
+        try:
+            self.workspace.mkdir(parents=True, exist_ok=True)
+            file = (self.workspace / ".lock").open("w")
+        except OSError as error:
+            raise SkylineError(
+                f"cannot write to {self.folder} ({error.strerror}); choose another --out"
+            ) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise SkylineError(
+                    f"another run is writing to {self.folder}; wait for it or choose another --out"
+                ) from None
+            self._sweep()
+            yield
+
+    def _sweep(self) -> None:
+        # What a killed run left half-written starts with a dot.
+        for folder in (self.records, self.workspace / "artifacts", self.workspace / "untrained"):
+            for leftover in folder.glob(".*"):
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+    def path(self, cell: Cell) -> Path:
+        """Where the cell's record stands."""
+        return self.records / f"{cell.slug}.json"
+
+    def find(self, cell: Cell) -> Record | None:
+        """The cell's record, or None where there is none yet or it cannot be read any more (then it is made
+        again).
+        """
+        path = self.path(cell)
+        if not path.is_file():
+            return None
+        try:
+            return read_record(path)
+        except SkylineError:
+            return None
+
+    def put(self, cell: Cell, record: Record) -> None:
+        """Write the cell's record in place of an older one."""
+        write_atomically(self.path(cell), record.to_json())
+
+
+def read_records(profiles: Path) -> tuple[list[Record], list[str]]:
+    """All records under `profiles`/measured, and a line for each file that is none."""
+    records, problems = [], []
+    for path in sorted((profiles / "measured").glob("*/*.json")):
+        try:
+            records.append(read_record(path))
+        except SkylineError as error:
+            problems.append(str(error))
+    return records, problems

@@ -1,0 +1,46 @@
+"""The teacher's logits on a training set: computed once, kept on disk, shared by every student of that
+teacher.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from harness.data import EncodedSplit
+from harness.encoder import Encoder
+from harness.evaluation import predict_logits
+
+
+class TeacherLogits:
+    """A cache in a folder. The key is the teacher artifact's hash and the very tokens that it read."""
+
+    def __init__(self, folder: Path, teacher_hash: str) -> None:
+        self.folder, self.teacher_hash = folder, teacher_hash
+
+    def of(self, teacher: Encoder, rows: EncodedSplit, device: str = "cpu") -> Tensor:
+        """Logits of every row in order: (N, outputs), or (N, longest row, 2) for spans, zero where a row has
+        no token.
+        """
+        digest = hashlib.sha256(self.teacher_hash.encode())
+        for tensor in (rows.lengths, rows.ids, rows.segments):
+            digest.update(tensor.numpy().tobytes())
+        path = self.folder / f"{digest.hexdigest()[:32]}.safetensors"
+        try:
+            return load_file(path)["logits"]
+        except (FileNotFoundError, SafetensorError, KeyError):
+            pass
+        logits = torch.nn.utils.rnn.pad_sequence(predict_logits(teacher, rows, device), batch_first=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
+        os.close(handle)
+        save_file({"logits": logits}, temporary)
+        Path(temporary).replace(path)
+        return logits

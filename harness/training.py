@@ -1,0 +1,270 @@
+"""The one training loop. Methods act on it through their hooks; it knows none of them.
+
+Length-bucketed batches, AdamW with linear warm-up and decay, clipping, bfloat16 where the processor has the
+instructions, early stopping on a slice of the training set, all drawn from one seed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from harness.data import EncodedSplit, encode_examples
+from harness.encoder import Batch, Encoder, Output
+from harness.errors import SkylineError
+from harness.evaluation import predict, score
+from harness.records import Training
+from harness.teacher import TeacherLogits
+
+if TYPE_CHECKING:
+    from harness.method import Method, Need
+    from harness.tasks.base import Example, Kind, TrainingView
+
+
+class Budget(BaseModel):
+    """How long and how a stage trains. `learning_rate` is the peak; `examples` caps the training set (None:
+    all of it).
+
+    `patience` None trains to the end; a number stops after so many epochs without a better score on the
+    held-out slice of the training set, and keeps the best.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: Annotated[float, Field(gt=0)] = 3.0
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    patience: Annotated[int, Field(ge=1)] | None = None
+    holdout: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    examples: Annotated[int, Field(ge=1)] | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop reports now and then: optimizer steps done and in all, and the loss's running mean."""
+
+    step: int
+    steps: int
+    loss: float
+
+
+@dataclass
+class Context:
+    """What a method may know of the run. `task` is the training side only: no path leads from it to the dev
+    split.
+    """
+
+    teacher: Encoder
+    task: TrainingView
+    budget: Budget
+    seed: int = 0
+    device: str = "cpu"
+    teacher_logits: TeacherLogits | None = None
+    progress: Callable[[Progress], None] | None = None
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """A generator of its own for each purpose, so that one more draw here changes nothing there."""
+        mixed = int.from_bytes(purpose.encode()[:16].ljust(16, b"\0"), "little") ^ (
+            self.seed * 0x9E3779B97F4A7C15
+        )
+        return torch.Generator().manual_seed(mixed % (1 << 63))
+
+    def training_examples(self) -> Sequence[Example]:
+        """The training examples within the budget, drawn from the seed where the budget caps them."""
+        examples, limit = self.task.examples, self.budget.examples
+        if limit is None or limit >= len(examples):
+            return examples
+        chosen = torch.randperm(len(examples), generator=self.generator("subset"))[:limit].sort().values
+        return [examples[i] for i in chosen.tolist()]
+
+
+@dataclass
+class Step:
+    """One training step as a method's `loss` sees it. `rows` are indices into the training examples of this
+    run.
+    """
+
+    kind: Kind
+    batch: Batch
+    targets: Tensor
+    rows: list[int]
+    output: Output
+    task_loss: Tensor
+    progress: float
+    teacher: Encoder
+    _logits: Tensor | None = field(default=None, repr=False)
+
+    @cached_property
+    def teacher_output(self) -> Output:
+        """Logits, hidden states and attentions of the teacher on this batch, computed when first asked for."""
+        with torch.inference_mode():
+            output: Output = self.teacher(self.batch, hidden_states=True, attentions=True)
+        return output
+
+    @property
+    def teacher_logits(self) -> Tensor:
+        """The teacher's logits for these rows, from the cache (a method asks for them through `needs`)."""
+        return self._logits if self._logits is not None else self.teacher_output.logits
+
+
+def task_loss(kind: Kind, logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of classes, squared error of scores, mean cross-entropy of start and end for spans."""
+    logits = logits.float()
+    if kind == "classification":
+        return F.cross_entropy(logits, targets)
+    if kind == "regression":
+        return F.mse_loss(logits[:, 0], targets)
+    return (
+        F.cross_entropy(logits[..., 0], targets[:, 0]) + F.cross_entropy(logits[..., 1], targets[:, 1])
+    ) / 2
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Matrices decay; biases and norms do not (Devlin et al. 2019, appendix A.2)."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def linear_schedule(step: int, steps: int, warmup: float) -> float:
+    """The share of the peak learning rate at `step` (from 0): linear up over `warmup` of the steps, linear
+    down to 0.
+    """
+    warm = max(1, round(steps * warmup))
+    return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the processor multiplies bfloat16 matrices by instructions of its own."""
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def train(student: Encoder, methods: Sequence[Method], context: Context, stage: str) -> Training:
+    """Train `student` in place with the hooks of `methods`, and say how it went.
+
+    Raises SkylineError for an empty training set, and where the loss is no finite number.
+    """
+    budget, task, device = context.budget, context.task, context.device
+    examples = context.training_examples()
+    held: Sequence[Example] = ()
+    if budget.patience is not None:
+        capped = type(task)(
+            task.name, task.kind, task.labels, task.metrics, task.metric, task.max_length, examples
+        )
+        examples, held = capped.holdout(budget.holdout, context.seed, at_most=1000)
+    length = min(task.max_length, student.config.positions)
+    rows = encode_examples(examples, student, task.kind, length, f"the training set of {task.name}")
+    needs: frozenset[Need] = frozenset().union(*(method.needs for method in methods))
+    cached = None
+    if "teacher_logits" in needs and context.teacher_logits is not None:
+        cached = context.teacher_logits.of(context.teacher, rows, device)
+    bfloat16 = budget.precision == "bfloat16" or (budget.precision == "auto" and has_bfloat16(device))
+    optimizer = torch.optim.AdamW(
+        parameter_groups(student, budget.weight_decay), lr=budget.learning_rate, fused=True
+    )
+    per_epoch = math.ceil(len(rows) / budget.batch_size)
+    steps = max(1, round(per_epoch * budget.epochs))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: linear_schedule(step, steps, budget.warmup)
+    )
+    order = context.generator("order")
+    student.to(device).train()
+    context.teacher.to(device).eval()
+    best, best_state, waited = -math.inf, None, 0
+    running, done, seen, started = math.nan, 0, 0, time.monotonic()
+    # Dropout draws from torch's own generator; it is given back as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.generator("dropout").initial_seed())
+        while done < steps and waited <= (budget.patience or steps):
+            for chosen in rows.shuffled_batches(budget.batch_size, order):
+                loss = _one_step(
+                    student, methods, context, rows, chosen, needs, cached, bfloat16, done / steps
+                )
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise SkylineError(
+                        f"the loss is {value} at step {done + 1} of '{stage}' on {task.name}; "
+                        "lower the learning rate or use --precision float32"
+                    )
+                torch.autograd.backward(loss)
+                nn.utils.clip_grad_norm_(student.parameters(), budget.clip)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                schedule.step()
+                done, seen = done + 1, seen + len(chosen)
+                for method in methods:
+                    method.step(student, done / steps)
+                running = value if math.isnan(running) else 0.98 * running + 0.02 * value
+                if context.progress is not None and (done % 10 == 0 or done == steps):
+                    context.progress(Progress(done, steps, running))
+                if done == steps:
+                    break
+            if held:
+                reached = score(task, predict(student, task, held, device), held)[task.metric]
+                student.train()
+                waited = 0 if reached > best else waited + 1
+                if reached > best:
+                    best, best_state = reached, deepcopy(student.state_dict())
+    if best_state is not None:
+        student.load_state_dict(best_state)
+    student.eval()
+    return Training(
+        stage=stage,
+        epochs=done / per_epoch,
+        steps=done,
+        examples=len(examples),
+        seconds=time.monotonic() - started,
+        final_loss=running,
+        precision="bfloat16" if bfloat16 else "float32",
+    )
+
+
+def _one_step(
+    student: Encoder,
+    methods: Sequence[Method],
+    context: Context,
+    rows: EncodedSplit,
+    chosen: list[int],
+    needs: frozenset[Need],
+    cached: Tensor | None,
+    bfloat16: bool,
+    progress: float,
+) -> Tensor:
+    device = context.device
+    batch, targets = rows.batch(chosen).to(device), rows.targets[chosen].to(device)
+    with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16, enabled=bfloat16):
+        output = student(batch, hidden_states="hidden_states" in needs, attentions="attentions" in needs)
+    loss = task_loss(context.task.kind, output.logits, targets)
+    step = Step(
+        kind=context.task.kind,
+        batch=batch,
+        targets=targets,
+        rows=chosen,
+        output=output,
+        task_loss=loss,
+        progress=progress,
+        teacher=context.teacher,
+        _logits=None if cached is None else cached[chosen].to(device),
+    )
+    terms = [term for method in methods if (term := method.loss(step)) is not None]
+    if not any(method.replaces_task_loss for method in methods):
+        terms.append(loss)
+    return torch.stack(terms).sum()

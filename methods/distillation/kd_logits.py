@@ -1,0 +1,130 @@
+"""kd-logits: a student of fewer layers learns the teacher's output distribution."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from harness import Card, Claim, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.encoder import Encoder
+    from harness.training import Context, Step
+
+
+def choose_layers(available: int, wanted: int, choice: str) -> list[int]:
+    """Which of the teacher's layers the student starts from, in order.
+
+    first: 0 … k−1 (Sun et al. 2019, section 4.2); last: the k topmost; spread: evenly, both ends included (0,
+    2, 4, 7, 9, 11 for 6 of 12, DistilBERT's choice). Raises SkylineError where the student would be deeper
+    than its teacher.
+    """
+    if wanted > available:
+        raise SkylineError(
+            f"kd-logits:layers={wanted} is more than the teacher's {available}; use {available} or fewer"
+        )
+    if choice == "first":
+        return list(range(wanted))
+    if choice == "last":
+        return list(range(available - wanted, available))
+    if wanted == 1:
+        return [0]
+    return [int(i * (available - 1) / (wanted - 1) + 0.5) for i in range(wanted)]
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² · KL(softmax(teacher / T) ‖ softmax(student / T)), mean over rows; logits (b, classes) (Hinton et
+    al. 2015, section 2).
+    """
+    import torch.nn.functional as F
+
+    return temperature**2 * F.kl_div(
+        F.log_softmax(student / temperature, dim=-1),
+        F.log_softmax(teacher / temperature, dim=-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+
+
+class KDLogits(Method):
+    """L = α · CE(labels) + (1 − α) · T² · KL(teacher ‖ student); mean squared error of the scores for
+    regression.
+    """
+
+    card = Card(
+        id="kd-logits",
+        title="Logit distillation",
+        family="distillation",
+        paper=Paper(
+            title="Distilling the Knowledge in a Neural Network",
+            authors="Hinton, Vinyals, Dean",
+            year=2015,
+            venue="NeurIPS Deep Learning Workshop",
+            link="https://arxiv.org/abs/1503.02531",
+        ),
+        scope="task-specific",
+        fidelity="faithful",
+        deviations="",
+        touches=("attention_in", "attention", "attention_out", "ffn"),
+        reduces=("disk", "parameters", "flops", "latency", "memory"),
+        claims=(
+            Claim(
+                "sst2",
+                "dev",
+                "accuracy",
+                90.8,
+                "6 of 12 layers, the KD baseline in the result files of Sun et al. 2019",
+            ),
+            Claim(
+                "mnli",
+                "dev",
+                "accuracy",
+                80.8,
+                "6 of 12 layers, the KD baseline in the result files of Sun et al. 2019",
+            ),
+        ),
+        notes="The student starts from layers of the fine-tuned teacher.",
+    )
+    replaces_task_loss = True
+    needs = frozenset({"teacher_logits"})
+    rewrites = frozenset({"the student"})
+
+    @options
+    class Options:
+        """`layers` of the student and how they are chosen; `temperature` T; `alpha`, the weight of the hard
+        labels.
+        """
+
+        layers: Annotated[int, Field(ge=1)] = 3
+        choose: Literal["spread", "first", "last"] = "spread"
+        temperature: Annotated[float, Field(gt=0)] = 2.0
+        alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    suite = {"layers": (1, 3), "choose": ("spread", "first", "last")}
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """A copy of the chosen layers, with the teacher's embedding and head."""
+        from harness.surgery import keep_layers
+
+        count = len(teacher.config.layers)
+        return keep_layers(teacher, choose_layers(count, self.options.layers, self.options.choose))
+
+    def loss(self, step: Step) -> Tensor:
+        """The weighted sum; it replaces the task loss."""
+        import torch.nn.functional as F
+
+        student, teacher = step.output.logits.float(), step.teacher_logits
+        if step.kind == "regression":
+            soft = F.mse_loss(student, teacher)
+        elif step.kind == "span":
+            # Start and end are distributions over the tokens; padding takes no part.
+            padding = step.batch.attention_mask[..., None] == 0
+            teacher = teacher[:, : student.shape[1]]
+            rows = [x.masked_fill(padding, -1e4).transpose(1, 2).flatten(0, 1) for x in (student, teacher)]
+            soft = distillation_loss(rows[0], rows[1], self.options.temperature)
+        else:
+            soft = distillation_loss(student, teacher, self.options.temperature)
+        return self.options.alpha * step.task_loss + (1 - self.options.alpha) * soft

@@ -1,0 +1,74 @@
+"""dynamic-int8: weights quantized once, activations as they come, no training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from harness import Card, Method, Paper, options
+
+if TYPE_CHECKING:
+    from harness.encoder import Encoder
+    from harness.training import Context
+
+
+class DynamicInt8(Method):
+    """Symmetric int8 of every linear map's weight (and of the word embeddings, on disk), scale = max|W| / 127
+    (Zafrir et al., eq. 1-2).
+
+    The maps execute in int8 (`harness.kernels.Int8Linear`): activations are quantized as they come.
+    """
+
+    card = Card(
+        id="dynamic-int8",
+        title="Dynamic int8",
+        family="quantization",
+        paper=Paper(
+            title="Q8BERT: Quantized 8Bit BERT",
+            authors="Zafrir, Boudoukh, Izsak, Wasserblat",
+            year=2019,
+            venue="NeurIPS Workshop on Energy Efficient Machine Learning and Cognitive Computing",
+            link="https://arxiv.org/abs/1910.06188",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "Q8BERT's post-training comparison (its dynamically quantized models), not its quantization-aware "
+            "training. Activations carry one scale a token instead of one a tensor, so that a sentence's result "
+            "does not depend on its batch; weights one a row unless per=tensor. The classifier stays float32."
+        ),
+        touches=("embedding", "attention_in", "attention_out", "ffn", "head"),
+        reduces=("disk", "latency"),
+        notes="Q8BERT's own figures are for quantization-aware training, so none of them is claimed here.",
+    )
+    trains = False
+    last = True
+
+    @options
+    class Options:
+        """`per`: one scale a matrix or a row; `embeddings`: whether the word embeddings are stored in int8
+        too.
+        """
+
+        per: Literal["channel", "tensor"] = "channel"
+        embeddings: bool = True
+
+    suite = {"per": ("channel", "tensor")}
+
+    def finish(self, student: Encoder, context: Context) -> None:
+        """Choose int8 codecs and kernels; earlier masks stay, so pruned weights stay out of the file."""
+        from torch import nn
+
+        from harness.codecs import Codec, Int8
+
+        storage, stage = student.storage, Int8(self.options.per)
+        linears = [
+            path
+            for path, module in student.named_modules()
+            if isinstance(module, nn.Linear) and not path.startswith("head.classifier")
+        ]
+        stored = [f"{path}.weight" for path in linears]
+        if self.options.embeddings:
+            stored.append("embedding.word.weight")
+        for name in stored:
+            storage.codecs[name] = storage.codecs.get(name, Codec()).with_stage(stage)
+        storage.kernels.update({path: "int8" for path in linears})  # noqa: C420 - clearer
