@@ -1,0 +1,186 @@
+"""The profile of an artifact: every cost of DESIGN.md's "Measuring", beside the baseline's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.artifacts import CONFIG, WEIGHTS, ArtifactConfig, load_artifact, read_config
+from harness.config import COMPONENTS
+from harness.encoder import Batch
+from harness.errors import SkylineError
+from harness.hardware import check_device, hardware, versions
+from harness.isolation import run_isolated
+from harness.profiling.components import (
+    activation_bytes,
+    component_params,
+    component_weight_bytes,
+    stored_params,
+)
+from harness.profiling.flops import FlopCount, Work, count_flops
+from harness.profiling.inputs import Inputs
+from harness.profiling.latency import Plan
+from harness.profiling.memory import PeakMemory, measure_memory
+from harness.profiling.speed import Speed, measure_speed
+from harness.records import Component, Cost, Latency, Profile, Total, Workload
+from harness.runtimes import get_runtime
+
+MEMORY_MARGIN = 0.02
+"""A peak counts as lower from 2 % on: two runs of one artifact differ by less."""
+
+
+@dataclass(frozen=True)
+class StaticCosts:
+    """Costs that need no timing, by component where they are dictionaries."""
+
+    work: FlopCount
+    params: dict[str, int]
+    stored_params: int
+    weight_bytes: dict[str, int]
+    activation_bytes: dict[str, int]
+
+
+def profile_artifact(
+    folder: Path,
+    baseline: Path,
+    *,
+    recipe: str,
+    model: str,
+    weights: str,
+    workload: Workload,
+    runtime: str = "eager",
+    device: str = "cpu",
+    time_cap_s: float = 20.0,
+    real_batches: Batch | None = None,
+) -> Profile:
+    """Measure an artifact and its baseline under one runtime, device and workload.
+
+    Every measurement runs in a fresh process of its own; this one only waits. `weights` says which weights
+    the model has; real inputs come as one batch of rows, from which each pass takes its number. Raises
+    SkylineError before anything is timed where the workload does not fit the models, or runtime or device are
+    not there.
+    """
+    get_runtime(runtime)
+    check_device(device)
+    if time_cap_s <= 0:
+        raise SkylineError(f"a time cap of {time_cap_s:g} s is out of range; use more than 0")
+    for path in (folder, baseline):
+        check_workload(workload, read_config(path))
+    inputs = Inputs.of(workload, real_batches)
+    itself = folder.resolve() == baseline.resolve()
+    speed = measure_speed(
+        folder, baseline, inputs, runtime=runtime, device=device, plan=Plan(cap_s=time_cap_s)
+    )
+    own = _Measured.of(folder, inputs, runtime, device)
+    base = own if itself else _Measured.of(baseline, inputs, runtime, device)
+    total = own.total(speed.latency.median_ms, speed)
+    return Profile(
+        recipe=recipe,
+        model=model,
+        weights=weights,
+        runtime=runtime,
+        device=device,
+        workload=workload,
+        components=own.components(speed),
+        total=total,
+        latency=speed.latency,
+        baseline=base.total(speed.latency.baseline_median_ms),
+        realised=realised(own, base, speed.latency, itself),
+        hardware=hardware(device),
+        versions=versions(),
+    )
+
+
+def check_workload(workload: Workload, config: ArtifactConfig) -> None:
+    """Raise a SkylineError where a model cannot run the workload."""
+    positions = config.model.positions
+    if workload.length > positions:
+        raise SkylineError(
+            f"a sequence of {workload.length} tokens is longer than the model's {positions} positions; "
+            f"use at most {positions}"
+        )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """All costs of one artifact except its speed."""
+
+    disk_bytes: int
+    static: StaticCosts
+    memory: PeakMemory
+
+    @classmethod
+    def of(cls, folder: Path, inputs: Inputs, runtime: str, device: str) -> _Measured:
+        disk_bytes = sum((folder / name).stat().st_size for name in (CONFIG, WEIGHTS))
+        static = run_isolated(static_costs, folder, inputs)
+        return cls(disk_bytes, static, measure_memory(folder, inputs, runtime, device))
+
+    def total(self, latency_ms: float, speed: Speed | None = None) -> Total:
+        timed = speed.components if speed is not None else None
+        return Total(
+            params=sum(self.static.params.values()),
+            flops=self.static.work.total.flops,
+            macs=self.static.work.total.macs,
+            elementwise_flops=self.static.work.total.elementwise_flops,
+            weight_bytes=sum(self.static.weight_bytes.values()),
+            activation_bytes=sum(self.static.activation_bytes.values()),
+            latency_ms=latency_ms,
+            disk_bytes=self.disk_bytes,
+            peak_memory_bytes=self.memory.resident,
+            accelerator_memory_bytes=self.memory.accelerator,
+            residual_pct=None if timed is None else 100 * timed.residual,
+            uncounted_operators=list(self.static.work.uncounted),
+        )
+
+    def components(self, speed: Speed) -> list[Component]:
+        """A component's time is its share of the uninstrumented pass, times that pass's median."""
+        timed, static = speed.components, self.static
+        return [
+            Component(
+                name=name,
+                params=static.params[name],
+                flops=static.work.components.get(name, Work()).flops,
+                elementwise_flops=static.work.components.get(name, Work()).elementwise_flops,
+                weight_bytes=static.weight_bytes[name],
+                activation_bytes=static.activation_bytes[name],
+                latency_ms=None if timed is None else timed.shares[name] * speed.latency.median_ms,
+            )
+            for name in COMPONENTS
+        ]
+
+
+def static_costs(folder: Path, inputs: Inputs) -> StaticCosts:
+    """FLOPs, parameters, stored and activation bytes by component, of one pass over the workload's first
+    batch.
+    """
+    model = load_artifact(folder)
+    batch = inputs.batches(model.config.vocab_size)[0]
+    return StaticCosts(
+        work=count_flops(model, batch),
+        params=component_params(model),
+        stored_params=stored_params(model, folder),
+        weight_bytes=component_weight_bytes(model, folder),
+        activation_bytes=activation_bytes(model, batch),
+    )
+
+
+def realised(own: _Measured, base: _Measured, latency: Latency, itself: bool = False) -> dict[Cost, bool]:
+    """Which costs are really lower than the baseline's, as measured; none where the baseline is profiled
+    itself.
+
+    Disk: fewer bytes. Parameters: fewer stored ones. FLOPs: less matrix work. Latency: an interval of the
+    speedup that lies above 1. Memory: a peak lower by more than 2 %.
+    """
+    lower: dict[Cost, bool] = {
+        "disk": own.disk_bytes < base.disk_bytes,
+        "parameters": own.static.stored_params < base.static.stored_params,
+        "flops": own.static.work.total.macs < base.static.work.total.macs,
+        "latency": faster(latency),
+        "memory": own.memory.resident < (1 - MEMORY_MARGIN) * base.memory.resident,
+    }
+    return {cost: is_lower and not itself for cost, is_lower in lower.items()}
+
+
+def faster(latency: Latency) -> bool:
+    """Whether there is a verdict, and its interval lies above 1."""
+    return latency.verdict == "measured" and latency.speedup_ci95 is not None and latency.speedup_ci95[0] > 1

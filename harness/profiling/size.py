@@ -1,0 +1,81 @@
+"""The sizes of an artifact: bytes as `ls -l` shows them, and the survey's convention beside them."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+
+import torch
+
+from harness.artifacts import CONFIG, WEIGHTS, artifact_hash, read_config, read_encoded
+from harness.codecs import Codec
+from harness.encoder import Encoder
+from harness.records import ArtifactFacts
+
+WORD_EMBEDDING = "embedding.word.weight"
+CLASSIFIER = "head.classifier."
+GZIP_LEVEL = 6
+
+
+def artifact_facts(folder: Path) -> ArtifactFacts:
+    """Measure an artifact's files. Raises SkylineError where it is corrupted.
+
+    `survey_params` follows METHODS' reading of Ganesh et al. 2021, Table 1: a weight of k bits counts as k /
+    32, a pruned one as none, masks and scales as nothing; the task's classifier is left out, as their
+    baseline of 109,482,240 weights has none.
+    """
+    config = read_config(folder)
+    with torch.device("meta"):
+        model = Encoder(config.model)
+    params = nonzero = embedding_params = embedding_bytes = 0
+    survey = survey_embedding = 0.0
+    parameters = dict(model.named_parameters())
+    stored = read_encoded(folder, config, parameters.keys())
+    for name, parameter in parameters.items():
+        codec = Codec.parse(config.codecs.get(name, "dense"))
+        values, beside = stored[name].values, stored[name].beside
+        params += parameter.numel()
+        nonzero += int(torch.count_nonzero(values))
+        # Only a codec that leaves zeros out saves them.
+        counted = values.numel() * codec.bits / 32
+        if not name.startswith(CLASSIFIER):
+            survey += counted
+        if name == WORD_EMBEDDING:
+            embedding_params, survey_embedding = parameter.numel(), counted
+            embedding_bytes = sum(tensor.nbytes for tensor in (values, *beside.values()))
+    weight_bytes = (folder / WEIGHTS).stat().st_size
+    config_bytes = (folder / CONFIG).stat().st_size
+    return ArtifactFacts(
+        hash=artifact_hash(folder),
+        disk_bytes=weight_bytes + config_bytes,
+        weight_bytes=weight_bytes,
+        config_bytes=config_bytes,
+        word_embedding_bytes=embedding_bytes,
+        gzip_bytes=_gzip_bytes(folder / WEIGHTS) + _gzip_bytes(folder / CONFIG),
+        params=params,
+        nonzero_params=nonzero,
+        word_embedding_params=embedding_params,
+        bits_per_weight=8 * weight_bytes / params,
+        survey_params=survey,
+        survey_params_without_embeddings=survey - survey_embedding,
+    )
+
+
+def _gzip_bytes(path: Path) -> int:
+    class Counter(io.RawIOBase):
+        size = 0
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: bytes) -> int:  # type: ignore[override]
+            self.size += len(data)
+            return len(data)
+
+    counter = Counter()
+    # mtime 0: the time of packing must not enter the size.
+    with path.open("rb") as source, gzip.GzipFile("", "wb", GZIP_LEVEL, counter, mtime=0) as packed:
+        while block := source.read(1 << 20):
+            packed.write(block)
+    return counter.size

@@ -1,0 +1,67 @@
+"""Speed of an artifact against its baseline: both loaded in one fresh process, timed in pairs, then component
+by component.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from harness.artifacts import read_config
+from harness.isolation import run_isolated
+from harness.profiling.components import ComponentTimes, time_components
+from harness.profiling.inputs import Inputs
+from harness.profiling.latency import Plan, latency_record, measure_pairs
+from harness.profiling.timers import PassTimer, steady_process
+from harness.records import Latency
+from harness.runtimes import get_runtime
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The paired latency, and the candidate's components (None where not asked for or not shown by the
+    runtime).
+    """
+
+    latency: Latency
+    components: ComponentTimes | None
+
+
+def measure_speed(
+    candidate: Path,
+    baseline: Path,
+    inputs: Inputs,
+    *,
+    runtime: str = "eager",
+    device: str = "cpu",
+    plan: Plan | None = None,
+    components: bool = True,
+) -> Speed:
+    """Time two artifacts against each other in a process of their own, with the same threads and the same
+    inputs.
+
+    The same folder twice is an A/A run. This process sleeps meanwhile. Timing the pairs ends at most one pair
+    after the plan's cap, loading included; the components take about six seconds more. Raises SkylineError as
+    loading does.
+    """
+    return run_isolated(_time_both, candidate, baseline, inputs, runtime, device, plan or Plan(), components)
+
+
+def _time_both(
+    candidate: Path, baseline: Path, inputs: Inputs, runtime: str, device: str, plan: Plan, components: bool
+) -> Speed:
+    """Runs in the child."""
+    started = time.perf_counter()
+    engine = get_runtime(runtime)
+    vocab_size = min(read_config(folder).model.vocab_size for folder in (candidate, baseline))
+    batches = inputs.batches(vocab_size, device)
+    with steady_process():
+        slow, fast = engine.load(baseline, device), engine.load(candidate, device)
+        timer = PassTimer({"baseline": slow, "candidate": fast}, {"baseline": batches, "candidate": batches})
+        times = measure_pairs(timer, time.perf_counter, plan, started)
+        latency = latency_record(times, torch.get_num_threads())
+        shown = components and fast.model is not None
+        return Speed(latency, time_components(fast, batches[0]) if shown else None)

@@ -1,0 +1,31 @@
+"""PyTorch as it stands: every operator is called from Python as the model's code says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.artifacts import load_artifact
+from harness.encoder import Batch, Output
+from harness.hardware import check_device
+from harness.runtimes.base import Executable, Runtime
+
+
+class EagerRuntime(Runtime):
+    """Runs the loaded encoder itself, in inference mode."""
+
+    name = "eager"
+
+    def load(self, folder: Path, device: str) -> Executable:
+        """See `Runtime.load`."""
+        check_device(device)
+        model = load_artifact(folder).to(device).eval()
+
+        @torch.inference_mode()
+        def run(batch: Batch) -> Tensor:
+            output: Output = model(batch)
+            return output.logits
+
+        return Executable(run, model)
