@@ -1,0 +1,55 @@
+"""Skyline's leaderboard: boards over records and published tables, their statistics, tables and page.
+
+Names are imported on first use, so that `import leaderboard` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leaderboard.board import Board as Board
+    from leaderboard.board import Row as Row
+    from leaderboard.boards import architecture_board as architecture_board
+    from leaderboard.boards import measured_board as measured_board
+    from leaderboard.boards import published_board as published_board
+    from leaderboard.checks import check_records as check_records
+    from leaderboard.ledger import read_ledger as read_ledger
+    from leaderboard.ledger import tally as tally
+    from leaderboard.page import render_page as render_page
+    from leaderboard.page import write_page as write_page
+    from leaderboard.tables import print_board as print_board
+    from leaderboard.tables import to_csv as to_csv
+    from leaderboard.tables import to_json as to_json
+    from leaderboard.tables import to_markdown as to_markdown
+    from leaderboard.tables import update_readme as update_readme
+
+_HOME = {
+    "Board": "leaderboard.board",
+    "Row": "leaderboard.board",
+    "architecture_board": "leaderboard.architecture",
+    "check_records": "leaderboard.checks",
+    "measured_board": "leaderboard.measured",
+    "print_board": "leaderboard.tables",
+    "published_board": "leaderboard.published_boards",
+    "read_ledger": "leaderboard.ledger",
+    "render_page": "leaderboard.page",
+    "tally": "leaderboard.ledger",
+    "to_csv": "leaderboard.tables",
+    "to_json": "leaderboard.tables",
+    "to_markdown": "leaderboard.tables",
+    "update_readme": "leaderboard.tables",
+    "write_page": "leaderboard.page",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'leaderboard' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,111 @@
+"""The architecture board: what recipes cost at a base model's full size, measured without any training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.errors import SkylineError
+from harness.records import Record, Workload
+from leaderboard.board import Board, Row, pick_axis
+from leaderboard.joining import (
+    MEASURED_AXES,
+    Shelf,
+    Wanted,
+    add_profile,
+    add_size,
+    newest,
+    shelve,
+    versions_of,
+)
+from leaderboard.names import BASELINE, Cards, recipe_family, recipe_parts, recipe_title
+
+
+def architecture_board(
+    records: Iterable[Record],
+    base_model: str = "bert-base",
+    *,
+    cards: Cards | None = None,
+    axis: str = "disk",
+    workload: Workload | tuple[int, int] | None = None,
+    hardware: str | None = None,
+    runtime: str | None = None,
+    device: str | None = None,
+) -> Board:
+    """The board of profiles whose artifacts were never scored: size, FLOPs, latency and memory, measured.
+
+    `claimed` holds the scores as the method's paper published them; nothing here measures quality, so that
+    there is neither drop nor front, and rows are in the order of their cost on `axis`. Raises SkylineError
+    where there is no such profile.
+    """
+    cards = cards or {}
+    axis = pick_axis(axis, [known.key for known in MEASURED_AXES])
+    found, notes = newest(records)
+    scored = {record.artifact.hash for record in found if record.quality is not None and record.artifact}
+    profiles = [
+        record
+        for record in found
+        if record.kind == "profile" and not (record.artifact is not None and record.artifact.hash in scored)
+    ]
+    here = [record for record in profiles if record.model == base_model]
+    if not here:
+        raise SkylineError(
+            f"no recipe was profiled on {base_model} yet; `skyline profile RECIPE --model {base_model}` does"
+        )
+    shelf = shelve(here, base_model, Wanted(hardware, runtime, device, workload))
+    recipes = dict.fromkeys([*shelf.profiles, *shelf.failures])
+    rows = [_row(recipe, base_model, shelf, cards) for recipe in recipes]
+    rows.sort(key=lambda row: (not row.baseline, axis not in row.costs, row.costs.get(axis, 0.0), row.id))
+    used = [record for records_ in shelf.profiles.values() for record in records_]
+    others = sorted({record.model for record in profiles} - {base_model})
+    weights = sorted({record.provenance.weights for record in used})
+    return Board(
+        kind="architecture",
+        title=f"Architectures at {base_model}'s size",
+        model=base_model,
+        axis=axis,
+        axes=list(MEASURED_AXES),
+        rows=rows,
+        hardware=shelf.hardware,
+        workload=next((r.profile.workload for r in used if r.profile is not None), None),
+        runtime=shelf.condition.runtime if shelf.condition else None,
+        device=shelf.condition.device if shelf.condition else None,
+        versions=versions_of(used),
+        date=max((record.provenance.started for record in used), default=None),
+        notes=[
+            *notes,
+            "costs are measured; accuracy is as each method's paper has it and compares with nothing here",
+            "no front: nothing on this board measures quality",
+            *([f"weights: {', '.join(weights)} (no cost on this board depends on them)"] if weights else []),
+        ],
+        skipped=[*shelf.skipped, *(f"profiles on base model {name}" for name in others)],
+    )
+
+
+def _row(recipe: str, model: str, shelf: Shelf, cards: Cards) -> Row:
+    row = Row(
+        id=f"{recipe}@{model}",
+        title=recipe_title(recipe, cards),
+        family=recipe_family(recipe, cards),
+        recipe=recipe,
+        model=model,
+        baseline=recipe == BASELINE,
+        failures=shelf.failures.get(recipe, []),
+        claimed=_claimed(recipe, cards),
+    )
+    records = shelf.profiles.get(recipe, [])
+    if records and records[0].profile is not None:
+        base = next((record.artifact for record in shelf.profiles.get(BASELINE, [])), None)
+        add_size(row, records[0].artifact, base)
+        add_profile(row, records[0].profile, cards)
+        identity = records[0].artifact.hash[:12] if records[0].artifact is not None else "unknown"
+        row.source = f"measured: costs of artifact {identity}"
+    return row
+
+
+def _claimed(recipe: str, cards: Cards) -> dict[str, float]:
+    """The published scores of a recipe of one method, by task."""
+    parts = recipe_parts(recipe)
+    if len(parts) > 1:
+        return {}
+    claims = cards.get(parts[0].method, {}).get("claims", ())
+    return {str(claim["task"]): float(claim["value"]) for claim in reversed(list(claims))}

@@ -1,0 +1,265 @@
+"""Boards as text: for the terminal, as Markdown, CSV and JSON, and inside a README."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import SkylineError
+from harness.records import write_atomically
+from leaderboard import cells
+from leaderboard.board import Axis, Board, Row
+from leaderboard.cells import Column, columns
+from leaderboard.ledger import Entry, Tally
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+README_COLUMNS = frozenset(
+    {"rank", "title", "drop", "drop_published", "tasks", "size_pct", "disk_bytes", "flops", "speedup"}
+    | {"peak_memory_bytes", "pareto", "kept"}
+)
+"""The columns of a Markdown table, the scores aside: what fits a page."""
+
+
+def to_json(board: Board) -> str:
+    """The board as indented JSON."""
+    return board.to_json()
+
+
+def to_markdown(board: Board) -> str:
+    """The board as a Markdown table with its legend, notes and failed cells below."""
+    from tabulate import tabulate
+
+    chosen = [
+        c for c in columns(board) if c.key in README_COLUMNS or c.key.startswith(("score_", "claimed_"))
+    ]
+    body = [[_markdown_cell(column, row) for column in chosen] for row in board.rows]
+    heads = [escape_markdown(_heading(column)) for column in chosen]
+    align = ["right" if column.numeric else "left" for column in chosen]
+    table = tabulate(body, headers=heads, tablefmt="pipe", colalign=align, disable_numparse=True)
+    notes = [
+        escape_markdown(note) for note in (*legend(board), *board.notes, *failures(board), *_left_out(board))
+    ]
+    return f"{table}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+
+
+def to_csv(board: Board) -> str:
+    """The board as CSV, one line a row: every figure unrounded, an empty field for what was not measured."""
+    import pandas as pd
+
+    lines = [_flat(row, board) for row in board.rows]
+    frame = pd.DataFrame(lines).astype(dict.fromkeys(WHOLE_NUMBERS, "Int64"))
+    text = frame.to_csv(index=False, lineterminator="\n")
+    return str(text)
+
+
+def print_board(board: Board, console: Console | None = None) -> None:
+    """Print the board to a terminal: the columns that fit, then legend, notes and failed cells."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = console or Console()
+    shown, dropped = _fitting(board, console.width)
+    table = Table(title=Text(board.title, style="bold"), title_justify="left", box=SIMPLE_HEAD)
+    for column in shown:
+        if column.key == "title":
+            table.add_column(Text(column.heading), min_width=TITLE_WIDTH, overflow="fold")
+        else:
+            table.add_column(Text(_heading(column)), justify="right", no_wrap=True)
+    for row in board.rows:
+        style = "bold" if row.pareto else ("dim" if row.failures and row.drop is None else "")
+        table.add_row(*(Text(column.text(row)) for column in shown), style=style)
+    console.print(table)
+    notes = [*legend(board), *board.notes, *failures(board), *_left_out(board)]
+    if dropped:
+        notes.append(f"no room for {', '.join(_heading(column) for column in dropped)}; --markdown has all")
+    for note in notes:
+        console.print(Text(f"· {note}", style="dim"))
+
+
+TITLE_WIDTH = 26
+NO_TERMINAL = frozenset({"family", "size_pct_without_embeddings", "latency_ms"})
+SPARED = (
+    "tasks",
+    "size_pct",
+    "peak_memory_bytes",
+    "drop_published",
+    "flops",
+    "score_",
+    "speedup",
+    "disk_bytes",
+)
+"""The columns that give way in a narrow terminal, in this order, by how their keys begin."""
+WHOLE_NUMBERS = ("rank", "seeds", "disk_bytes", "flops", "peak_memory_bytes")
+
+
+def _fitting(board: Board, width: int) -> tuple[list[Column], list[Column]]:
+    """The columns that fit into `width` characters beside titles of `TITLE_WIDTH`, and those that do not."""
+    shown = [column for column in columns(board) if column.key not in NO_TERMINAL]
+    dropped = []
+    for key in (None, *SPARED):
+        given_up = [column for column in shown if key is not None and column.key.startswith(key)]
+        dropped += given_up
+        shown = [column for column in shown if column not in given_up]
+        widths = [
+            max(len(_heading(column)), *(len(column.text(row)) for row in board.rows), 1)
+            for column in shown
+            if column.key != "title"
+        ]
+        if TITLE_WIDTH + sum(widths) + 3 * len(shown) + 2 <= width:
+            break
+    return shown, dropped
+
+
+def ledger_markdown(entries: list[Entry], tallies: list[Tally]) -> str:
+    """The ledger as Markdown: how much adds up, then every figure that does not."""
+    from tabulate import tabulate
+
+    counts = [[escape_markdown(t.source), t.check, f"{t.adding_up} of {t.total}"] for t in tallies]
+    lines = [
+        [e.source, e.row, e.check, _plain(e.printed), _plain(e.recomputed), e.says, e.reason]
+        for e in entries
+        if e.verdict != "adds up"
+    ]
+    first = tabulate(counts, headers=["Table", "Check", "Adds up"], tablefmt="pipe", disable_numparse=True)
+    escaped = [[escape_markdown(cell) for cell in line] for line in lines]
+    heads = ["Table", "Row", "Check", "Printed", "Recomputed", "Verdict", "Reason"]
+    return f"{first}\n\n{tabulate(escaped, headers=heads, tablefmt='pipe', disable_numparse=True)}\n"
+
+
+def update_readme(path: Path, marker: str, markdown: str) -> None:
+    """Replace what stands between `<!-- board:MARKER -->` and `<!-- /board:MARKER -->` in the file at `path`.
+
+    Raises SkylineError where the file cannot be read or does not hold the two markers once, in order.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SkylineError(f"{path} cannot be read ({error}); name a Markdown file") from None
+    start, end = f"<!-- board:{marker} -->", f"<!-- /board:{marker} -->"
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
+        raise SkylineError(f"{path} needs the lines '{start}' and '{end}' once each, in this order; add them")
+    before, rest = text.split(start)
+    after = rest.split(end)[1]
+    write_atomically(path, f"{before}{start}\n\n{markdown.strip()}\n\n{end}{after}")
+
+
+def escape_markdown(text: str) -> str:
+    """Text that stays text in a Markdown table: no cell borders, tags, links, emphasis or line breaks."""
+    text = " ".join(text.split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_|\[\]])", r"\\\1", text)
+
+
+def legend(board: Board, against: str | None = None) -> list[str]:
+    """What the marks of this board's tables mean.
+
+    `against` names the front's cost, which is by default the board's axis.
+    """
+    cost = against or axis_words(board.chosen_axis)
+    lines = []
+    if any(row.fronts for row in board.rows):
+        share = any(row.pareto_probability is not None for row in board.rows)
+        lines.append(
+            f"{cells.FRONT_MARK}: on the Pareto front of drop against {cost}"
+            + ("; the share of bootstrap resamples in which a row is on it stands beside" if share else "")
+        )
+    if any(row.tied for row in board.rows):
+        lines.append("=: a statistical tie, the 95 % interval overlaps that of the rank's first row")
+    if any(row.simulated for row in board.rows):
+        lines.append(
+            f"{cells.SIMULATED_MARK}: simulated, the method claims to reduce this cost but the artifact, "
+            "under this runtime, does not; on that axis it counts as no cheaper than the baseline"
+        )
+    if board.kind == "measured":
+        lines.append("scores: the task's metric on its dev split, 0 to 100, ± half of its 95 % interval")
+        lines.append(
+            "drop: mean of method minus baseline in points with its 95 % interval; negative is worse"
+        )
+    if board.kind != "published" and board.rows and board.workload is not None and board.hardware is not None:
+        place = board.hardware.accelerator or board.hardware.processor
+        lines.append(
+            f"FLOPs, speedup and memory at (batch, length) = {board.workload}, {board.runtime} on "
+            f"{board.device}: "
+            f"{place}, {board.hardware.cores} cores"
+        )
+    return lines
+
+
+def axis_words(axis: Axis) -> str:
+    """An axis's title inside a sentence."""
+    return axis.title if axis.title[:2].isupper() else axis.title[0].lower() + axis.title[1:]
+
+
+def failures(board: Board) -> list[str]:
+    """Each cell that gave no figures, and each row's own notes."""
+    lines = [f"{row.title}: {failure}" for row in board.rows for failure in row.failures]
+    if board.kind == "measured":
+        lines += [f"{row.title}: {note}" for row in board.rows for note in row.notes]
+    return lines
+
+
+def _left_out(board: Board) -> list[str]:
+    return [f"left out: {line}" for line in board.skipped]
+
+
+def _heading(column: Column) -> str:
+    plain = not column.unit or column.unit == "×" or column.key.startswith("score_")
+    return column.heading if plain else f"{column.heading} ({column.unit})"
+
+
+def _markdown_cell(column: Column, row: Row) -> str:
+    text = column.text(row) if column.numeric else escape_markdown(column.text(row))
+    return f"**{text}**" if column.key == "title" and row.pareto else text
+
+
+def _plain(value: float | None) -> str:
+    return cells.MISSING if value is None else cells.number(value, 2)
+
+
+def _flat(row: Row, board: Board) -> dict[str, object]:
+    """A row's figures under one name each."""
+    flat: dict[str, object] = {
+        "id": row.id,
+        "title": row.title,
+        "family": row.family,
+        "recipe": row.recipe,
+        "model": row.model,
+        "rank": row.rank,
+        "tied": row.tied,
+        "drop": row.drop,
+        "drop_low": row.drop_ci95[0] if row.drop_ci95 else None,
+        "drop_high": row.drop_ci95[1] if row.drop_ci95 else None,
+        "drop_published": row.drop_published,
+        "tasks": " ".join(row.tasks),
+        "seeds": row.seed_count,
+        "complete": row.complete,
+    }
+    for task in board.tasks:
+        ci95 = row.scores_ci95.get(task)
+        flat[f"score_{task}"] = row.scores.get(task)
+        flat[f"score_{task}_low"] = ci95[0] if ci95 else None
+        flat[f"score_{task}_high"] = ci95[1] if ci95 else None
+    flat |= {
+        "size_pct": row.size_pct,
+        "size_pct_without_embeddings": row.size_pct_without_embeddings,
+        "disk_bytes": row.disk_bytes,
+        "disk_pct": row.disk_pct,
+        "flops": row.flops,
+        "speedup": row.speedup,
+        "speedup_low": row.speedup_ci95[0] if row.speedup_ci95 else None,
+        "speedup_high": row.speedup_ci95[1] if row.speedup_ci95 else None,
+        "latency_ms": row.latency_ms,
+        "peak_memory_bytes": row.peak_memory_bytes,
+        "pareto": row.pareto,
+        "pareto_probability": row.pareto_probability,
+        "simulated": " ".join(row.simulated),
+        "source": row.source,
+        "failures": "; ".join(str(failure) for failure in row.failures),
+        "notes": "; ".join(row.notes),
+    }
+    return flat

@@ -1,0 +1,181 @@
+"""Boards as text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from factory import CARDS, card, example_records, failed, profile, quality
+from rich.console import Console
+
+from harness.errors import SkylineError
+from leaderboard import (
+    architecture_board,
+    cells,
+    measured_board,
+    print_board,
+    published_board,
+    read_ledger,
+    tally,
+    to_csv,
+    to_json,
+    to_markdown,
+    update_readme,
+)
+from leaderboard.tables import escape_markdown, ledger_markdown
+
+
+def markdown_rows(text):
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
+
+
+def printed(board, width=200):
+    stream = io.StringIO()
+    print_board(board, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def test_markdown_shows_rank_front_intervals_tasks_and_seeds():
+    board = measured_board(example_records(), cards=CARDS)
+    head, *body = markdown_rows(to_markdown(board))
+    assert head[:4] == ["Rank", "Method", "Drop (points)", "Front"]
+    rows = {line[1].strip("*"): dict(zip(head, line, strict=True)) for line in body}
+    assert len(rows) == 9
+    int8 = rows["Dynamic int8"]
+    assert int8["Rank"] == "1="
+    assert int8["Front"].startswith("◆")
+    assert int8["Drop (points)"].startswith("−0.45 [−")
+    assert int8["Tasks × seeds"] == "2 × 1–3"
+    assert int8["SST-2"].startswith("90.6 ± ")
+    assert int8["Disk (MB)"] == "58.1"
+    assert int8["Speedup"] == "1.62× [1.57, 1.67]"
+    assert rows["Random pruning (sparsity=0.6)"]["Rank"] == "8"
+    assert rows["Magnitude pruning (sparsity=0.6)"]["FLOPs (GFLOPs)"].endswith("†")
+    assert "**Dynamic int8**" in to_markdown(board)
+    assert "the loss is not a number" in to_markdown(board)
+
+
+def test_hostile_text_stays_text_in_markdown():
+    title = "a|b <script>alert(1)</script> [x](javascript:y) `c`\nd **e**"
+    cards = {"magnitude": card(title, "unstructured-pruning")}
+    records = [quality("baseline", "sst2", 90.0), quality("magnitude", "sst2", 89.0)]
+    text = to_markdown(measured_board(records, cards=cards))
+    assert "<script" not in text
+    line = next(line for line in text.splitlines() if "alert" in line and line.startswith("|"))
+    assert line.replace("\\|", "").count("|") == text.splitlines()[0].count("|")
+    assert escape_markdown("[x](y)|*`_<") == "\\[x\\](y)\\|\\*\\`\\_&lt;"
+
+
+def test_missing_figures_are_dashes_everywhere():
+    records = [failed("magnitude", "sst2"), failed("kd-logits", "mrpc")]
+    board = measured_board(records)
+    for text in (to_markdown(board), printed(board)):
+        assert "None" not in text
+        assert "nan" not in text.lower().replace("not a number", "")
+    line = next(csv.DictReader(io.StringIO(to_csv(board))))
+    assert line["drop"] == line["disk_bytes"] == line["speedup"] == ""
+
+
+def test_csv_is_unrounded_and_reads_back():
+    board = measured_board(example_records(), cards=CARDS)
+    lines = list(csv.DictReader(io.StringIO(to_csv(board))))
+    assert [line["id"] for line in lines] == [row.id for row in board.rows]
+    for line, row in zip(lines, board.rows, strict=True):
+        assert float(line["drop"]) == row.drop
+        assert line["disk_bytes"] == str(row.disk_bytes)
+        assert (float(line["score_mrpc"]) if line["score_mrpc"] else None) == row.scores.get("mrpc")
+    assert lines[0]["rank"] == "1"
+
+
+def test_json_is_the_boards():
+    board = published_board()
+    assert json.loads(to_json(board))["rows"][5]["drop_published"] == -4.73
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+def test_terminal_keeps_to_its_width(width):
+    text = printed(measured_board(example_records(), cards=CARDS), width)
+    assert all(len(line) <= width for line in text.splitlines())
+    if width >= 80:
+        assert "−0.45" in text
+    assert ("no room for" in text) is (width < 200)
+
+
+def test_terminal_takes_markup_as_text():
+    cards = {"magnitude": card("[bold red]x[/] [/nothing]", "unstructured-pruning")}
+    records = [quality("baseline", "sst2", 90.0), quality("magnitude", "sst2", 89.0)]
+    assert "[bold red]x[/] [/nothing]" in printed(measured_board(records, cards=cards))
+
+
+def test_huge_names_do_not_break_tables():
+    name = "m" * 400
+    records = [quality("baseline", "sst2", 90.0), quality(name, "sst2", 89.0)]
+    board = measured_board(records)
+    assert all(len(line) <= 100 for line in printed(board, 100).splitlines())
+    assert name in to_markdown(board)
+
+
+def test_architecture_tables_show_claims_and_no_front():
+    cards = {"magnitude": card("Magnitude", "unstructured-pruning", (), [{"task": "sst2", "value": 91.2}])}
+    board = architecture_board(
+        [profile(r, model="bert-base") for r in ("baseline", "magnitude")], cards=cards
+    )
+    head, _, line = markdown_rows(to_markdown(board))
+    cells_ = dict(zip(head, line, strict=True))
+    assert cells_["SST-2, as published (points)"] == "91.2"
+    assert "Front" not in head
+    assert "Rank" not in head
+    assert "Drop (points)" not in head
+
+
+def test_readme_is_updated_between_its_markers(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(
+        "a\n<!-- board:main -->\nold\n<!-- /board:main -->\nb <!-- board:x --><!-- /board:x -->\n"
+    )
+    update_readme(path, "main", "| new |\n")
+    update_readme(path, "main", "| newer |\n")
+    expected = (
+        "a\n<!-- board:main -->\n\n| newer |\n\n<!-- /board:main -->\nb <!-- board:x --><!-- /board:x -->\n"
+    )
+    assert path.read_text() == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<!-- board:m -->", "<!-- /board:m --><!-- board:m -->", "<!-- board:m -->" * 2]
+)
+def test_a_readme_without_markers_is_an_error_and_stays(tmp_path, text):
+    path = tmp_path / "README.md"
+    path.write_text(text)
+    with pytest.raises(SkylineError, match="once each"):
+        update_readme(path, "m", "x")
+    assert path.read_text() == text
+    with pytest.raises(SkylineError, match="cannot be read"):
+        update_readme(tmp_path / "none.md", "m", "x")
+
+
+def test_ledger_markdown_lists_what_does_not_add_up():
+    entries = read_ledger()
+    text = ledger_markdown(entries, tally(entries))
+    assert "23 of 25" in text
+    assert "11 AdaBERT" in text
+    assert "DistilBERT" in text  # noted
+    assert "27.5 %" in text  # GOBO's implied embeddings
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "text"),
+    [(None, 2, "–"), (-0.625, 2, "−0.63"), (-0.001, 2, "0.00"), (1234.5, 1, "1,234.5"), (2.5, 0, "3")],
+)
+def test_numbers(value, decimals, text):
+    assert cells.number(value, decimals) == text
+
+
+def test_bytes_and_flops_have_units_of_ten():
+    assert cells.megabytes(58_123_456) == "58.1"
+    assert cells.megabytes(1_234_567) == "1.23"
+    assert cells.gigaflops(2_764_000_000) == "2.76"
+    assert cells.megabytes(None) == cells.gigaflops(None) == "–"
