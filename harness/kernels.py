@@ -36,10 +36,16 @@ class Int8Linear(nn.Module):
         scale = tokens.abs().amax(dim=1, keepdim=True) / INT8_MAX
         scale = scale.clamp_min(torch.finfo(torch.float32).tiny)
         quantized = torch.round(tokens / scale).to(torch.int8)
-        sums = torch._int_mm(quantized, self.weight.t()).to(torch.float32)
+        sums = self._sums(quantized).to(torch.float32)
         scales = scale * self.scale
         result = sums * scales if self.bias is None else torch.addcmul(self.bias, sums, scales)
         return result.view(*x.shape[:-1], self.out_features)
+
+    def _sums(self, quantized: Tensor) -> Tensor:
+        # torch 2.13's _int_mm returns garbage on CPU where there is only one column to sum over.
+        if self.in_features == 1:
+            return quantized.to(torch.int32) * self.weight.t()
+        return torch._int_mm(quantized, self.weight.t())
 
 
 KERNELS = {"int8": Int8Linear}

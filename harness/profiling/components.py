@@ -127,8 +127,8 @@ def activation_bytes(model: Encoder, batch: Batch) -> dict[str, int]:
         alive[:] = _tensors(args)
 
     def count(component: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_: nn.Module, _args: Any, output: Any) -> None:
-            known = {tensor.untyped_storage().data_ptr() for tensor in alive}
+        def hook(_: nn.Module, args: Any, output: Any) -> None:
+            known = {tensor.untyped_storage().data_ptr() for tensor in [*alive, *_tensors(args)]}
             for tensor in _tensors(output):
                 if tensor.untyped_storage().data_ptr() not in known:
                     counts[component] += tensor.numel() * tensor.element_size()

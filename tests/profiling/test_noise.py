@@ -67,7 +67,7 @@ def test_command_prints_one_json_object() -> None:
         "-m",
         "harness.profiling.noise",
         "--runs",
-        "2",
+        "1",
         "--model",
         "tiny",
         "--length",

@@ -1,0 +1,138 @@
+"""What `skyline check` does: find what is wrong with records, artifacts, suites and adapter files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.errors import SkylineError
+
+PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
+"""Endings of files that may hold pickled code."""
+
+
+def check_path(path: Path) -> list[str]:
+    """What is wrong with a file or folder, one line each; empty where nothing is.
+
+    By its name it is a record (.json), a suite (.toml), an adapter (.py), an artifact (a folder with config.json or
+    weights.safetensors) or a folder of records. Raises SkylineError where it is none of these, or not there.
+    """
+    if not path.exists():
+        raise SkylineError(f"there is no file or folder {path}; check its name")
+    if path.is_dir():
+        check = _folder_check(path)
+    else:
+        kinds: dict[str, Callable[[Path], list[str]]] = {
+            ".json": check_record_file,
+            ".toml": check_suite,
+            ".py": check_adapter,
+        }
+        if path.suffix not in kinds:
+            raise SkylineError(
+                f"{path} is nothing that can be checked; name a record (.json), a suite (.toml), an adapter (.py), "
+                "an artifact's folder or a folder of records"
+            )
+        check = kinds[path.suffix]
+    try:
+        found = check(path)
+    except SkylineError as error:
+        found = [str(error)]
+    return [_without(path, problem) for problem in found]
+
+
+def _folder_check(path: Path) -> Callable[[Path], list[str]]:
+    from harness.artifacts import CONFIG, WEIGHTS
+
+    if (path / CONFIG).is_file() or (path / WEIGHTS).is_file():
+        return check_artifact
+    if not _record_files(path):
+        raise SkylineError(
+            f"{path} holds neither an artifact ({CONFIG}, {WEIGHTS}) nor records (*.json); name another folder"
+        )
+    return check_record_folder
+
+
+def _without(path: Path, problem: str) -> str:
+    """A problem as one line that does not begin with the path: whoever prints it has said that."""
+    line = " ".join(problem.split())
+    for start in (f"{path}: ", f"{path} "):
+        line = line.removeprefix(start)
+    return line
+
+
+def check_record_file(path: Path) -> list[str]:
+    """Whether a file is a valid record, and passes the boards' data tests."""
+    from harness.records import read_record
+    from leaderboard import check_records
+
+    return check_records([read_record(path)])
+
+
+def _record_files(folder: Path) -> list[Path]:
+    """Those under `measured` where the folder has that (profiles, a run's --out), else all JSON files in it."""
+    measured = folder / "measured"
+    found = measured.glob("*/*.json") if measured.is_dir() else folder.rglob("*.json")
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def check_record_folder(folder: Path) -> list[str]:
+    """Whether every JSON file of a folder is a valid record, and whether they pass the data tests together."""
+    from harness.records import read_record
+    from leaderboard import check_records
+
+    records, found = [], []
+    for path in _record_files(folder):
+        try:
+            records.append(read_record(path))
+        except SkylineError as error:
+            found.append(str(error))
+    return found + check_records(records)
+
+
+def check_artifact(folder: Path) -> list[str]:
+    """Whether an artifact is whole: its files, its hash and sizes, its tensors, its tokenizer, and finite logits."""
+    import torch
+
+    from harness.artifacts import CONFIG, TOKENIZER, WEIGHTS, load_artifact
+    from harness.encoder import Batch
+    from harness.profiling.size import artifact_facts
+
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in PICKLES:
+            found.append(f"{path.name} may hold pickled code; delete it")
+        elif path.name not in (CONFIG, WEIGHTS, TOKENIZER) or path.parent != folder:
+            found.append(f"{path.relative_to(folder)} is no part of an artifact; delete it")
+    facts = artifact_facts(folder)
+    model = load_artifact(folder)
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    bad = [name for name, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()]
+    if bad:
+        found.append(f"tensor '{bad[0]}' has values that are no finite numbers; make the artifact again")
+    if facts.nonzero_params > facts.params:
+        found.append("it stores more weights than its configuration has; make the artifact again")
+    if model.tokenizer is not None and model.tokenizer.vocab_size > model.config.vocab_size:
+        found.append("its tokenizer has more tokens than its embedding has rows; make the artifact again")
+    if not bad:
+        batch = Batch.synthetic(2, min(16, model.config.positions), model.config.vocab_size)
+        with torch.inference_mode():
+            if not torch.isfinite(model(batch).logits).all():
+                found.append("its logits are no finite numbers; make the artifact again")
+    return found
+
+
+def check_suite(path: Path) -> list[str]:
+    """Whether a suite file is valid: its keys, and every recipe, task and budget that it names. No data are read."""
+    from harness.suites import parse_suite
+
+    cells = parse_suite(path).cells()
+    return [] if cells else ["it lists no cells; add an [[experiments]] or [[profiling]] table"]
+
+
+def check_adapter(path: Path) -> list[str]:
+    """Whether an adapter file defines one method that passes the conformance suite."""
+    from harness.conformance import run_conformance
+    from harness.discovery import load_file, single_method
+
+    method = single_method(load_file(path, f"skyline_adapter_{path.stem}"), path.stem)
+    return [str(failure) for failure in run_conformance(method, path)]

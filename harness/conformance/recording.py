@@ -1,0 +1,98 @@
+"""The records that a method's artifact would have: scored on the tiny dev split and weighed, but not timed."""
+
+from __future__ import annotations
+
+import time
+
+from harness.artifacts import load_artifact
+from harness.cells import BudgetSpec, ProfileCell, QualityCell
+from harness.config import COMPONENTS
+from harness.conformance.subject import SEED, WORKLOAD, Made, Subject
+from harness.conformance.tiny import tiny_task
+from harness.evaluation import evaluate_quality
+from harness.execute import make_record
+from harness.hardware import hardware, versions
+from harness.profiling.flops import Work
+from harness.profiling.profile import StaticCosts
+from harness.profiling.size import artifact_facts
+from harness.recipe import Recipe
+from harness.records import Component, Profile, Record, Total
+
+MODEL = "conformance-tiny"
+
+
+def records_of(subject: Subject) -> list[Record]:
+    """A quality and a profile record of the baseline and of the method. Raises Blocked where it has no artifact."""
+    own, base = subject.costs
+    recipe = str(Recipe((subject.runs.stage,)))
+    return [
+        *_pair("baseline", subject.baseline, base, base),
+        *_pair(recipe, subject.made, own, base),
+    ]
+
+
+def _pair(recipe: str, made: Made, own: StaticCosts, base: StaticCosts) -> tuple[Record, Record]:
+    started, task = time.time(), tiny_task()
+    model = load_artifact(made.folder)
+    facts = artifact_facts(made.folder)
+    quality = make_record(
+        QualityCell(recipe=recipe, model=MODEL, task=task.name, seed=SEED, budget=BudgetSpec()),
+        "conformance",
+        started,
+        artifact=facts,
+        quality=evaluate_quality(model, task, training=made.training),
+        data=task.fingerprint(),
+        weights=model.origin,
+    )
+    cell = ProfileCell(recipe=recipe, model=MODEL, task=task.name, seed=SEED, workload=WORKLOAD)
+    profile = Profile(
+        recipe=recipe,
+        model=MODEL,
+        weights=model.origin,
+        runtime=cell.runtime,
+        device=cell.device,
+        workload=WORKLOAD,
+        components=_components(own),
+        total=_total(own, facts.disk_bytes),
+        latency=None,
+        baseline=None,
+        realised={
+            "parameters": own.stored_params < base.stored_params,
+            "flops": own.work.total.macs < base.work.total.macs,
+        },
+        hardware=hardware(),
+        versions=versions(),
+    )
+    return quality, make_record(
+        cell, "conformance", started, artifact=facts, profile=profile, weights=model.origin
+    )
+
+
+def _components(costs: StaticCosts) -> list[Component]:
+    return [
+        Component(
+            name=name,
+            params=costs.params[name],
+            flops=costs.work.components.get(name, Work()).flops,
+            elementwise_flops=costs.work.components.get(name, Work()).elementwise_flops,
+            weight_bytes=costs.weight_bytes[name],
+            activation_bytes=costs.activation_bytes[name],
+            latency_ms=None,
+        )
+        for name in COMPONENTS
+    ]
+
+
+def _total(costs: StaticCosts, disk_bytes: int) -> Total:
+    return Total(
+        params=sum(costs.params.values()),
+        flops=costs.work.total.flops,
+        macs=costs.work.total.macs,
+        elementwise_flops=costs.work.total.elementwise_flops,
+        weight_bytes=sum(costs.weight_bytes.values()),
+        activation_bytes=sum(costs.activation_bytes.values()),
+        latency_ms=None,
+        disk_bytes=disk_bytes,
+        peak_memory_bytes=None,
+        uncounted_operators=list(costs.work.uncounted),
+    )

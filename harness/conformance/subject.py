@@ -1,0 +1,245 @@
+"""One method under test. What several checks need (the runs of its hooks, its artifact) is made once."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.artifacts import load_artifact, save_artifact, to_dense
+from harness.build import run_stage
+from harness.conformance.state import EncoderState, GlobalState, RandomStates, preserved
+from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
+from harness.discovery import Found, Registry, in_words
+from harness.encoder import Batch, Encoder
+from harness.errors import SkylineError
+from harness.method import Method, parse_options
+from harness.profiling.inputs import Inputs
+from harness.profiling.profile import StaticCosts, static_costs
+from harness.recipe import Call, Recipe, RecipeStage
+from harness.records import Training, Workload
+from harness.teacher import TeacherLogits
+from harness.training import Context
+
+SEED = 0
+WORKLOAD = Workload(batch=2, length=16)
+
+
+class Broken(SkylineError):
+    """A check found a fault; the message is one line that says which."""
+
+
+class Blocked(SkylineError):
+    """A check cannot look, because what it needs failed: another check reports that."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """An artifact, and the encoder in memory that it was saved from."""
+
+    folder: Path
+    hash: str
+    student: Encoder
+    training: list[Training]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Two runs of the hooks with one seed, and what they did to what is not theirs."""
+
+    stage: RecipeStage
+    made: tuple[Made, Made]
+    settings: list[str]
+    generators: list[str]
+    teacher: list[str]
+    previous: list[str]
+
+
+class Subject:
+    """A method class and the file that defines it (None where there is no file of its own).
+
+    Use it as a context, or call `close`: it keeps artifacts in a temporary folder.
+    """
+
+    def __init__(self, method: type[Method], path: Path | None = None) -> None:
+        self.method, self.path = method, path
+        self._temporary = tempfile.TemporaryDirectory(prefix="skyline-conformance-")
+        self.folder = Path(self._temporary.name)
+        self._count = 0
+
+    def __enter__(self) -> Subject:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Delete the temporary folder."""
+        self._temporary.cleanup()
+
+    @property
+    def id(self) -> str:
+        """The method's id."""
+        return self.method.card.id
+
+    @property
+    def registry(self) -> Registry:
+        """A registry with this method alone."""
+        found = Found(self.method, str(self.path or self.method.__module__), self.path)
+        return Registry({self.id: found}, {})
+
+    def configurations(self) -> Iterator[RecipeStage]:
+        """The method with the first value of each entry of its suite (the smoke options), then each other value.
+
+        Raises SkylineError for a value that the options do not take.
+        """
+        smoke = {name: values[0] for name, values in self.method.suite.items()}
+        yield self.stage(smoke)
+        for name, values in self.method.suite.items():
+            for value in values[1:]:
+                yield self.stage({**smoke, name: value})
+
+    def stage(self, options: dict[str, Any]) -> RecipeStage:
+        """A stage of this method alone."""
+        given = {name: str(value) for name, value in options.items()}
+        return RecipeStage((Call(self.method, parse_options(self.method, given)),))
+
+    @cached_property
+    def baseline(self) -> Made:
+        """The tiny encoder's artifact."""
+        encoder = tiny_encoder()
+        return self.save(encoder, [])
+
+    def save(self, student: Encoder, training: list[Training], recipe: str = "baseline") -> Made:
+        """Save an encoder as an artifact of this subject."""
+        self._count += 1
+        folder = self.folder / f"artifact-{self._count}"
+        return Made(folder, save_artifact(student, folder, recipe), student, training)
+
+    def context(self, teacher: Encoder) -> Context:
+        """What the hooks are told: the toy task's training side, three steps, seed 0."""
+        logits = TeacherLogits(self.folder / "teacher", self.baseline.hash)
+        return Context(teacher, tiny_task().training_view(), BUDGET, seed=SEED, teacher_logits=logits)
+
+    def run(self, stage: RecipeStage, previous: Encoder, training: bool = True) -> Made:
+        """Run a stage's hooks as the builder does, and save what they make."""
+        context = self.context(load_artifact(self.baseline.folder))
+        with preserved():
+            student, done = run_stage(stage, previous, context, training)
+        return self.save(student, done, str(stage))
+
+    @cached_property
+    def suite_fault(self) -> str | None:
+        """The first suite value that the options refuse, in words; None where there is none."""
+        try:
+            for _ in self.configurations():
+                pass
+        except SkylineError as error:
+            return str(error)
+        except Exception as error:
+            return in_words(error)
+        return None
+
+    @cached_property
+    def _outcome(self) -> Runs | str:
+        """The runs of the first configuration that the tiny encoder takes, or why there are none."""
+        refused: list[str] = []
+        for stage in self.configurations():
+            try:
+                return self._run_twice(stage)
+            except SkylineError as error:
+                refused.append(f"'{stage}' ({error})")
+            except Exception as error:
+                return f"the hooks of '{stage}' fail: {in_words(error)}"
+        return f"every configuration was refused, {len(refused)} in all; the first was {refused[0]}"
+
+    def _run_twice(self, stage: RecipeStage) -> Runs:
+        made, settings, started, ended = [], list[str](), [], []
+        touched: tuple[dict[str, None], dict[str, None]] = ({}, {})
+        for seed in (1, 2):
+            given = load_artifact(self.baseline.folder), self.again(self.baseline)
+            before = [EncoderState(encoder) for encoder in given]
+            # Both runs begin with other random states, and with the settings as they were: what a library sets
+            # when it is first imported must not count, what a hook sets counts in the second run.
+            with preserved() as state:
+                started.append(RandomStates.seed(seed))
+                student, training = run_stage(stage, given[1], self.context(given[0]))
+                settings = state.changed_settings(GlobalState.now())
+                ended.append(RandomStates.now())
+            for seen, one, encoder in zip(touched, before, given, strict=True):
+                seen.update(dict.fromkeys(one.changes(EncoderState(encoder))))
+            made.append(self.save(student, training, str(stage)))
+        generators = _generators_touched(started, ended)
+        return Runs(stage, (made[0], made[1]), settings, generators, *(list(seen) for seen in touched))
+
+    @property
+    def why_not(self) -> str | None:
+        """Why there are no runs; None where there are. Raises Blocked where the suite has none to try."""
+        if self.suite_fault is not None:
+            raise Blocked(f"not checked: {self.suite_fault}")
+        return self._outcome if isinstance(self._outcome, str) else None
+
+    @property
+    def runs(self) -> Runs:
+        """The two runs. Raises Blocked where the hooks do not run."""
+        if self.why_not is not None or isinstance(self._outcome, str):
+            raise Blocked(f"not checked: {self._outcome}")
+        return self._outcome
+
+    @property
+    def made(self) -> Made:
+        """The artifact of the first run."""
+        return self.runs.made[0]
+
+    @cached_property
+    def _loaded(self) -> Encoder | str:
+        try:
+            return load_artifact(self.made.folder)
+        except SkylineError as error:
+            return str(error)
+
+    @property
+    def loaded(self) -> Encoder:
+        """The artifact, loaded in this process. Raises Blocked where it does not load."""
+        if isinstance(self._loaded, str):
+            raise Blocked(f"not checked: the artifact does not load: {self._loaded}")
+        return self._loaded
+
+    @property
+    def does_not_load(self) -> str | None:
+        """Why the artifact does not load; None where it does."""
+        return self._loaded if isinstance(self._loaded, str) else None
+
+    @cached_property
+    def costs(self) -> tuple[StaticCosts, StaticCosts]:
+        """FLOPs, parameters and bytes of the artifact and of the baseline, without timing."""
+        _ = self.loaded
+        inputs = Inputs.of(WORKLOAD)
+        return static_costs(self.made.folder, inputs), static_costs(self.baseline.folder, inputs)
+
+    @cached_property
+    def sentences(self) -> Batch:
+        """Eight sentences of the toy task's dev split, padded to the longest."""
+        return self.loaded.encode([example.text for example in tiny_task().dev()[:8]])
+
+    def again(self, made: Made) -> Encoder:
+        """A trainable copy of an artifact, as the next stage of a recipe gets it."""
+        return to_dense(load_artifact(made.folder))
+
+    def parse(self, text: str) -> Recipe:
+        """A recipe of this method."""
+        return Recipe.parse(text, self.registry)
+
+
+def _generators_touched(started: list[RandomStates], ended: list[RandomStates]) -> list[str]:
+    """Generators that the hooks drew from or seeded.
+
+    torch's own moves whenever a module is constructed, so it counts only where two states became one: it was
+    seeded.
+    """
+    found = {name: None for a, b in zip(started, ended, strict=True) for name in a.changes(b)}
+    seeded = [name for name in found if name not in ended[0].changes(ended[1])]
+    return [name for name in found if name in seeded or not name.startswith("torch")]

@@ -1,0 +1,75 @@
+"""The tiny encoder and the few examples that conformance runs on: made here, the same on every machine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+
+import torch
+from tokenizers import BertWordPieceTokenizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+
+from harness.checkpoints import random_model
+from harness.config import EncoderConfig
+from harness.encoder import Encoder
+from harness.tasks import Example, Task, load_task
+from harness.tokenizer import Tokenizer
+from harness.training import Budget
+
+TASK = "toy-sentiment"
+CONFIG = EncoderConfig.bert(4, 32, heads=4, vocab_size=2048, positions=64)
+BUDGET = Budget(epochs=1, batch_size=16, examples=48, learning_rate=1e-3, precision="float32")
+"""Three steps."""
+DEV_EXAMPLES = 64
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+CHARACTERS = "abcdefghijklmnopqrstuvwxyz.,"
+FREQUENT = 50
+"""Words seen so often in the training set are tokens of their own; others fall into characters."""
+SPREAD = 5.0
+"""Weights have 5 × BERT's deviation of 0.02, so that with 32 units the logits depend on the input."""
+
+
+@cache
+def vocabulary() -> dict[str, int]:
+    """A WordPiece vocabulary of the toy task's words and of characters, filled up with unused tokens as BERT's is."""
+    splitter = BertPreTokenizer()
+    counts = Counter(
+        word
+        for example in load_task(TASK).train()
+        for word, _ in splitter.pre_tokenize_str(example.text.lower())
+    )
+    words = sorted(word for word, count in counts.items() if count >= FREQUENT and len(word) > 1)
+    tokens = [*SPECIAL, *CHARACTERS, *(f"##{c}" for c in CHARACTERS), *words]
+    tokens += [f"[unused{number}]" for number in range(CONFIG.vocab_size - len(tokens))]
+    return {token: number for number, token in enumerate(tokens)}
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """A WordPiece tokenizer over `vocabulary`, lower-cased as BERT's uncased one is."""
+    return Tokenizer(BertWordPieceTokenizer(vocabulary())._tokenizer)
+
+
+def tiny_encoder(seed: int = 0) -> Encoder:
+    """An untrained encoder of four layers, 32 units and two classes; its biases are not zero."""
+    model = random_model(CONFIG, seed, tiny_tokenizer())
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(SPREAD)
+            elif name.endswith(".bias"):
+                parameter.normal_(0, 0.1, generator=generator)
+    return model
+
+
+@cache
+def tiny_task() -> Task:
+    """The toy task with a dev split of 64 examples."""
+    whole = load_task(TASK)
+
+    def load(split: str) -> tuple[Example, ...]:
+        return tuple(whole.split(split)[: None if split == "train" else DEV_EXAMPLES])
+
+    return replace(whole, loader=load)

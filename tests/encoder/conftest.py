@@ -1,0 +1,44 @@
+"""Small models that several test modules share, and no hub: names load as on a machine without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from encoder_models import TINY, VOCABULARY, random_weights
+
+from harness import checkpoints
+from harness.encoder import Encoder
+from harness.tokenizer import Tokenizer
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "_hub_folder", lambda name: None)
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    folder = checkpoints._package_folder()
+    if folder is None:
+        pytest.skip("needs the extra 'offline' (MiniLM's weights)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm(minilm_folder: Path) -> Encoder:
+    """MiniLM with a classifier of three labels, drawn from seed 1."""
+    return checkpoints.load_model("minilm-l6", labels=3, seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
+    return Tokenizer.from_folder(folder)
+
+
+@pytest.fixture
+def tiny(tiny_tokenizer: Tokenizer) -> Encoder:
+    """Two layers of 24 with two heads, a fresh one for each test."""
+    return random_weights(TINY, seed=0, tokenizer=tiny_tokenizer)
