@@ -18,6 +18,7 @@ The procedure is an algorithm over a timer and a clock, so that it can be tested
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -60,8 +61,8 @@ class Timer(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """When to stop. `cap_s` is wall time in seconds, loading included; `target` and `widest` are half-widths
-    of the interval.
+    """When to stop. `cap_s` is wall time in seconds, starting the process and loading included; `target` and
+    `widest` are half-widths of the interval.
     """
 
     cap_s: float = 20.0
@@ -136,8 +137,8 @@ def measure_pairs(
 ) -> PairedTimes:
     """Time pairs until one of the plan's limits is met, and draw the conclusion.
 
-    `clock` gives seconds; `started` is when the time cap began to run (now, if absent). The call ends at most
-    one pair after the cap.
+    `clock` gives seconds; `started` is when the time cap began to run (now, if absent). The call ends before
+    the cap if the next pair takes as long as those before it, but takes one pair at least.
     """
     started = clock() if started is None else started
     pair_s = _warm_up(timer, clock, plan, started)
@@ -148,8 +149,10 @@ def measure_pairs(
     expected = (plan.cap_s - (clock() - started)) / (pair_s * (1 + 1 / plan.aa_every))
     floor_wanted = expected >= FEWEST_PAIRS * plan.aa_every
     look_at = plan.fewest
+    rounds: deque[float] = deque(maxlen=plan.aa_every)
     stopped_by: StoppedBy = "time"
     while True:
+        round_began = clock()
         main.add(_pair(timer, next(main_order), "candidate", len(main.pairs)))
         if floor_wanted and len(main.pairs) % plan.aa_every == 0:
             same.add(_pair(timer, next(same_order), "baseline", len(main.pairs)))
@@ -158,7 +161,8 @@ def measure_pairs(
                 stopped_by = "precision"
                 break
             look_at += max(1, look_at // 4)
-        if clock() - started >= plan.cap_s:
+        rounds.append(clock() - round_began)
+        if clock() - started + max(rounds) > plan.cap_s:
             break
         if len(main.pairs) >= plan.most:
             stopped_by = "samples"

@@ -68,7 +68,8 @@ def _subject(profile: Profile) -> str:
 def components(profile: Profile) -> Table:
     """One line a component and one for the total.
 
-    Between them stands the residual: what the components' times, taken with instruments, miss of a plain pass.
+    Between them stands the residual: what the components' times, taken with instruments, miss of a plain
+    pass.
     """
     total = profile.total
     rows = [
@@ -138,7 +139,9 @@ def totals(profile: Profile) -> Table:
 
 
 def facts(profile: Profile) -> list[str]:
-    """What the tables do not say, one line each: the latency's verdict, what was not counted, weights and machine."""
+    """What the tables do not say, one line each: the latency's verdict, what was not counted, weights and
+    machine.
+    """
     lines = latency_lines(profile.latency) if profile.latency is not None else ["latency was not measured"]
     if profile.total.uncounted_operators:
         lines.append(

@@ -152,7 +152,8 @@ def parent_of_a_held_child(tmp_path: Path, call: str) -> Iterator[tuple[subproce
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     code = (
-        "import sys; from pathlib import Path; from harness.isolation import run_isolated\n"
+        "import sys; from pathlib import Path; import harness.isolation; from harness.isolation import run_isolated\n"
+        "harness.isolation.PRELOAD = ()  # nothing here needs a warm server\n"
         f"import isolated_functions as functions; fifo = Path({str(fifo)!r})\n{call}"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
@@ -212,7 +213,8 @@ def test_the_main_script_is_not_run_again_in_the_child(tmp_path: Path) -> None:
     """A user's script needs no `if __name__ == "__main__"` guard."""
     script = tmp_path / "script.py"
     script.write_text(
-        "print('script runs')\nfrom harness.isolation import run_isolated\n"
+        "print('script runs')\nimport harness.isolation\nharness.isolation.PRELOAD = ()\n"
+        "from harness.isolation import run_isolated\n"
         "import isolated_functions\nprint(run_isolated(isolated_functions.add, 1))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
