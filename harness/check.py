@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from harness.errors import SkylineError
+from harness.errors import SkylineError, unknown_name
 
 PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
 """Endings of files that may hold pickled code."""
@@ -122,11 +124,50 @@ def check_artifact(folder: Path) -> list[str]:
 
 
 def check_suite(path: Path) -> list[str]:
-    """Whether a suite file is valid: its keys, and every recipe, task and budget that it names. No data are read."""
+    """Whether a suite file is valid: its keys, and every model, recipe, task, budget and runtime that it names.
+
+    Whether the tasks' data are there is not asked.
+    """
+    from harness.build import check_budget
+    from harness.recipe import Recipe
+    from harness.runtimes import get_runtime
     from harness.suites import parse_suite
 
-    cells = parse_suite(path).cells()
-    return [] if cells else ["it lists no cells; add an [[experiments]] or [[profiling]] table"]
+    suite = parse_suite(path)
+    if not (suite.experiments or suite.profiling):
+        return ["it lists no cells; add an [[experiments]] or [[profiling]] table"]
+    checks: list[Callable[[], object]] = [partial(get_runtime, suite.runtime)]
+    checks += [partial(_check_model, suite.model)] if suite.experiments else []
+    checks += [partial(_check_model, suite.profile_model)] if suite.profiling else []
+    named = [recipe for experiment in suite.experiments for recipe in experiment.recipes]
+    named += [recipe for profiling in suite.profiling for recipe in profiling.recipes]
+    checks += [partial(Recipe.parse, recipe) for recipe in named]
+    for experiment in suite.experiments:
+        checks.append(partial(check_budget, experiment.budget))
+        checks += [partial(_check_task, task) for task in experiment.tasks]
+    found = []
+    for check in checks:
+        try:
+            check()
+        except SkylineError as error:
+            found.append(str(error))
+    return list(dict.fromkeys(found))
+
+
+def _check_model(name: str) -> None:
+    from harness.checkpoints import ALIASES, model_names
+
+    known = [*model_names(), *ALIASES]
+    if name not in known and "/" not in name and not Path(name).is_dir():
+        raise unknown_name("model", name, known)
+
+
+def _check_task(name: str) -> None:
+    from harness.tasks import load_task, task_names
+
+    plain = {re.sub("[-_ ]", "", known.lower()) for known in task_names()}
+    if re.sub("[-_ ]", "", name.lower()) not in plain:
+        load_task(name)
 
 
 def check_adapter(path: Path) -> list[str]:

@@ -25,6 +25,9 @@ app = typer.Typer(
 USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
 """The usage error of the click that this typer stands on (newer ones carry their own copy)."""
 
+INTERRUPTED = 130
+"""What typer turns an interrupt into; older ones raise Abort."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DataDir = Annotated[
     Path | None,
@@ -342,14 +345,19 @@ def main() -> None:
             raise SystemExit(2) from None
         _stop(_usage(error), 2)
     except (typer.Abort, KeyboardInterrupt):
-        print(
-            "interrupted: what is recorded stays; run the same command to go on", file=sys.stderr, flush=True
-        )
-        # Cells' processes end with this one; waiting for their threads would wait for their trainings.
-        os._exit(1)
+        _interrupted()
     except BrokenPipeError:
         os._exit(1)
+    if status == INTERRUPTED:
+        _interrupted()
     raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _interrupted() -> NoReturn:
+    line = "skyline: interrupted; what is recorded stays, run the same command to go on"
+    print(line, file=sys.stderr, flush=True)
+    # Cells' processes end with this one; waiting for their threads would wait for their trainings.
+    os._exit(1)
 
 
 def _usage(error: Any) -> str:

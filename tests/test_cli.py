@@ -73,7 +73,10 @@ MISTAKES = {
     "nothing to run": (["run"], "--recipe and --task"),
     "unknown task": (["run", "--recipe", "baseline", "--task", "sst3"], "did you mean 'sst2'"),
     "no data": (["run", "--recipe", "baseline", "--task", "sst2"], "--data-dir"),
-    "missing data folder": (["run", "--recipe", "baseline", "--task", "sst2", "--data-dir", "x"], "no data folder"),
+    "missing data folder": (
+        ["run", "--recipe", "baseline", "--task", "sst2", "--data-dir", "x"],
+        "no data folder",
+    ),
     "unknown engine": (["run", "quickstart", "--engine", "slurm"], "unknown engine"),
     "no seeds": (["run", "quickstart", "--seeds", "0"], "--seeds 0"),
     "bad budget": (
@@ -109,7 +112,9 @@ def test_a_mistake_is_one_clear_line(
     assert "Traceback" not in errors
     assert list(tmp_path.rglob("*.json")) == []
     if mistake == "no data":
-        assert time.monotonic() - started < 10  # two seconds on a quiet machine, much more would be a hanging connection
+        assert (
+            time.monotonic() - started < 10
+        )  # two seconds on a quiet machine, much more would be a hanging connection
 
 
 def test_published_board_as_json_has_the_base_row_and_25_others(run: Run) -> None:

@@ -81,8 +81,19 @@ def test_a_run_records_every_cell_and_the_next_one_does_nothing(suite: Path, tmp
     assert {row["recipe"] for row in rows} >= {"baseline", "kd-logits:layers=1", "magnitude > dynamic-int8"}
 
 
-def test_a_changed_budget_makes_new_cells_and_a_damaged_record_is_made_again(suite: Path, tmp_path: Path) -> None:
-    run = ("run", "--recipe", "dynamic-int8", "--task", "toy-sentiment", "--model", "bert-tiny", "--no-profile")
+def test_a_changed_budget_makes_new_cells_and_a_damaged_record_is_made_again(
+    suite: Path, tmp_path: Path
+) -> None:
+    run = (
+        "run",
+        "--recipe",
+        "dynamic-int8",
+        "--task",
+        "toy-sentiment",
+        "--model",
+        "bert-tiny",
+        "--no-profile",
+    )
     sized = (*run, "--examples", "64", "--epochs", "1", "--out", tmp_path, "--json")
     assert json.loads(skyline(*sized).stdout)["recorded"] == 2
     path = next((tmp_path / "measured").glob("*/*dynamic*.json"))

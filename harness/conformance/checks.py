@@ -21,6 +21,7 @@ from harness.conformance.behaviour import (
 )
 from harness.conformance.declaration import check_card, check_identity, check_import, check_options
 from harness.conformance.measures import check_costs, check_flops, check_record
+from harness.conformance.state import preserved
 from harness.conformance.subject import Blocked, Broken, Subject
 from harness.discovery import in_words
 from harness.errors import SkylineError
@@ -60,12 +61,13 @@ CHECKS: dict[str, Check] = {
 
 
 def run_check(name: str, subject: Subject) -> None:
-    """Run one check.
+    """Run one check; the process's settings and random generators are then what they were.
 
     Raises Broken with a line for the adapter's author, or Blocked where another check's fault hides this one.
     """
     try:
-        CHECKS[name](subject)
+        with preserved():
+            CHECKS[name](subject)
     except SkylineError as error:
         kind = Blocked if isinstance(error, Blocked) else Broken
         raise kind(" ".join(str(error).split())) from None

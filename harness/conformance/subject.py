@@ -19,7 +19,7 @@ from harness.errors import SkylineError
 from harness.method import Method, parse_options
 from harness.profiling.inputs import Inputs
 from harness.profiling.profile import StaticCosts, static_costs
-from harness.recipe import Call, Recipe, RecipeStage
+from harness.recipe import BASELINE, Call, Recipe, RecipeStage
 from harness.records import Training, Workload
 from harness.teacher import TeacherLogits
 from harness.training import Context
@@ -110,14 +110,14 @@ class Subject:
     @cached_property
     def baseline(self) -> Made:
         """The tiny encoder's artifact."""
-        encoder = tiny_encoder()
-        return self.save(encoder, [])
+        return self.save(tiny_encoder(), [])
 
-    def save(self, student: Encoder, training: list[Training], recipe: str = "baseline") -> Made:
-        """Save an encoder as an artifact of this subject."""
+    def save(self, student: Encoder, training: list[Training], recipe: str = BASELINE) -> Made:
+        """Save an encoder as an artifact of this subject, a recipe's with its parent as the builder does."""
         self._count += 1
         folder = self.folder / f"artifact-{self._count}"
-        return Made(folder, save_artifact(student, folder, recipe), student, training)
+        parents = [] if recipe == BASELINE else [self.baseline.hash]
+        return Made(folder, save_artifact(student, folder, recipe, parents), student, training)
 
     def context(self, teacher: Encoder) -> Context:
         """What the hooks are told: the toy task's training side, three steps, seed 0."""
@@ -196,8 +196,9 @@ class Subject:
 
     @cached_property
     def _loaded(self) -> Encoder | str:
+        made = self.made
         try:
-            return load_artifact(self.made.folder)
+            return load_artifact(made.folder)
         except SkylineError as error:
             return str(error)
 

@@ -27,8 +27,8 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz.,"
 FREQUENT = 50
 """Words seen so often in the training set are tokens of their own; others fall into characters."""
-SPREAD = 5.0
-"""Weights have 5 × BERT's deviation of 0.02, so that with 32 units the logits depend on the input."""
+DEVIATION = CONFIG.hidden_size**-0.5
+"""Of the weights: with BERT's 0.02, the logits of so narrow an encoder would hardly depend on its input."""
 
 
 @cache
@@ -58,7 +58,7 @@ def tiny_encoder(seed: int = 0) -> Encoder:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
-                parameter.mul_(SPREAD)
+                parameter.normal_(0, DEVIATION, generator=generator)
             elif name.endswith(".bias"):
                 parameter.normal_(0, 0.1, generator=generator)
     return model

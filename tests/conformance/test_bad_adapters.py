@@ -25,7 +25,7 @@ from harness.conformance import (
 )
 from harness.conformance.tiny import tiny_encoder, tiny_tokenizer
 from harness.discovery import discover, load_file, methods_of
-from harness.encoder import Attention
+from harness.encoder import Attention, Head
 from harness.kernels import Int8Linear
 from harness.profiling import flops
 
@@ -208,7 +208,7 @@ BAD: dict[str, tuple[dict[str, str], set[str], str]] = {
     "fails-on-its-own-result": (
         first("assert not student.storage.codecs"),
         {"composes"},
-        "'halve > halve' is accepted, but fails: AssertionError",
+        "'halve + halve' is accepted, but fails: AssertionError",
     ),
     "has-another-id": ({'id="halve"': 'id="third"'}, {"identity"}, "its file's name asks for 'halve'"),
     "has-no-title": ({'title="Halve"': 'title=" "'}, {"card"}, "'title' is empty"),
@@ -253,7 +253,8 @@ def test_each_fault_fails_its_own_check(fault: str, tmp_path: Path) -> None:
         assert any(words in failure.message for failure in failures), failures
 
 
-OPTIONS = "    @options\n    class Options:\n"
+RATIO = "Annotated[str, Field(pattern='^[0-9],[0-9]$')]"
+DIVIDES = "        def __post_init__(self): 1 / (self.bits + 10**9)\n"
 BAD_OPTIONS: dict[str, tuple[dict[str, str], str]] = {
     "any-text": ({'dtype: Literal["float16", "bfloat16"]': "dtype: str"}, "option 'dtype' takes any text"),
     "any-number": ({'= "float16"\n': '= "float16"\n        bits: int = 8\n'}, "option 'bits' takes any number"),
@@ -273,7 +274,7 @@ BAD_OPTIONS: dict[str, tuple[dict[str, str], str]] = {
     "suite-without-values": ({'("float16", "bfloat16")}': "()}"}, "no tuple of values for 'dtype'"),
     "text-is-not-the-option": (
         {
-            'dtype: Literal["float16", "bfloat16"] = "float16"': "ratio: Annotated[str, Field(pattern='[0-9]')] = '1'",
+            'dtype: Literal["float16", "bfloat16"] = "float16"': f"ratio: {RATIO} = '0,1'",
             'suite = {"dtype": ("float16", "bfloat16")}': "suite = {'ratio': ('1,2',)}",
             "self.options.dtype": "'float16'",
         }
@@ -281,7 +282,7 @@ BAD_OPTIONS: dict[str, tuple[dict[str, str], str]] = {
         "cannot be read back",
     ),
     "raises-its-own-error": (
-        {'= "float16"\n': '= "float16"\n\n        def __post_init__(self): int(self.dtype[-2:]) / (self.dtype == "float16")\n'},
+        {'= "float16"\n': '= "float16"\n        bits: int = 8\n\n' + DIVIDES},
         "raises ZeroDivisionError",
     ),
 }  # fmt: skip
@@ -393,7 +394,8 @@ def test_where_the_cost_depends_on_the_input_predictions_count(monkeypatch: pyte
 
     with Subject(Dependent) as subject:
         run_check("independence", subject)
-        monkeypatch.setattr(Int8Linear, "forward", lambda self, x: per_tensor(self, x) * x.mean().sign())
+        given = Head.forward
+        monkeypatch.setattr(Head, "forward", lambda self, x: given(self, x).roll(len(x), dims=1))
         with pytest.raises(Broken, match="prediction depends on"):
             run_check("independence", subject)
 
@@ -422,7 +424,7 @@ def test_what_hides_behind_another_fault_is_blocked(tmp_path: Path) -> None:
             "record",
             "composes",
         ):
-            with pytest.raises(Blocked, match="not checked: the hooks of 'halve' fail: RuntimeError$"):
+            with pytest.raises(Blocked, match=r"^not checked: the hooks of 'halve' fail: RuntimeError$"):
                 run_check(check, subject)
 
 
@@ -450,4 +452,4 @@ def test_the_tiny_encoder_is_the_same_each_time() -> None:
     assert "[UNK]" not in words.tokens
     assert words.tokens[:4] == ["[CLS]", "the", "film", "was"]
     logits = one(batch).logits
-    assert (logits[0] - logits[1]).abs().max() > 0.01, "the logits should depend on the sentence"
+    assert (logits[0] - logits[1]).abs().max() > 0.1, "the logits should depend on the sentence"

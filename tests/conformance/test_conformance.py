@@ -1,4 +1,4 @@
-"""Every method that is found passes every check of the conformance suite. Nothing is to be written here for a new one."""
+"""Every method passes every check of the conformance suite. For a new one nothing is to be written here."""
 
 from __future__ import annotations
 

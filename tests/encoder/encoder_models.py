@@ -11,10 +11,36 @@ from harness.config import EncoderConfig
 from harness.encoder import Batch, Encoder
 from harness.tokenizer import Tokenizer
 
-WORDS = (
-    "the a one some river bridge clock garden letter engine lantern market sailor teacher winter "
-    "slow bright narrow honest broken quiet was seemed became stays over under beside without because although"
-).split()
+WORDS = [
+    *(
+        "the",
+        "a",
+        "one",
+        "some",
+        "river",
+        "bridge",
+        "clock",
+        "garden",
+        "letter",
+        "engine",
+        "lantern",
+        "market",
+    ),
+    *(
+        "sailor",
+        "teacher",
+        "winter",
+        "slow",
+        "bright",
+        "narrow",
+        "honest",
+        "broken",
+        "quiet",
+        "was",
+        "seemed",
+    ),
+    *("became", "stays", "over", "under", "beside", "without", "because", "although"),
+]
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'()-"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = [*SPECIAL, *dict.fromkeys([*LETTERS, *WORDS]), *(f"##{letter}" for letter in LETTERS)]
@@ -23,7 +49,13 @@ TINY = EncoderConfig.bert(2, 24, heads=2, ffn=40, vocab_size=len(VOCABULARY), po
 
 SUBJECTS = ("The old sailor", "A café by the river", "Every second clock", "My neighbour's engine", "Nobody")
 VERBS = ("repairs", "misremembers", "has never understood", "is said to have painted", "outlives")
-OBJECTS = ("the narrow bridge", "42 letters", "a quietly ticking lantern", "winter itself", "the market (twice)")
+OBJECTS = (
+    "the narrow bridge",
+    "42 letters",
+    "a quietly ticking lantern",
+    "winter itself",
+    "the market (twice)",
+)
 ENDINGS = (".", "!", ", although it was raining", "; still, the garden stayed bright", " - or so they say...")
 
 

@@ -56,7 +56,9 @@ def int8(model: Encoder, per: str = "channel") -> Encoder:
 
 
 def half(model: Encoder) -> Encoder:
-    model.storage.codecs = {n: Codec.parse("cast(float16)") for n, p in model.named_parameters() if p.dim() > 1}
+    model.storage.codecs = {
+        n: Codec.parse("cast(float16)") for n, p in model.named_parameters() if p.dim() > 1
+    }
     return model
 
 
@@ -121,7 +123,9 @@ def test_every_form_of_every_shape_reloads(shape: str, form: str, tmp_path: Path
     copy = to_dense(loaded)
     assert copy.training
     assert all(p.requires_grad for p in copy.parameters())
-    assert {n: p.shape for n, p in copy.named_parameters()} == {n: p.shape for n, p in model.named_parameters()}
+    assert {n: p.shape for n, p in copy.named_parameters()} == {
+        n: p.shape for n, p in model.named_parameters()
+    }
     assert copy.storage.codecs == model.storage.codecs
     if not int8_modules:
         assert torch.equal(logits(copy.eval(), BATCH), after)
@@ -165,7 +169,9 @@ def test_what_a_folder_holds(tiny: Encoder, tmp_path: Path) -> None:
 
 
 def _ls(folder: Path) -> list[str]:
-    return subprocess.run(["ls", "-l", str(folder)], capture_output=True, text=True, check=True).stdout.splitlines()
+    return subprocess.run(
+        ["ls", "-l", str(folder)], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
 
 
 def test_tokenizer_travels(tiny: Encoder, tmp_path: Path) -> None:
@@ -293,7 +299,9 @@ def cut(name: str, keep: float) -> Callable[[Path], object]:
 def recode(**codecs: str) -> Callable[[Path], object]:
     def spoil(folder: Path) -> None:
         known = json.loads((folder / CONFIG).read_text())["codecs"]
-        edit_config(codecs={**known, **{name.replace("__", "."): codec for name, codec in codecs.items()}})(folder)
+        edit_config(codecs={**known, **{name.replace("__", "."): codec for name, codec in codecs.items()}})(
+            folder
+        )
 
     return spoil
 
@@ -311,20 +319,31 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "header cut": (cut(WEIGHTS, 0.01), "cannot be read"),
     "weights foreign": (lambda f: (f / WEIGHTS).write_bytes(b"PK\x03\x04" * 99), "cannot be read"),
     "tokenizer cut": (cut(TOKENIZER, 0.5), "tokenizer .* cannot be read"),
-    "newer": (edit_config(format=FORMAT + 1), f"format {FORMAT + 1}, this Skyline reads {FORMAT}; update Skyline"),
+    "newer": (
+        edit_config(format=FORMAT + 1),
+        f"format {FORMAT + 1}, this Skyline reads {FORMAT}; update Skyline",
+    ),
     "no recipe": (edit_config(recipe=...), "recipe: Field required"),
     "unknown field": (edit_config(colour="red"), "colour"),
     "unknown model field": (edit_config(model={"layers": [{}], "colour": "red"}), "model.colour"),
-    "another model": (edit_config(model=UNEVEN.model_dump(mode="json")), "no weight|does not belong|is missing"),
+    "another model": (
+        edit_config(model=UNEVEN.model_dump(mode="json")),
+        "no weight|does not belong|is missing",
+    ),
     "wider model": (
-        edit_config(model=TINY.model_copy(update={"vocab_size": TINY.vocab_size + 1}).model_dump(mode="json")),
+        edit_config(
+            model=TINY.model_copy(update={"vocab_size": TINY.vocab_size + 1}).model_dump(mode="json")
+        ),
         "embedding.word.weight.*mask|embedding.word.weight.*shape",
     ),
     "tensor removed": (edit_weights(lambda t: t.pop(NAME)), f"'{NAME}' is missing"),
     "tensor added": (edit_weights(lambda t: t.update(extra=torch.ones(1))), "'extra' does not belong"),
     "mask removed": (edit_weights(lambda t: t.pop(f"{NAME}::mask")), f"{NAME}.*'mask' is missing"),
     "scale removed": (edit_weights(lambda t: t.pop(f"{NAME}::scale")), f"{NAME}.*'scale' is missing"),
-    "something beside": (edit_weights(lambda t: t.update({f"{NAME}::x": torch.ones(1)})), "'x' does not belong"),
+    "something beside": (
+        edit_weights(lambda t: t.update({f"{NAME}::x": torch.ones(1)})),
+        "'x' does not belong",
+    ),
     "beside without values": (
         edit_weights(lambda t: t.update({f"{WORD}::mask": t.pop(WORD).to(torch.uint8)})),
         f"'{WORD}' is missing",
@@ -337,15 +356,24 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         edit_weights(lambda t: t.update({"embedding.norm.bias": torch.ones(24, dtype=torch.int32)})),
         "embedding.norm.bias.*int32",
     ),
-    "values lost": (edit_weights(lambda t: t.update({NAME: t[NAME][:-1].clone()})), "mask does not fit its values"),
+    "values lost": (
+        edit_weights(lambda t: t.update({NAME: t[NAME][:-1].clone()})),
+        "mask does not fit its values",
+    ),
     "wrong codec": (recode(layers__1__ffn__into__weight="int8(tensor)+bitmask"), f"{NAME}.*scale"),
     "wrong precision": (recode(embedding__word__weight="cast(float16)+bitmask"), f"{WORD}.*float32"),
     "dense where sparse": (recode(embedding__word__weight="dense"), f"{WORD}.*mask"),
     "unknown codec": (recode(embedding__word__weight="bitmaks"), "did you mean 'bitmask'"),
     "codec of no weight": (recode(embedding__wort__weight="bitmask"), "no weight 'embedding.wort.weight'"),
-    "kernel of no weight": (edit_config(kernels={"layers.7.ffn.into": "int8"}), "no weight 'layers.7.ffn.into.weight'"),
+    "kernel of no weight": (
+        edit_config(kernels={"layers.7.ffn.into": "int8"}),
+        "no weight 'layers.7.ffn.into.weight'",
+    ),
     "unknown kernel": (edit_config(kernels={"layers.1.ffn.into": "int4"}), "kernel 'int4'"),
-    "kernel on a dense weight": (edit_config(kernels={"head.classifier": "int8"}), "kernel 'int8' on codec 'dense'"),
+    "kernel on a dense weight": (
+        edit_config(kernels={"head.classifier": "int8"}),
+        "kernel 'int8' on codec 'dense'",
+    ),
     "kernel on no linear map": (edit_config(kernels={"embedding.word": "int8"}), "embedding.word"),
 }
 
@@ -387,5 +415,5 @@ def test_hugging_face_folders_are_no_artifacts(tiny: Encoder, tmp_path: Path) ->
     with pytest.raises(SkylineError, match="is no artifact"):
         load_artifact(tmp_path / "hf")
     save_artifact(tiny, tmp_path / "a")
-    with pytest.raises(SkylineError, match="does not say|model_type|no BERT"):
+    with pytest.raises(SkylineError, match="does not say 'hidden_size'"):
         load_model(str(tmp_path / "a"))

@@ -113,7 +113,7 @@ def test_minilm_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
         load_model("minilm-l6")
     model = load_model("bert-tiny")
     assert model.tokenizer is None
-    with pytest.raises(SkylineError, match="no tokenizer.*offline") as error:
+    with pytest.raises(SkylineError, match=r"no tokenizer.*offline") as error:
         model.encode(["the bridge"])
     one_line(error)
 
@@ -180,7 +180,10 @@ def change_config(**changes: object) -> Callable[[Path], None]:
 
 
 def write(name: str, content: bytes) -> Callable[[Path], None]:
-    return lambda folder: None if (folder / name).write_bytes(content) else None
+    def spoil(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return spoil
 
 
 def drop(name: str) -> Callable[[Path], None]:
@@ -254,7 +257,10 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty weights": (truncate("model.safetensors", 0), "cannot be read"),
     "half the weights": (truncate("model.safetensors", 0.5), "cannot be read"),
     "a header that lies": (write("model.safetensors", HEADER_ONLY), "cannot be read"),
-    "a weight less": (change_weights(lambda t: t.pop(QUERY)), "'encoder.layer.1.attention.self.query.weight' is missing"),
+    "a weight less": (
+        change_weights(lambda t: t.pop(QUERY)),
+        "'encoder.layer.1.attention.self.query.weight' is missing",
+    ),
     "a weight of another shape": (
         change_weights(lambda t: t.update({QUERY: torch.zeros(24, 25)})),
         r"shape \(24, 25\)",
@@ -263,7 +269,10 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
         change_weights(lambda t: t.update({QUERY: torch.zeros(24, 24, dtype=torch.int8)})),
         "int8.*quantization",
     ),
-    "a pickle that runs code": (as_binary(saved({"weight": Malicious()})), "damaged or holds more than weights"),
+    "a pickle that runs code": (
+        as_binary(saved({"weight": Malicious()})),
+        "damaged or holds more than weights",
+    ),
     "a bare pickle": (as_binary(lambda _: pickle.dumps(Malicious())), "damaged or holds more than weights"),
     "a torn pickle": (as_binary(lambda f: saved({"w": torch.ones(99)})(f)[:500]), "damaged"),
     "an empty pickle": (as_binary(lambda _: b""), "damaged"),

@@ -68,7 +68,9 @@ def test_factorized_embedding() -> None:
     low = random_weights(TINY.model_copy(update={"embedding_rank": 5}), 0)
     full, words = random_weights(TINY, 0), TINY.vocab_size
     assert count(full) - count(low) == words * 24 - (words * 5 + 5 * 24)
-    state = {k: v for k, v in low.state_dict().items() if not k.startswith(("embedding.word", "embedding.project"))}
+    state = {
+        k: v for k, v in low.state_dict().items() if not k.startswith(("embedding.word", "embedding.project"))
+    }
     product_ = low.embedding.word.weight.data @ low.embedding.project.weight.data.T
     full.load_state_dict({**state, "embedding.word.weight": product_})
     assert (logits(low, BATCH) - logits(full, BATCH)).abs().max() <= 1e-5

@@ -21,7 +21,11 @@ TEXTS = ["the bridge", "a sailor was under the narrow bridge, because winter sta
 
 def pad(batch: Batch, more: int, token: int = 0) -> Batch:
     shape = (len(batch), more)
-    padding = torch.full(shape, token), torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+    padding = (
+        torch.full(shape, token),
+        torch.zeros(shape, dtype=torch.long),
+        torch.zeros(shape, dtype=torch.long),
+    )
     return Batch(*(torch.cat(pair, 1) for pair in zip(vars(batch).values(), padding, strict=True)))
 
 
@@ -103,7 +107,9 @@ def test_encode_cuts_at_the_limit(tiny: Encoder) -> None:
     assert int(cut[0, -1]) == tiny.require_tokenizer().fast.token_to_id("[SEP]")
     pair = tiny.encode(["the bridge"], [long], max_length=12)
     assert pair.input_ids.shape == (1, 12)
-    assert torch.equal(pair.input_ids[0, :4], tiny.encode(["the bridge"]).input_ids[0]), "the longer text is cut"
+    assert torch.equal(pair.input_ids[0, :4], tiny.encode(["the bridge"]).input_ids[0]), (
+        "the longer text is cut"
+    )
     # A limit of one call does not stay.
     assert tiny.encode([long]).input_ids.shape == (1, TINY.positions)
 
@@ -170,7 +176,9 @@ def test_components_in_order_and_copies(tiny: Encoder) -> None:
     for _, path, module in parts:
         assert tiny.get_submodule(path) is module
     owned = [id(p) for _, _, module in parts for p in module.parameters()]
-    assert sorted(owned) == sorted(id(p) for p in tiny.parameters()), "a parameter belongs to no component, or to two"
+    assert sorted(owned) == sorted(id(p) for p in tiny.parameters()), (
+        "a parameter belongs to no component, or to two"
+    )
     batch = tiny.encode(TEXTS)
     twin = copy.deepcopy(tiny)
     assert torch.equal(logits(twin, batch), logits(tiny, batch))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -105,12 +106,18 @@ def test_int8_is_within_half_a_step(tensor: Tensor, per: str) -> None:
 def test_bytes_are_the_masks_the_kept_values_and_the_scales(tensor: Tensor, text: str) -> None:
     codec = Codec.parse(text)
     encoded = codec.encode(tensor)
-    width = {"int8": 1, "cast(float16)": 2, "cast(bfloat16)": 2}.get(text.partition("+")[0].partition("(channel")[0])
+    width = {"int8": 1, "cast(float16)": 2, "cast(bfloat16)": 2}.get(
+        text.partition("+")[0].partition("(channel")[0]
+    )
     width = 1 if text.startswith("int8") else width or 4
     assert codec.bits == 8 * width
-    kept = int(codec.decode(encoded, tensor.shape).count_nonzero()) if codec.find("bitmask") else tensor.numel()
+    kept = (
+        int(codec.decode(encoded, tensor.shape).count_nonzero()) if codec.find("bitmask") else tensor.numel()
+    )
     mask = math.ceil(tensor.numel() / 8) if codec.find("bitmask") else 0
-    scales = 0 if codec.find("int8") is None else tensor.shape[0] if "channel" in text and tensor.dim() == 2 else 1
+    scales = (
+        0 if codec.find("int8") is None else tensor.shape[0] if "channel" in text and tensor.dim() == 2 else 1
+    )
     assert nbytes(encoded) == kept * width + mask + 4 * scales
     if codec.find("bitmask"):
         assert encoded.values.shape == (kept,)
@@ -205,38 +212,48 @@ def test_int8_of_no_number_says_so(odd: float) -> None:
 
 
 WEIGHT = torch.tensor([[0.0, 1.5, -2.0, 0.0, 0.25], [1.0, 0.0, 0.0, 0.0, -1.0]])
-TORN = {
-    "mask lost": ("bitmask", lambda e: Encoded(e.values, {})),
-    "mask cut": ("bitmask", lambda e: Encoded(e.values, {"mask": e.beside["mask"][:1]})),
-    "mask longer": ("bitmask", lambda e: Encoded(e.values, {"mask": torch.cat([e.beside["mask"], torch.zeros(1, dtype=torch.uint8)])})),
-    "mask with a bit more": ("bitmask", lambda e: Encoded(e.values, {"mask": e.beside["mask"] | 0x80})),
-    "mask with a bit behind the end": ("bitmask", lambda e: Encoded(e.values, {"mask": e.beside["mask"] | 1})),
-    "mask of another type": ("bitmask", lambda e: Encoded(e.values, {"mask": e.beside["mask"].float()})),
-    "values lost": ("bitmask", lambda e: Encoded(e.values[:-1], e.beside)),
-    "values more": ("bitmask", lambda e: Encoded(e.values.repeat(2), e.beside)),
-    "scale lost": ("int8", lambda e: Encoded(e.values, {})),
-    "scale of one row": ("int8", lambda e: Encoded(e.values, {"scale": e.beside["scale"][:1]})),
-    "scale for all": ("int8", lambda e: Encoded(e.values, {"scale": e.beside["scale"][0]})),
-    "scales where one belongs": ("int8(tensor)", lambda e: Encoded(e.values, {"scale": torch.ones(2)})),
-    "scale of another type": ("int8", lambda e: Encoded(e.values, {"scale": e.beside["scale"].double()})),
-    "something more": ("dense", lambda e: Encoded(e.values, {"mask": torch.zeros(2)})),
-    "float where int8 belongs": ("int8", lambda e: Encoded(e.values.float(), e.beside)),
-    "int8 where float belongs": ("dense", lambda e: Encoded(e.values.to(torch.int8), {})),
-    "half where float belongs": ("dense", lambda e: Encoded(e.values.half(), {})),
-    "another shape": ("dense", lambda e: Encoded(e.values.T, {})),
-    "another shape of int8": ("int8", lambda e: Encoded(e.values[:, :4], e.beside)),
-}  # fmt: skip
+TORN: dict[str, tuple[str, str, Callable[[Tensor], Tensor] | None]] = {
+    "mask lost": ("bitmask", "mask", None),
+    "mask cut": ("bitmask", "mask", lambda t: t[:1]),
+    "mask longer": ("bitmask", "mask", lambda t: torch.cat([t, torch.zeros_like(t[:1])])),
+    "mask with a bit more": ("bitmask", "mask", lambda t: t | 0x80),
+    "mask with a bit behind the end": ("bitmask", "mask", lambda t: t | 1),
+    "mask of another type": ("bitmask", "mask", lambda t: t.float()),
+    "values lost": ("bitmask", "values", lambda t: t[:-1]),
+    "values more": ("bitmask", "values", lambda t: t.repeat(2)),
+    "scale lost": ("int8", "scale", None),
+    "scale of one row": ("int8", "scale", lambda t: t[:1]),
+    "scale for all": ("int8", "scale", lambda t: t[0]),
+    "scales where one belongs": ("int8(tensor)", "scale", lambda t: t.repeat(2)),
+    "scale of another type": ("int8", "scale", lambda t: t.double()),
+    "something more": ("dense", "mask", lambda t: t),
+    "float where int8 belongs": ("int8", "values", lambda t: t.float()),
+    "int8 where float belongs": ("dense", "values", lambda t: t.to(torch.int8)),
+    "half where float belongs": ("dense", "values", lambda t: t.half()),
+    "another shape": ("dense", "values", lambda t: t.T),
+    "another shape of int8": ("int8", "values", lambda t: t[:, :4]),
+}
+
+
+def tear(encoded: Encoded, part: str, change: Callable[[Tensor], Tensor] | None) -> Encoded:
+    if part == "values":
+        assert change is not None
+        return Encoded(change(encoded.values), encoded.beside)
+    others = {name: tensor for name, tensor in encoded.beside.items() if name != part}
+    if change is None:
+        return Encoded(encoded.values, others)
+    return Encoded(encoded.values, {**others, part: change(encoded.beside.get(part, torch.zeros(2)))})
 
 
 @pytest.mark.parametrize("case", TORN)
 def test_torn_tensors_are_detected(case: str) -> None:
-    text, tear = TORN[case]
+    text, part, change = TORN[case]
     codec = Codec.parse(text)
     encoded = codec.encode(WEIGHT)
     codec.decode(encoded, WEIGHT.shape)
     for use in (codec.decode, codec.unpack):
         with pytest.raises(SkylineError, match="artifact") as error:
-            use(tear(encoded), WEIGHT.shape)
+            use(tear(encoded, part, change), WEIGHT.shape)
         assert "\n" not in str(error.value)
 
 

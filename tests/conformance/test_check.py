@@ -1,0 +1,207 @@
+"""`skyline check`: what it finds in records, artifacts, suites and adapter files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness.check import check_path
+from harness.conformance import Subject
+from harness.conformance.recording import records_of
+from harness.discovery import discover
+from harness.errors import SkylineError
+from harness.records import Record
+from harness.scaffold import write_adapter
+from harness.suites import suite_names
+
+
+@pytest.fixture(scope="module")
+def subject() -> Iterator[Subject]:
+    found = discover().methods["magnitude"]
+    with Subject(found.method, found.path) as subject:
+        yield subject
+
+
+@pytest.fixture(scope="module")
+def records(subject: Subject) -> list[Record]:
+    return records_of(subject)
+
+
+@pytest.fixture
+def artifact(subject: Subject, tmp_path: Path) -> Path:
+    return shutil.copytree(subject.made.folder, tmp_path / "artifact")
+
+
+def put(path: Path, record: Record, **changes: Any) -> Path:
+    data = json.loads(record.to_json()) | changes
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_a_valid_record(records: list[Record], tmp_path: Path) -> None:
+    for number, record in enumerate(records):
+        assert check_path(put(tmp_path / f"{number}.json", record)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"status": "fine"},
+            "is no valid record: status: Input should be 'ok', 'failed', 'skipped' or 'oom'",
+        ),
+        ({"format": 99}, "was written by a newer Skyline (format 99"),
+        ({"format": None}, "is no Skyline record"),
+        ({"extra": 1}, "is no valid record: extra"),
+        ({"quality": None}, "status ok without a quality"),
+        ({"artifact": None}, "no artifact"),
+    ],
+)
+def test_a_bad_record(changes: dict[str, Any], words: str, records: list[Record], tmp_path: Path) -> None:
+    path = put(tmp_path / "record.json", records[0], **changes)
+    problems = check_path(path)
+    assert any(words in problem for problem in problems), problems
+    assert all("\n" not in problem and not problem.startswith(str(path)) for problem in problems)
+
+
+def test_a_torn_record(records: list[Record], tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(records[0].to_json()[:300])
+    [problem] = check_path(path)
+    assert problem.startswith("is no JSON (line ")
+
+
+def test_a_folder_of_records(records: list[Record], tmp_path: Path) -> None:
+    for number, record in enumerate(records):
+        put(tmp_path / "measured" / "machine" / f"{number}.json", record)
+    (tmp_path / "work" / "artifacts" / "x").mkdir(parents=True)
+    (tmp_path / "work" / "artifacts" / "x" / "config.json").write_text("{}")
+    assert check_path(tmp_path) == []
+    assert check_path(tmp_path / "measured" / "machine") == []
+    put(tmp_path / "measured" / "machine" / "again.json", records[0])
+    (tmp_path / "measured" / "machine" / "torn.json").write_text("{")
+    torn, twice = check_path(tmp_path)
+    assert "torn.json is no JSON" in torn
+    assert "2 records of one cell" in twice
+
+
+def test_an_artifact(artifact: Path, subject: Subject) -> None:
+    assert check_path(artifact) == []
+    assert check_path(subject.baseline.folder) == []
+
+
+def test_an_artifact_with_other_files(artifact: Path) -> None:
+    (artifact / "optimizer.pt").write_bytes(b"\x80\x04.")
+    (artifact / "notes").mkdir()
+    (artifact / "notes" / "config.json").write_text("{}")
+    assert check_path(artifact) == [
+        "notes is no part of an artifact; delete it",
+        "notes/config.json is no part of an artifact; delete it",
+        "optimizer.pt may hold pickled code; delete it",
+    ]
+
+
+def test_a_damaged_artifact(artifact: Path) -> None:
+    weights = artifact / "weights.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    [problem] = check_path(artifact)
+    assert "cannot be read" in problem
+    weights.unlink()
+    [problem] = check_path(artifact)
+    assert "it needs config.json and weights.safetensors" in problem
+
+
+def test_an_artifact_with_nan(artifact: Path) -> None:
+    tensors = load_file(artifact / "weights.safetensors")
+    tensors["head.classifier.weight"][0, 0] = torch.nan
+    save_file(tensors, artifact / "weights.safetensors")
+    [problem] = check_path(artifact)
+    assert problem.startswith("tensor 'head.classifier.weight' has values that are no finite numbers")
+
+
+def test_an_artifact_of_another_program(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    problems = check_path(tmp_path)
+    assert any("is no artifact" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_the_built_in_suites(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import harness.suites
+
+    monkeypatch.delenv("SKYLINE_DATA_DIR", raising=False)
+    assert check_path(Path(harness.suites.__file__).parent / f"{name}.toml") == []
+
+
+SUITE = """
+title = "mine"
+[[experiments]]
+tasks = ["toy-sentiment"]
+recipes = ["magnitude"]
+[experiments.budget]
+recipe = { epochs = 1 }
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("title", "titel", "title"),
+        ("recipes", "recipe", "experiments.0.recipe"),
+        (
+            'title = "mine"',
+            'title = "mine"\nmodel = "minilm-16"',
+            "unknown model 'minilm-16'; did you mean 'minilm-l6'?",
+        ),
+        (
+            'title = "mine"',
+            'title = "mine"\nruntime = "eagre"',
+            "unknown runtime 'eagre'; did you mean 'eager'?",
+        ),
+        ('"magnitude"', '"magnitud"', "unknown method 'magnitud'; did you mean 'magnitude'?"),
+        ('"toy-sentiment"', '"toy-sentimint"', "did you mean 'toy-sentiment'?"),
+        ("epochs = 1", "epochs = 0", "budget.recipe.epochs"),
+        ("epochs = 1", "epoch = 1", "budget.recipe.epoch"),
+        ('"mine"', "mine", "is no TOML"),
+        (SUITE, 'title = "mine"', "it lists no cells"),
+    ],
+)
+def test_a_suite(old: str, new: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "suite.toml"
+    path.write_text(SUITE)
+    assert check_path(path) == []
+    path.write_text(SUITE.replace(old, new))
+    problems = check_path(path)
+    assert any(words in problem for problem in problems), problems
+
+
+def test_an_adapter(tmp_path: Path) -> None:
+    path = write_adapter("my-pruning", "unstructured-pruning", tmp_path)
+    [problem] = check_path(path)
+    assert problem.startswith("card: the card: 'title' is empty; paper.title is empty;")
+    path.write_text(path.read_text().replace("loss(self", "loss self"))
+    [problem] = check_path(path)
+    assert problem.startswith("SyntaxError: ")
+    path.write_text("")
+    [problem] = check_path(path)
+    assert problem.startswith("defines 0 methods")
+
+
+def test_what_cannot_be_checked(tmp_path: Path) -> None:
+    with pytest.raises(SkylineError, match="there is no file or folder"):
+        check_path(tmp_path / "nothing")
+    with pytest.raises(SkylineError, match="holds neither an artifact"):
+        check_path(tmp_path)
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(SkylineError, match="is nothing that can be checked"):
+        check_path(tmp_path / "notes.txt")
