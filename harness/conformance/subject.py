@@ -59,7 +59,7 @@ class Runs:
 
 
 class Subject:
-    """A method class and the file that defines it (None where there is no file of its own).
+    """A method class and the file that defines it (None where that file cannot be imported alone).
 
     Use it as a context, or call `close`: it keeps artifacts in a temporary folder.
     """
