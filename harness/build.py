@@ -93,7 +93,7 @@ class Builder:
         stage = recipe.stages[-1]
         logits = TeacherLogits(self.workspace / "teacher", baseline.hash)
         context = self._context(teacher, Budget.model_validate(self.budget.recipe), logits, str(stage))
-        student, training = run_stage(stage, to_dense(previous), context)
+        student, training = run_stage(stage, to_dense(previous).eval(), context)
         return student, parent.training + training, [parent.hash]
 
     def _context(self, teacher: Encoder, budget: Budget, logits: TeacherLogits | None, stage: str) -> Context:
@@ -151,8 +151,9 @@ def build_untrained(recipe: Recipe, model: str, workspace: Path, seed: int = 0) 
         teacher = deepcopy(encoder)
         for stage in wanted.stages:
             context = Context(teacher, _toy_view(), Budget(), seed=seed)
-            encoder, _ = run_stage(stage, to_dense(encoder), context, training=False)
-        save_artifact(encoder, folder, str(wanted))
+            encoder, _ = run_stage(stage, to_dense(encoder).eval(), context, training=False)
+        parents = [] if wanted.is_baseline else [artifact_hash(folders[Recipe()])]
+        save_artifact(encoder, folder, str(wanted), parents)
     return folders[recipe], folders[Recipe()]
 
 

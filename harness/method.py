@@ -187,5 +187,7 @@ def parse_options(method: type[Method], given: Mapping[str, str]) -> Any:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         detail = first["msg"].removeprefix("Value error, ")
+        if not name:  # the options do not fit each other
+            raise SkylineError(f"{identity}: {detail}") from None
         value = f"={given[name]}" if name in given else ""
         raise SkylineError(f"{identity}:{name}{value} is out of range: {detail}") from None

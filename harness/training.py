@@ -193,7 +193,7 @@ def train(student: Encoder, methods: Sequence[Method], context: Context, stage: 
     # Dropout draws from torch's own generator; it is given back as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.generator("dropout").initial_seed())
-        while done < steps and waited <= (budget.patience or steps):
+        while done < steps and waited < (budget.patience or math.inf):
             for chosen in rows.shuffled_batches(budget.batch_size, order):
                 loss = _one_step(
                     student, methods, context, rows, chosen, needs, cached, bfloat16, done / steps

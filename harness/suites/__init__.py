@@ -204,7 +204,8 @@ def parse_suite(path: Path) -> Suite:
     try:
         return Suite.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        unknown = [found for found in error.errors() if found["type"] == "extra_forbidden"]
+        first = (unknown or error.errors())[0]  # a mistyped key also leaves one missing
         where = ".".join(str(part) for part in first["loc"])
         hint = nearest(
             str(first["loc"][-1]), [*Suite.model_fields, *Experiment.model_fields, *Profiling.model_fields]
