@@ -23,7 +23,7 @@ lint: install
 
 # The fast tests first; a failure there stops before the slow ones.
 test: install
-	$(BIN)/python -m pytest -q -m "not slow and not browser" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not browser" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -q -m "slow or browser"
 
 # Profiles at BERT-base size, trains on the built-in data, and writes board and page. Resumable: run it again after an interruption.
