@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,9 @@ def test_plain():
 def pytest_on(folder: Path, *arguments: str) -> dict[str, int]:
     (folder / "test_it.py").write_text(CODE)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py", *arguments]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    # pytest-benchmark measures nothing in a worker of xdist, and would take this process for one.
+    environment = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     words = result.stdout.strip().splitlines()[-1].replace(",", "").split()
     return {name: int(words[place - 1]) for place, name in enumerate(words) if name in ("passed", "skipped")}
 

@@ -45,11 +45,11 @@ def booked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Booked:
     return Booked(tmp_path, monkeypatch)
 
 
-def test_waiting_beyond_two_per_cent_disturbs(booked: Booked) -> None:
+def test_waiting_beyond_four_per_cent_disturbs(booked: Booked) -> None:
     watch = Disturbance()
-    booked.waited(1, 1_900_000)
+    booked.waited(1, 3_900_000)
     assert not watch.disturbed(0.1)
-    booked.waited(1, 2_100_000)
+    booked.waited(1, 4_100_000)
     assert watch.disturbed(0.1)
     watch.start()
     assert not watch.disturbed(0.1)
@@ -57,9 +57,9 @@ def test_waiting_beyond_two_per_cent_disturbs(booked: Booked) -> None:
 
 def test_waits_of_all_threads_add_up_new_ones_included(booked: Booked) -> None:
     watch = Disturbance()
-    booked.waited(1, 1_500_000)
+    booked.waited(1, 2_500_000)
     assert not watch.disturbed(0.1)
-    booked.waited(2, 1_500_000)
+    booked.waited(2, 2_500_000)
     assert watch.disturbed(0.1)
 
 
