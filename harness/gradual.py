@@ -30,7 +30,7 @@ def sparsity_at(progress: float, final: float, schedule: Schedule, begin: float,
     `end` on.
 
     cubic: s = s_f (1 − (1 − u)³) with u = (progress − begin) / (end − begin) (Zhu & Gupta 2017, eq. 1, from
-    s_i = 0); linear: s = s_f u (Movva et al. 2022, section 3.3); one-shot: s_f at `begin`.
+    s_i = 0); linear: s = s_f u (Movva et al. 2022); one-shot: s_f at `begin`.
     """
     if progress >= end or (schedule == "one-shot" and progress >= begin):
         return final

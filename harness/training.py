@@ -134,7 +134,7 @@ def task_loss(kind: Kind, logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Matrices decay; biases and norms do not (Devlin et al. 2019, appendix A.2)."""
+    """Matrices decay; biases and norms do not (as in BERT's released code)."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trainable if p.dim() > 1], "weight_decay": weight_decay},

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def choose_layers(available: int, wanted: int, choice: str) -> list[int]:
     """Which of the teacher's layers the student starts from, in order.
 
-    first: 0 … k−1 (Sun et al. 2019, section 4.2); last: the k topmost; spread: evenly, both ends included (0,
+    first: 0 … k−1 (Sun et al. 2019); last: the k topmost; spread: evenly, both ends included (0,
     2, 4, 7, 9, 11 for 6 of 12, DistilBERT's choice). Raises SkylineError where the student would be deeper
     than its teacher.
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 class DynamicInt8(Method):
     """Symmetric int8 of every linear map's weight (and of the word embeddings, on disk), scale = max|W| / 127
-    (Zafrir et al., eq. 1-2).
+    (Zafrir et al. 2019).
 
     The maps execute in int8 (`harness.kernels.Int8Linear`): activations are quantized as they come.
     """

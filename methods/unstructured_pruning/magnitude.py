@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Magnitude(GradualPruning):
-    """Gradual magnitude pruning (Zhu & Gupta 2017; Gordon et al. 2020, section 3) while fine-tuning."""
+    """Gradual magnitude pruning (Zhu & Gupta 2017; Gordon et al. 2020) while fine-tuning."""
 
     card = Card(
         id="magnitude",
