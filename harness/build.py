@@ -27,7 +27,6 @@ from harness.tasks.base import Task, TrainingView
 from harness.teacher import TeacherLogits
 from harness.training import Budget, Context, Progress, train
 
-HEADS = {"classification": "classification", "regression": "regression", "span": "span"}
 UNTRAINED_TASK = "toy-sentiment"
 """Data for methods that look at some when a recipe is built without training."""
 
@@ -79,9 +78,8 @@ class Builder:
         return Built(folder, digest, training, fingerprint)
 
     def _baseline(self) -> tuple[Encoder, list[Training], list[str]]:
-        model = load_model(self.model, self.task.output_size, self.seed, HEADS[self.task.kind])
-        if model.tokenizer is None:
-            model.require_tokenizer()
+        model = load_model(self.model, self.task.output_size, self.seed, self.task.kind)
+        model.require_tokenizer()
         context = self._context(model, Budget.model_validate(self.budget.baseline), None, BASELINE)
         return model, [train(model, [], context, BASELINE)], []
 

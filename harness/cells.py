@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -72,7 +72,6 @@ class ProfileCell(_Cell):
 
 
 Cell = QualityCell | ProfileCell
-CellKind = Literal["quality", "profile"]
 
 
 def _slug(*parts: str) -> str:

@@ -217,9 +217,7 @@ class Record(_Model):
     provenance: Provenance
 
     def to_json(self) -> str:
-        """The record as stable, indented JSON (lists on one line would hide a diff, long replicate lists
-        excepted).
-        """
+        """The record as stable, indented JSON."""
         data = self.model_dump(mode="json")
         return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 

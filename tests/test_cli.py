@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,7 +102,6 @@ def test_a_mistake_is_one_clear_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments, hint = MISTAKES[mistake]
-    started = time.monotonic()
     status, out, errors = run(*arguments)
     assert (status, out) == (2, "")
     assert errors.count("\n") == 1
@@ -111,10 +109,6 @@ def test_a_mistake_is_one_clear_line(
     assert hint in errors
     assert "Traceback" not in errors
     assert list(tmp_path.rglob("*.json")) == []
-    if mistake == "no data":
-        assert (
-            time.monotonic() - started < 10
-        )  # two seconds on a quiet machine, much more would be a hanging connection
 
 
 def test_published_board_as_json_has_the_base_row_and_25_others(run: Run) -> None:

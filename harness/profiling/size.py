@@ -11,9 +11,9 @@ import torch
 from harness.artifacts import CONFIG, WEIGHTS, artifact_hash, read_config, read_encoded
 from harness.codecs import Codec
 from harness.encoder import Encoder
+from harness.pruning import WORD_EMBEDDING
 from harness.records import ArtifactFacts
 
-WORD_EMBEDDING = "embedding.word.weight"
 CLASSIFIER = "head.classifier."
 GZIP_LEVEL = 6
 
