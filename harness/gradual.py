@@ -45,8 +45,8 @@ class RampOptions:
     """The options of every gradual pruning method.
 
     `sparsity` is the final share of zeros among the pruned matrices, chosen for each matrix or over all
-    (`scope`); `begin` and `end` bound the ramp in training progress; `embeddings` prunes the word embeddings
-    too.
+    (`scope`); `schedule` is the shape of the ramp up to it (see `sparsity_at`), `begin` and `end` bound it in
+    training progress; `embeddings` prunes the word embeddings too.
     """
 
     sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.5

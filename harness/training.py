@@ -6,6 +6,7 @@ instructions, early stopping on a slice of the training set, all drawn from one 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -78,10 +79,9 @@ class Context:
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator of its own for each purpose, so that one more draw here changes nothing there."""
-        mixed = int.from_bytes(purpose.encode()[:16].ljust(16, b"\0"), "little") ^ (
-            self.seed * 0x9E3779B97F4A7C15
-        )
-        return torch.Generator().manual_seed(mixed % (1 << 63))
+        # torch's generator on a CPU takes the lower 32 bits of a seed and drops the rest: so hash first.
+        mixed = hashlib.sha256(f"{self.seed}:{purpose}".encode()).digest()[:4]
+        return torch.Generator().manual_seed(int.from_bytes(mixed, "little"))
 
     def training_examples(self) -> Sequence[Example]:
         """The training examples within the budget, drawn from the seed where the budget caps them."""

@@ -94,13 +94,13 @@ class KDLogits(Method):
 
     @options
     class Options:
-        """`layers` of the student and how they are chosen; `temperature` T; `alpha`, the weight of the hard
-        labels.
+        """`layers` of the student; `choose`, which of the teacher's it starts from; `temperature` T; `alpha`,
+        the weight of the hard labels.
         """
 
         layers: Annotated[int, Field(ge=1)] = 3
         choose: Literal["spread", "first", "last"] = "spread"
-        temperature: Annotated[float, Field(gt=0)] = 2.0
+        temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
         alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     suite = {"layers": (1, 3), "choose": ("spread", "first", "last")}

@@ -42,6 +42,7 @@ class DynamicInt8(Method):
     )
     trains = False
     last = True
+    rewrites = frozenset({"how weights are stored"})
 
     @options
     class Options:

@@ -169,6 +169,7 @@ MISTAKES = {
     "baseline > magnitude": "'baseline' is the unchanged encoder and stands alone",
     "baseline:seed=1": "'baseline' is the unchanged encoder and stands alone",
     "magnitude + random-pruning": "'magnitude' and 'random-pruning' both decide which weights are zero; join them with",
+    "dynamic-int8 + dynamic-int8:per=tensor": "both decide how weights are stored",
     "kd-logits + kd-logits:layers=2": "'kd-logits' and 'kd-logits' both decide the student",
     "dynamic-int8 > magnitude": "'dynamic-int8' leaves weights that 'magnitude' cannot work on; put",
     "dynamic-int8 > dynamic-int8": "'dynamic-int8' leaves weights that 'dynamic-int8' cannot work on",

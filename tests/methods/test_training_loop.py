@@ -120,7 +120,6 @@ def test_generators_of_different_purposes_differ() -> None:
         assert not torch.equal(drawn[purpose], torch.rand(8, generator=context(seed=6).generator(purpose)))
 
 
-@pytest.mark.xfail(strict=True, reason="only the first four letters of a purpose count")
 def test_generators_of_purposes_that_begin_alike_differ() -> None:
     purposes = ["random-pruning", "random-projection", "random"]
     drawn = [torch.rand(8, generator=context().generator(purpose)) for purpose in purposes]
