@@ -11,7 +11,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,39 +120,57 @@ def read_config(folder: Path) -> ArtifactConfig:
         raise SkylineError(f"{path} is no Skyline artifact: {where}: {first['msg']}; make it again") from None
 
 
-def read_encoded(folder: Path, config: ArtifactConfig, names: Collection[str]) -> dict[str, Encoded]:
-    """The stored form of each of the parameters `names`. Raises SkylineError where the file is torn or foreign,
-    or `config` speaks of weights that are not there.
+class EncodedWeights:
+    """The stored form of a model's parameters, read one at a time: loading never holds all of them twice.
+
+    Raises SkylineError, when made, where the file is torn or foreign, or `config` speaks of weights that are
+    not there.
     """
-    asked = {*config.codecs, *(f"{path}.weight" for path in config.kernels)}
-    if foreign := sorted(asked - set(names)):
-        raise SkylineError(
-            f"{folder / CONFIG}: the model has no weight '{foreign[0]}'; make the artifact again"
-        )
-    values: dict[str, Tensor] = {}
-    beside: dict[str, dict[str, Tensor]] = {name: {} for name in names}
-    for stored, tensor in read_tensors(folder).items():
-        name, separator, suffix = stored.partition("::")
-        if name not in beside:
+
+    def __init__(self, folder: Path, config: ArtifactConfig, names: Collection[str]) -> None:
+        asked = {*config.codecs, *(f"{path}.weight" for path in config.kernels)}
+        if foreign := sorted(asked - set(names)):
             raise SkylineError(
-                f"{folder / WEIGHTS}: tensor '{stored}' does not belong; make the artifact again"
+                f"{folder / CONFIG}: the model has no weight '{foreign[0]}'; make the artifact again"
             )
-        if separator:
-            beside[name][suffix] = tensor
-        else:
-            values[name] = tensor
-    if missing := sorted(set(names) - set(values)):
-        raise SkylineError(f"{folder / WEIGHTS}: tensor '{missing[0]}' is missing; make the artifact again")
-    return {name: Encoded(values[name], beside[name]) for name in names}
+        self._path = folder / WEIGHTS
+        self._suffixes: dict[str, list[str]] = {name: [] for name in names}
+        stored = _stored_names(self._path)
+        for full in stored:
+            name, separator, suffix = full.partition("::")
+            if name not in self._suffixes:
+                raise SkylineError(f"{self._path}: tensor '{full}' does not belong; make the artifact again")
+            if separator:
+                self._suffixes[name].append(suffix)
+        if missing := sorted(set(names) - stored):
+            raise SkylineError(f"{self._path}: tensor '{missing[0]}' is missing; make the artifact again")
+
+    def __iter__(self) -> Iterator[tuple[str, Encoded]]:
+        """Each parameter's name and what is stored of it, in the order of the names."""
+        with _opened(self._path) as file:
+            for name, suffixes in self._suffixes.items():
+                beside = {suffix: file.get_tensor(f"{name}::{suffix}") for suffix in suffixes}
+                yield name, Encoded(file.get_tensor(name), beside)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise SkylineError(f"{path} cannot be read ({error}); make the artifact again") from None
+
+
+def _stored_names(path: Path) -> set[str]:
+    with _opened(path) as file:
+        return set(file.keys())
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """All stored tensors by name. Raises SkylineError where the file is torn or foreign."""
-    try:
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        raise SkylineError(f"{folder / WEIGHTS} cannot be read ({error}); make the artifact again") from None
+    with _opened(folder / WEIGHTS) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
 
 
 def load_artifact(folder: Path | str) -> Encoder:
@@ -168,16 +187,15 @@ def load_artifact(folder: Path | str) -> Encoder:
         model = Encoder(config.model, tokenizer, config.origin)
     model.storage.codecs = {name: Codec.parse(codec) for name, codec in config.codecs.items()}
     model.storage.kernels = dict(config.kernels)
-    parameters = dict(model.named_parameters())
-    stored = read_encoded(folder, config, parameters.keys())
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     executed = {f"{path}.weight" for path in model.storage.kernels}
-    for name, parameter in parameters.items():
+    for name, encoded in EncodedWeights(folder, config, shapes):
         codec = model.storage.codecs.get(name, Codec())
         try:
             if name in executed:
-                _install_kernel(model, name.removesuffix(".weight"), codec, stored.pop(name), parameter.shape)
+                _install_kernel(model, name.removesuffix(".weight"), codec, encoded, shapes[name])
             else:
-                _set_parameter(model, name, codec.decode(stored.pop(name), parameter.shape))
+                _set_parameter(model, name, codec.decode(encoded, shapes[name]))
         except SkylineError as error:
             raise SkylineError(f"{folder}: {name}: {error}") from None
     return model.eval()

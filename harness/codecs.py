@@ -148,7 +148,8 @@ class Int8(Stage):
 
     def decode(self, values: Tensor, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
         """Multiply by the scale."""
-        return values.to(torch.float32) * _rows(beside["scale"], values.dim())
+        # In place: the word embeddings would otherwise stand in memory twice.
+        return values.to(torch.float32).mul_(_rows(beside["scale"], values.dim()))
 
     def bits(self, before: float) -> float:
         """Eight."""

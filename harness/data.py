@@ -84,7 +84,8 @@ def encode_examples(
         targets = torch.tensor([(w.start, w.end) for w in rows])
     else:
         texts = [example.text for example in examples]
-        pairs = None if examples[0].pair is None else [example.pair or "" for example in examples]
+        paired = any(example.pair is not None for example in examples)
+        pairs = [example.pair or "" for example in examples] if paired else None
         encodings = tokenizer.tokens(texts, pairs, max_length)
         ids, segments = [e.ids for e in encodings], [e.type_ids for e in encodings]
         dtype = torch.float32 if kind == "regression" else torch.long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.codecs import INT8_MAX
@@ -45,7 +46,22 @@ class Int8Linear(nn.Module):
         # torch 2.13's _int_mm returns garbage on CPU where there is only one column to sum over.
         if self.in_features == 1:
             return quantized.to(torch.int32) * self.weight.t()
+        if quantized.is_cuda:
+            return padded_int_mm(quantized, self.weight)
         return torch._int_mm(quantized, self.weight.t())
+
+
+def padded_int_mm(x: Tensor, weight: Tensor) -> Tensor:
+    """x Wᵀ in int32 of int8 `x` (rows, in) and `weight` (out, in), zeros added where cuBLASLt wants more than 16
+    rows and widths that are multiples of 8. BERT's own sizes need rows only, and those only for short inputs.
+    """
+    rows, width = x.shape
+    more_rows, more_width, more_out = max(0, 17 - rows), -width % 8, -weight.shape[0] % 8
+    if more_rows or more_width:
+        x = F.pad(x, (0, more_width, 0, more_rows))
+    if more_width or more_out:
+        weight = F.pad(weight, (0, more_width, 0, more_out))
+    return torch._int_mm(x, weight.t())[:rows, : weight.shape[0] - more_out]
 
 
 KERNELS = {"int8": Int8Linear}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast, dataclass_transform, get_args
 
 from pydantic.dataclasses import dataclass as validated_dataclass
 
@@ -37,7 +37,8 @@ FAMILIES = (
     "weight-squeezing",
 )
 Need = Literal["teacher_logits", "hidden_states", "attentions"]
-
+Scope = Literal["task-specific", "task-agnostic"]
+Fidelity = Literal["faithful", "variant", "architecture"]
 
 T = TypeVar("T")
 
@@ -84,8 +85,8 @@ class Card:
     title: str
     family: str
     paper: Paper
-    scope: Literal["task-specific", "task-agnostic"]
-    fidelity: Literal["faithful", "variant", "architecture"]
+    scope: Scope
+    fidelity: Fidelity
     deviations: str
     touches: tuple[str, ...]
     reduces: tuple[Cost, ...]
@@ -103,6 +104,12 @@ class Card:
         ]
         if self.family not in FAMILIES:
             found.append(f"family '{self.family}' is none of {', '.join(FAMILIES)}")
+        if self.scope not in get_args(Scope):
+            found.append(f"scope '{self.scope}' is none of {', '.join(get_args(Scope))}")
+        if self.fidelity not in get_args(Fidelity):
+            found.append(f"fidelity '{self.fidelity}' is none of {', '.join(get_args(Fidelity))}")
+        if not 1950 <= self.paper.year <= 2100:
+            found.append(f"paper.year is {self.paper.year}")
         found += [f"touches unknown component '{c}'" for c in self.touches if c not in COMPONENTS]
         found += [f"reduces unknown cost '{c}'" for c in self.reduces if c not in COSTS]
         if not self.touches:

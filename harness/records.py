@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,9 @@ Status = Literal["ok", "failed", "skipped", "oom"]
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """From format n to n + 1, by n. Empty while there is only one format."""
+
+_NUMBERS = re.compile(r"\[\n[\s\d.,eE+-]+\]")
+"""A list of numbers over several lines; inside a JSON string no line ends."""
 
 
 class _Model(BaseModel):
@@ -217,9 +221,10 @@ class Record(_Model):
     provenance: Provenance
 
     def to_json(self) -> str:
-        """The record as stable, indented JSON."""
+        """The record as stable, indented JSON, each list of numbers on one line."""
         data = self.model_dump(mode="json")
-        return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        text = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        return _NUMBERS.sub(lambda match: " ".join(match[0].split()), text)
 
 
 def parse_record(text: str, source: str) -> Record:

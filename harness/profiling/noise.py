@@ -46,26 +46,23 @@ def run_pairs(folder: Path, inputs: Inputs, runs: int, plan: Plan) -> Iterator[t
 
 
 def summary(runs: Sequence[Latency]) -> dict[str, Any]:
-    """What A/A runs show together: ratios and half-widths in per cent, and how many intervals of verdicts
-    hold 1.
+    """What A/A runs show together: ratios of verdicts, and half-widths of all intervals, in per cent; how many
+    intervals, with and without a verdict, hold 1.
     """
-    measured = [run for run in runs if run.speedup is not None and run.speedup_ci95 is not None]
-    off = [100 * abs(run.speedup - 1) for run in measured if run.speedup is not None]
-    widths = [_half_width_pct(run) for run in measured]
+    off = [100 * abs(run.speedup - 1) for run in runs if run.speedup is not None]
+    widths = [_half_width_pct(*run.speedup_ci95) for run in runs if run.speedup_ci95 is not None]
     return {
         "runs": len(runs),
-        "no_verdict": len(runs) - len(measured),
-        "holds_one": sum(_holds_one(run) for run in measured),
+        "no_verdict": sum(run.verdict == "none" for run in runs),
+        "holds_one": sum(_holds_one(run) for run in runs),
         "worst_ratio_pct": max(off, default=None),
         "median_half_width_pct": statistics.median(widths) if widths else None,
         "worst_half_width_pct": max(widths, default=None),
     }
 
 
-def _half_width_pct(run: Latency) -> float:
-    assert run.speedup is not None
-    assert run.speedup_ci95 is not None
-    return 100 * (run.speedup_ci95[1] - run.speedup_ci95[0]) / 2 / run.speedup
+def _half_width_pct(low: float, high: float) -> float:
+    return 100 * (high - low) / (high + low)
 
 
 def _holds_one(run: Latency) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from harness.artifacts import CONFIG, WEIGHTS, artifact_hash, read_config, read_encoded
+from harness.artifacts import CONFIG, WEIGHTS, EncodedWeights, artifact_hash, read_config
 from harness.codecs import Codec
 from harness.encoder import Encoder
 from harness.pruning import WORD_EMBEDDING
@@ -30,19 +30,18 @@ def artifact_facts(folder: Path) -> ArtifactFacts:
         model = Encoder(config.model)
     params = nonzero = embedding_params = embedding_bytes = 0
     survey = survey_embedding = 0.0
-    parameters = dict(model.named_parameters())
-    stored = read_encoded(folder, config, parameters.keys())
-    for name, parameter in parameters.items():
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    for name, encoded in EncodedWeights(folder, config, sizes):
         codec = Codec.parse(config.codecs.get(name, "dense"))
-        values, beside = stored[name].values, stored[name].beside
-        params += parameter.numel()
+        values, beside = encoded.values, encoded.beside
+        params += sizes[name]
         nonzero += int(torch.count_nonzero(values))
         # Only a codec that leaves zeros out saves them.
         counted = values.numel() * codec.bits / 32
         if not name.startswith(CLASSIFIER):
             survey += counted
         if name == WORD_EMBEDDING:
-            embedding_params, survey_embedding = parameter.numel(), counted
+            embedding_params, survey_embedding = sizes[name], counted
             embedding_bytes = sum(tensor.nbytes for tensor in (values, *beside.values()))
     weight_bytes = (folder / WEIGHTS).stat().st_size
     config_bytes = (folder / CONFIG).stat().st_size

@@ -34,10 +34,12 @@ class Disturbance:
 
     On Linux the scheduler books, for each thread, how long it was ready to run but waited for a processor
     (second field of /proc/self/task/*/schedstat), and the system how much time the host kept (steal in
-    /proc/stat, in ticks). A pass is disturbed when both together exceed 4 % of its time. With one model
-    loaded, 60 passes of 128 ms on a quiet machine of two cores mostly waited 0.2 to 3 ms, six of them more
-    than 6 ms; with two copies in turn more than half of the pairs still exceeded the limit, for a reason not
-    found yet. Work of another process costs tens of per cent.
+    /proc/stat, in ticks). A pass is disturbed when both together exceed 4 % of its time. On a quiet machine
+    of two cores about one pair in eleven is (BERT-base against itself at (1, 128), twenty runs); beside a
+    process that keeps one core busy half of the time every pair is.
+
+    What a host's own neighbours do shows in neither: passes there took 119 or 146 ms for seconds on end. Both
+    sides of a pair fall into one such phase, so their ratio does not change.
 
     Elsewhere involuntary context switches stand in: a quiet machine showed about 35 a second, one that shares
     its processors 170 and more, so 100 is the limit.

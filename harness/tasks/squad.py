@@ -176,8 +176,8 @@ def windows(
     tokenizer: Tokenizer,
     examples: Sequence[Example],
     max_length: int = MAX_LENGTH,
-    stride: int = STRIDE,
-    max_question: int = MAX_QUESTION,
+    stride: int | None = None,
+    max_question: int | None = None,
 ) -> list[Window]:
     """The windows of every example, in order.
 
@@ -185,8 +185,10 @@ def windows(
         tokenizer: is copied, so that its own truncation and padding stay as they are.
         examples: question as `text`, context as `pair`.
         max_length: tokens of a window at most.
-        stride: tokens that neighbouring windows of one context share.
-        max_question: a longer question is cut to that many tokens.
+        stride: tokens that neighbouring windows of one context share; by default BERT's 128, in short windows
+            half of what the question leaves.
+        max_question: a longer question is cut to that many tokens; by default BERT's 64, in short windows a
+            third.
 
     Raises `SkylineError` where the longest question would leave a window no room to move on.
     """
@@ -195,7 +197,11 @@ def windows(
     plain = Tokenizer.from_str(tokenizer.to_str())
     plain.no_padding()
     plain.no_truncation()
+    if max_question is None:
+        max_question = min(MAX_QUESTION, max_length // 3)
     room = max_length - max_question - plain.num_special_tokens_to_add(is_pair=True)
+    if stride is None:
+        stride = min(STRIDE, room // 2)
     if stride < 0 or room <= stride:
         raise SkylineError(
             f"windows of {max_length} tokens cannot share {stride} of them beside a question of up to "

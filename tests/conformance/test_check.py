@@ -79,6 +79,14 @@ def test_a_torn_record(records: list[Record], tmp_path: Path) -> None:
     assert problem.startswith("is no JSON (line ")
 
 
+def test_a_list_of_numbers_takes_one_line(records: list[Record]) -> None:
+    for record in records:
+        text = record.to_json()
+        assert json.loads(text) == record.model_dump(mode="json")
+        assert not any(line.strip().rstrip(",").replace(".", "").isdigit() for line in text.splitlines())
+    assert any(record.quality and len(record.quality.replicates) > 100 for record in records)
+
+
 def test_a_folder_of_records(records: list[Record], tmp_path: Path) -> None:
     for number, record in enumerate(records):
         put(tmp_path / "measured" / "machine" / f"{number}.json", record)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from harness.codecs import Codec, Int8
 from harness.errors import SkylineError
-from harness.kernels import KERNELS, Int8Linear, replace_linear, require_dense
+from harness.kernels import KERNELS, Int8Linear, padded_int_mm, replace_linear, require_dense
 
 
 def quantized(weight: Tensor, bias: Tensor | None, per: str) -> Int8Linear:
@@ -30,6 +30,17 @@ def oracle(layer: Int8Linear, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
     bias = np.zeros(layer.out_features) if layer.bias is None else layer.bias.numpy().astype(np.float64)
     shape = (*x.shape[:-1], layer.out_features)
     return (product + bias).reshape(shape), (np.abs(product) + np.abs(bias)).reshape(shape)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(0, 999))
+@settings(max_examples=60, deadline=None)
+def test_padding_for_cublas_changes_no_sum(rows: int, width: int, outputs: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(-127, 128, (rows, width), generator=generator, dtype=torch.int8)
+    weight = torch.randint(-127, 128, (outputs, width), generator=generator, dtype=torch.int8)
+    sums = padded_int_mm(x, weight)
+    assert sums.dtype == torch.int32
+    assert torch.equal(sums, (x.long() @ weight.long().T).int())
 
 
 @given(

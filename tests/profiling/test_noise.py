@@ -36,16 +36,16 @@ def test_summary() -> None:
     assert found == {
         "runs": 4,
         "no_verdict": 1,
-        "holds_one": 2,
+        "holds_one": 3,
         "worst_ratio_pct": pytest.approx(3.0),
-        "median_half_width_pct": pytest.approx(2 / 1.03),
-        "worst_half_width_pct": pytest.approx(3 / 0.99),
+        "median_half_width_pct": pytest.approx((2 / 1.03 + 3 / 0.99) / 2),
+        "worst_half_width_pct": pytest.approx(60),
     }
 
 
 def test_summary_without_a_verdict() -> None:
     found = summary([aa_run(None, 0.5, 2.0)])
-    assert (found["no_verdict"], found["holds_one"], found["worst_ratio_pct"]) == (1, 0, None)
+    assert (found["no_verdict"], found["holds_one"], found["worst_ratio_pct"]) == (1, 1, None)
 
 
 def test_the_busy_process_ends_with_its_block() -> None:

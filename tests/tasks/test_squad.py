@@ -150,7 +150,20 @@ def test_a_long_question_is_cut(tokenizer: Tokenizer) -> None:
 
 def test_windows_without_room_are_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(SkylineError, match="windows of 128 tokens cannot share 128"):
-        squad.windows(tokenizer, [example("Anna met Ben.", "Anna")], max_length=128)
+        squad.windows(
+            tokenizer, [example("Anna met Ben.", "Anna")], max_length=128, stride=128, max_question=64
+        )
+
+
+@pytest.mark.parametrize("longest", [16, 64, 128, 192])
+def test_short_windows_still_cover_a_long_context(tokenizer: Tokenizer, longest: int) -> None:
+    context = " ".join(f"{WORDS[i % len(WORDS)]}" for i in range(300))
+    row = example(context, None, question="who met " * 100)
+    found = squad.windows(tokenizer, [row], max_length=longest)
+    assert all(len(window.input_ids) <= longest for window in found)
+    read = {int(start) for window in found for start in window.offsets[:, 0] if start >= 0}
+    everything = squad.windows(tokenizer, [example(context, None)], max_length=2000)
+    assert read == {int(start) for start in everything[0].offsets[:, 0] if start >= 0}
 
 
 def logits(found: list[squad.Window], seed: int, pad: int = 0) -> tuple[list[Any], list[Any]]:
