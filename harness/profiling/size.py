@@ -30,19 +30,18 @@ def artifact_facts(folder: Path) -> ArtifactFacts:
         model = Encoder(config.model)
     params = nonzero = embedding_params = embedding_bytes = 0
     survey = survey_embedding = 0.0
-    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    for name, encoded in EncodedWeights(folder, config, sizes):
-        codec = Codec.parse(config.codecs.get(name, "dense"))
-        values, beside = encoded.values, encoded.beside
-        params += sizes[name]
-        nonzero += int(torch.count_nonzero(values))
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for name, encoded in EncodedWeights(folder, config, shapes):
+        codec, shape = Codec.parse(config.codecs.get(name, "dense")), shapes[name]
+        params += shape.numel()
+        nonzero += int(torch.count_nonzero(codec.decode(encoded, shape)))
         # Only a codec that leaves zeros out saves them.
-        counted = values.numel() * codec.bits / 32
+        counted = codec.kept(encoded, shape) * codec.bits / 32
         if not name.startswith(CLASSIFIER):
             survey += counted
         if name == WORD_EMBEDDING:
-            embedding_params, survey_embedding = sizes[name], counted
-            embedding_bytes = sum(tensor.nbytes for tensor in (values, *beside.values()))
+            embedding_params, survey_embedding = shape.numel(), counted
+            embedding_bytes = sum(tensor.nbytes for tensor in (encoded.values, *encoded.beside.values()))
     weight_bytes = (folder / WEIGHTS).stat().st_size
     config_bytes = (folder / CONFIG).stat().st_size
     return ArtifactFacts(

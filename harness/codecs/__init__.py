@@ -1,0 +1,30 @@
+"""How one weight tensor is stored: a pipeline of stages, each of which rewrites the values and may add
+tensors beside them.
+
+`int8(channel)+bitmask` first maps the values to int8 with one scale a row, then stores a bit for each weight
+and the int8 values that are not zero. Every byte that decoding needs is in the file: scales and masks are
+tensors like any other. A new stage is a file here and a line in `pipeline.STAGES`.
+"""
+
+from harness.codecs.floating import Cast
+from harness.codecs.groups import Groups
+from harness.codecs.integers import INT8_MAX, Int8
+from harness.codecs.packing import Pack
+from harness.codecs.pipeline import STAGES, Codec, Encoded
+from harness.codecs.sparse import Bitmask
+from harness.codecs.stage import Stage
+from harness.codecs.ternary import Ternary
+
+__all__ = [
+    "INT8_MAX",
+    "STAGES",
+    "Bitmask",
+    "Cast",
+    "Codec",
+    "Encoded",
+    "Groups",
+    "Int8",
+    "Pack",
+    "Stage",
+    "Ternary",
+]
