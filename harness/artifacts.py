@@ -27,6 +27,7 @@ from harness.config import EncoderConfig
 from harness.encoder import Encoder
 from harness.errors import SkylineError
 from harness.kernels import Int8Linear, replace_linear, require_dense
+from harness.parametrized import attached
 
 FORMAT = 1
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "weights.safetensors", "tokenizer.json"
@@ -53,6 +54,10 @@ def save_artifact(model: Encoder, folder: Path, recipe: str = "baseline", parent
     executes on compressed weights (see `to_dense`).
     """
     require_dense(model)
+    if left := attached(model):
+        raise SkylineError(
+            f"'{left[0]}' is still parametrized; the method that did so has to bake it in its finish"
+        )
     if folder.exists():
         raise SkylineError(f"{folder} exists already; choose another folder or delete it")
     config = ArtifactConfig(

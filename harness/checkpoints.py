@@ -367,8 +367,8 @@ def hf_config(config: EncoderConfig) -> dict[str, Any]:
     it.
     """
     first = config.layers[0]
-    plain = first.projection_size == config.hidden_size and not first.ranks and config.embedding_rank is None
-    if not plain or any(layer != first for layer in config.layers):
+    plain = first.projection_size == config.hidden_size and first.ffn_size and not first.ranks
+    if not plain or config.embedding_rank is not None or any(layer != first for layer in config.layers):
         raise SkylineError(
             "transformers' BERT cannot express this encoder (layers differ, are factorized or share weights)"
         )

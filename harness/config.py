@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from harness.errors import SkylineError, unknown_name
 
 Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
 Matrix = Literal["query", "key", "value", "attention_out", "ffn_in", "ffn_out"]
 MATRICES: tuple[Matrix, ...] = ("query", "key", "value", "attention_out", "ffn_in", "ffn_out")
 
@@ -26,14 +27,15 @@ class LayerConfig(_Frozen):
     """One layer. Layers of one encoder may differ from each other in every field.
 
     `ranks` names the matrices that are stored as a product of two (rank r: in × r and r × out). `shares_with`
-    is the index of an earlier layer whose weights this one uses; its shape is then that layer's.
+    is the index of an earlier layer whose weights this one uses; its shape is then that layer's. No heads, or
+    an FFN of size 0, leave of the sub-unit its normalisation: the residual mapping is the identity.
     """
 
-    heads: Positive = 12
+    heads: Count = 12
     head_size: Positive = 64
-    ffn_size: Positive = 3072
+    ffn_size: Count = 3072
     ranks: dict[Matrix, Positive] = {}
-    shares_with: Annotated[int, Field(ge=0)] | None = None
+    shares_with: Count | None = None
 
     @property
     def projection_size(self) -> int:

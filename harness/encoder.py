@@ -201,32 +201,53 @@ class FeedForward(nn.Module):
         return closed
 
 
+class Closed(nn.Module):
+    """What is left of a sub-unit whose residual mapping is gone: y = norm(x)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (b, n, H)."""
+        closed: Tensor = self.norm(x)
+        return closed
+
+
 class Layer(nn.Module):
     """One Transformer layer, post-norm."""
 
     def __init__(self, config: EncoderConfig, layer: LayerConfig) -> None:
         super().__init__()
-        self.attention_in = AttentionIn(config.hidden_size, layer)
-        self.attention = Attention(config.attention_dropout)
-        self.attention_out = AttentionOut(config, layer)
-        self.ffn = FeedForward(config, layer)
+        attends = layer.heads > 0
+        self.attention_in: AttentionIn | nn.Identity
+        self.attention: Attention | nn.Identity
+        self.attention_out: AttentionOut | Closed
+        self.ffn: FeedForward | Closed
+        self.attention_in = AttentionIn(config.hidden_size, layer) if attends else nn.Identity()
+        self.attention = Attention(config.attention_dropout) if attends else nn.Identity()
+        self.attention_out = AttentionOut(config, layer) if attends else Closed(config)
+        self.ffn = FeedForward(config, layer) if layer.ffn_size else Closed(config)
 
     def forward(self, x: Tensor, mask: Tensor, probabilities: bool = False) -> tuple[Tensor, Tensor | None]:
         """Map states (b, n, H) to the next states, and the attention map where asked for."""
+        if isinstance(self.attention_out, Closed):
+            nothing = x.new_zeros(x.shape[0], 0, x.shape[1], x.shape[1]) if probabilities else None
+            return self.ffn(self.attention_out(x)), nothing
         query, key, value = self.attention_in(x)
         context, attention = self.attention(query, key, value, mask, probabilities)
         return self.ffn(self.attention_out(context, x)), attention
 
     def matrices(self) -> dict[Matrix, nn.Module]:
-        """The six weight matrices by the name that `LayerConfig.ranks` uses."""
-        return {
-            "query": self.attention_in.query,
-            "key": self.attention_in.key,
-            "value": self.attention_in.value,
-            "attention_out": self.attention_out.dense,
-            "ffn_in": self.ffn.into,
-            "ffn_out": self.ffn.out,
-        }
+        """The weight matrices that the layer has, by the name that `LayerConfig.ranks` uses."""
+        found: dict[Matrix, nn.Module] = {}
+        if isinstance(self.attention_in, AttentionIn) and isinstance(self.attention_out, AttentionOut):
+            attention = self.attention_in
+            found |= {"query": attention.query, "key": attention.key, "value": attention.value}
+            found["attention_out"] = self.attention_out.dense
+        if isinstance(self.ffn, FeedForward):
+            found |= {"ffn_in": self.ffn.into, "ffn_out": self.ffn.out}
+        return found
 
 
 class Head(nn.Module):

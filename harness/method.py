@@ -160,6 +160,12 @@ class Method(ABC):
         """Act before training: masks, fake quantization, ramps."""
         return
 
+    def learning_rate(self, name: str) -> float | None:
+        """The peak learning rate of the student's parameter `name`, where it is not the budget's: that of learned
+        masks, for example.
+        """
+        return None
+
     def loss(self, step: Step) -> Tensor | None:
         """Add to the task loss, or replace it (see `replaces_task_loss`)."""
         return None

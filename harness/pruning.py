@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.codecs import Bitmask, Codec
-from harness.errors import SkylineError
+from harness.parametrized import trained_weights
 
 if TYPE_CHECKING:
     from harness.encoder import Encoder
@@ -57,11 +57,7 @@ class Masks:
     """
 
     def __init__(self, model: Encoder, names: Iterable[str]) -> None:
-        parameters, names = dict(model.named_parameters()), list(names)
-        missing = [name for name in names if name not in parameters]
-        if missing:
-            raise SkylineError(f"the student has no weight '{missing[0]}' to prune; use an encoder")
-        self.weights = {name: parameters[name] for name in names}
+        self.weights = trained_weights(model, names)
         self.kept = {name: torch.ones_like(w, dtype=torch.bool) for name, w in self.weights.items()}
 
     def replace(self, masks: Mapping[str, Tensor]) -> None:

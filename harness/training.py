@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -83,6 +84,23 @@ class Context:
         mixed = hashlib.sha256(f"{self.seed}:{purpose}".encode()).digest()[:4]
         return torch.Generator().manual_seed(int.from_bytes(mixed, "little"))
 
+    def batches(
+        self, model: Encoder, size: int, count: int | None = None, purpose: str = "batches"
+    ) -> Iterator[tuple[Batch, Tensor]]:
+        """Random batches of `size` training examples with their targets, on the context's device, for what a
+        method measures: importance, curvature, significance. Ends after `count`, or when each was seen once.
+        """
+        examples = self.training_examples()
+        if count is not None and count * size < len(examples):
+            order = torch.randperm(len(examples), generator=self.generator(purpose))
+            examples = [examples[i] for i in order[: count * size].tolist()]
+        length = min(self.task.max_length, model.config.positions)
+        source = f"the training set of {self.task.name}"
+        rows = encode_examples(examples, model, self.task.kind, length, source)
+        shuffled = rows.shuffled_batches(size, self.generator(purpose))
+        for chosen in islice(shuffled, count):
+            yield rows.batch(chosen).to(self.device), rows.targets[chosen].to(self.device)
+
     def training_examples(self) -> Sequence[Example]:
         """The training examples within the budget, drawn from the seed where the budget caps them."""
         examples, limit = self.task.examples, self.budget.examples
@@ -133,13 +151,27 @@ def task_loss(kind: Kind, logits: Tensor, targets: Tensor) -> Tensor:
     ) / 2
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Matrices decay; biases and norms do not (as in BERT's released code)."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
+def parameter_groups(
+    model: nn.Module, weight_decay: float, methods: Sequence[Method] = ()
+) -> list[dict[str, object]]:
+    """Matrices decay; biases and norms do not (as in BERT's released code). What a method gives a learning rate
+    of its own (`Method.learning_rate`) does not decay either.
+    """
+    decaying, others = list[nn.Parameter](), list[nn.Parameter]()
+    own: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rates = [rate for method in methods if (rate := method.learning_rate(name)) is not None]
+        if rates:
+            own.setdefault(rates[-1], []).append(parameter)
+        else:
+            (decaying if parameter.dim() > 1 else others).append(parameter)
+    groups: list[dict[str, object]] = [
+        {"params": decaying, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
+    return groups + [{"params": own[rate], "weight_decay": 0.0, "lr": rate} for rate in sorted(own)]
 
 
 def linear_schedule(step: int, steps: int, warmup: float) -> float:
@@ -178,7 +210,7 @@ def train(student: Encoder, methods: Sequence[Method], context: Context, stage: 
         cached = context.teacher_logits.of(context.teacher, rows, device)
     bfloat16 = budget.precision == "bfloat16" or (budget.precision == "auto" and has_bfloat16(device))
     optimizer = torch.optim.AdamW(
-        parameter_groups(student, budget.weight_decay), lr=budget.learning_rate, fused=True
+        parameter_groups(student, budget.weight_decay, methods), lr=budget.learning_rate, fused=True
     )
     per_epoch = math.ceil(len(rows) / budget.batch_size)
     steps = max(1, round(per_epoch * budget.epochs))
