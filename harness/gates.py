@@ -14,16 +14,21 @@ from torch import Tensor, nn
 from harness.encoder import Encoder, FeedForward, Layer
 
 
-def head_gates(model: Encoder) -> list[Tensor]:
-    """A tensor of ones (heads,) for each layer, on the model's device, that records gradients."""
-    device = next(model.parameters()).device
-    return [torch.ones(layer.heads, device=device, requires_grad=True) for layer in model.config.layers]
+def head_gates(model: Encoder, rows: int | None = None) -> list[Tensor]:
+    """Ones (heads,) for each layer, or (rows, heads) for a gate of its own in each sequence of a batch, on the
+    model's device, that record gradients.
+    """
+    return [_ones(model, layer.heads, rows) for layer in model.config.layers]
 
 
-def column_gates(model: Encoder) -> list[Tensor]:
-    """A tensor of ones (FFN columns,) for each layer, on the model's device, that records gradients."""
-    device = next(model.parameters()).device
-    return [torch.ones(layer.ffn_size, device=device, requires_grad=True) for layer in model.config.layers]
+def column_gates(model: Encoder, rows: int | None = None) -> list[Tensor]:
+    """Ones (FFN columns,) for each layer, or (rows, FFN columns), on the model's device, that record gradients."""
+    return [_ones(model, layer.ffn_size, rows) for layer in model.config.layers]
+
+
+def _ones(model: Encoder, size: int, rows: int | None) -> Tensor:
+    shape = (size,) if rows is None else (rows, size)
+    return torch.ones(shape, device=next(model.parameters()).device, requires_grad=True)
 
 
 @contextmanager
@@ -38,7 +43,7 @@ def gated(
     try:
         for index, layer in enumerate(model.layers):
             assert isinstance(layer, Layer)
-            if heads is not None and len(heads[index]):
+            if heads is not None and heads[index].shape[-1]:
                 hooks.append(layer.attention.register_forward_hook(_gate_heads(heads[index])))
             if columns is not None and isinstance(layer.ffn, FeedForward):
                 hooks.append(layer.ffn.out.register_forward_pre_hook(_gate_columns(columns[index])))
@@ -52,7 +57,8 @@ def _gate_heads(gate: Tensor) -> Any:
     def hook(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor | None]) -> Any:
         context, attention = output
         shape = context.shape
-        context = context.view(*shape[:-1], len(gate), -1) * gate[:, None].to(context.dtype)
+        factor = gate.reshape(-1, 1, gate.shape[-1], 1).to(context.dtype)
+        context = context.view(*shape[:-1], gate.shape[-1], -1) * factor
         return context.view(shape), attention
 
     return hook
@@ -60,6 +66,6 @@ def _gate_heads(gate: Tensor) -> Any:
 
 def _gate_columns(gate: Tensor) -> Any:
     def hook(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        return (inputs[0] * gate.to(inputs[0].dtype),)
+        return (inputs[0] * gate.reshape(-1, 1, gate.shape[-1]).to(inputs[0].dtype),)
 
     return hook

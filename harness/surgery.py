@@ -32,11 +32,10 @@ def keep_layers(model: Encoder, kept: Sequence[int]) -> Encoder:
         raise SkylineError("layers that share weights cannot be picked apart; keep the layers that own them")
 
     def source(name: str) -> str:
-        layers, _, rest = name.partition(".")
-        if layers != "layers":
+        layers, *rest = name.split(".")
+        if layers != "layers" or not rest:
             return name
-        place, _, rest = rest.partition(".")
-        return f"layers.{kept[int(place)]}.{rest}"
+        return ".".join(["layers", str(kept[int(rest[0])]), *rest[1:]])
 
     return _rebuilt(model, model.config.with_layers(tuple(configs[i] for i in kept)), source=source)
 

@@ -1,0 +1,1 @@
+"""Matrices become products of thinner ones."""

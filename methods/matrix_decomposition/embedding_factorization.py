@@ -1,0 +1,56 @@
+"""embedding-factorization: the word embeddings become the product of a thin table and a small matrix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from harness import Card, Method, Paper, options
+
+if TYPE_CHECKING:
+    from harness.encoder import Encoder
+    from harness.training import Context
+
+
+class EmbeddingFactorization(Method):
+    """E ≈ (V × r)(r × H), from the truncated SVD of the fine-tuned table; then fine-tuned (the factorized
+    embedding of Lan et al. 2020, section 3.1).
+    """
+
+    card = Card(
+        id="embedding-factorization",
+        title="Factorized embedding",
+        family="matrix-decomposition",
+        paper=Paper(
+            title="ALBERT: A Lite BERT for Self-supervised Learning of Language Representations",
+            authors="Lan, Chen, Goodman, Gimpel, Sharma, Soricut",
+            year=2020,
+            venue="ICLR",
+            link="https://arxiv.org/abs/1909.11942",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "The paper pre-trains a factorized embedding from scratch, with the layers shared too; here it is the "
+            "nearest of its rank to a fine-tuned table, fine-tuned further."
+        ),
+        touches=("embedding",),
+        reduces=("disk", "parameters", "memory"),
+        notes="One more small product a token: FLOPs rise a little.",
+    )
+    rewrites = frozenset({"the student"})
+
+    @options
+    class Options:
+        """`rank` r of the table."""
+
+        rank: Annotated[int, Field(ge=1)] = 128
+
+    suite = {"rank": (8, 16, 24)}
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """The copy whose table is a product."""
+        from harness.surgery import factorize_embedding
+
+        return factorize_embedding(teacher, self.options.rank)

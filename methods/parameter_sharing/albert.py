@@ -1,0 +1,88 @@
+"""albert: layers share one set of weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from harness import Card, Claim, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from harness.encoder import Encoder
+    from harness.training import Context
+
+
+def groups_of_layers(layers: int, groups: int) -> list[list[int]]:
+    """Neighbouring layers in `groups` groups of one size. Raises SkylineError where they do not divide."""
+    if groups > layers or layers % groups:
+        fitting = [n for n in range(1, layers + 1) if layers % n == 0]
+        raise SkylineError(
+            f"albert:groups={groups} does not divide {layers} layers; use one of {', '.join(map(str, fitting))}"
+        )
+    size = layers // groups
+    return [list(range(start, start + size)) for start in range(0, layers, size)]
+
+
+class Albert(Method):
+    """Cross-layer parameter sharing (Lan et al. 2020, section 3.1) on a fine-tuned encoder: the layers of a
+    group take one layer's weights, and are fine-tuned as one.
+    """
+
+    card = Card(
+        id="albert",
+        title="Parameter sharing",
+        family="parameter-sharing",
+        paper=Paper(
+            title="ALBERT: A Lite BERT for Self-supervised Learning of Language Representations",
+            authors="Lan, Chen, Goodman, Gimpel, Sharma, Soricut",
+            year=2020,
+            venue="ICLR",
+            link="https://arxiv.org/abs/1909.11942",
+        ),
+        scope="task-agnostic",
+        fidelity="variant",
+        deviations=(
+            "ALBERT is pre-trained with shared layers and a factorized embedding; here layers of a fine-tuned encoder "
+            "are tied and fine-tuned further. Combine it with embedding-factorization for the other half."
+        ),
+        touches=("attention_in", "attention_out", "ffn"),
+        reduces=("disk", "parameters", "memory"),
+        claims=(Claim("sst2", "dev", "accuracy", 90.3, "ALBERT's README, base, version 1"),),
+        notes="Every layer still runs: FLOPs and latency stay.",
+    )
+    rewrites = frozenset({"the student"})
+
+    @options
+    class Options:
+        """`groups` of layers that share; `init`: a group starts from the mean of its layers' weights, from its
+        first layer, or from its `chosen` one (counted from 0 within the group).
+        """
+
+        groups: Annotated[int, Field(ge=1)] = 1
+        init: Literal["mean", "first", "chosen"] = "first"
+        chosen: Annotated[int, Field(ge=0)] = 0
+
+    suite = {"groups": (2, 1, 4), "init": ("first", "mean")}
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """The copy whose layers share."""
+        import torch
+
+        from harness.surgery import share_layers
+
+        o = self.options
+        groups = groups_of_layers(len(teacher.config.layers), o.groups)
+        if o.init == "chosen" and o.chosen >= len(groups[0]):
+            raise SkylineError(
+                f"albert:chosen={o.chosen} is none of the {len(groups[0])} layers of a group; use a smaller number"
+            )
+        sources = [None if index == group[0] else group[0] for group in groups for index in group]
+        student = share_layers(teacher, sources)
+        with torch.no_grad():
+            for group in groups:
+                members = group if o.init == "mean" else [group[o.chosen if o.init == "chosen" else 0]]
+                states = [dict(teacher.layers[index].named_parameters()) for index in members]
+                for name, parameter in student.layers[group[0]].named_parameters():
+                    parameter.copy_(torch.stack([state[name] for state in states]).mean(0))
+        return student

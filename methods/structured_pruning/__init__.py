@@ -1,0 +1,1 @@
+"""Whole layers, heads and columns go."""

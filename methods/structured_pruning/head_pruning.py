@@ -1,0 +1,127 @@
+"""head-pruning: the attention heads whose absence changes the loss least go, a few at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from harness import Card, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.encoder import Encoder
+    from harness.training import Context
+
+
+def head_importance(model: Encoder, context: Context, batches: int, size: int = 16) -> list[Tensor]:
+    """I_h = E_x |∂L(x) / ∂ξ_h| of every head, one tensor (heads,) a layer, over training examples; ξ_h = 1
+    multiplies the head's context (Michel et al. 2019, section 4.1).
+
+    Every sequence has gates of its own, so the mean is over examples and not over batches.
+    """
+    import torch
+
+    from harness.encoder import evaluating
+    from harness.gates import gated, head_gates
+    from harness.training import task_loss
+
+    totals = [torch.zeros(layer.heads) for layer in model.config.layers]
+    seen = 0
+    with torch.enable_grad(), evaluating(model):
+        for batch, targets in context.batches(model, size, batches, "head-pruning"):
+            gates = head_gates(model, len(batch))
+            with gated(model, heads=gates):
+                logits = model(batch).logits
+                # The loss is a mean over the batch: times its size, each example's gradient is its own.
+                loss = task_loss(context.task.kind, logits, targets) * len(batch)
+            for total, gradient in zip(totals, torch.autograd.grad(loss, gates), strict=True):
+                total += gradient.abs().sum(0).cpu()
+            seen += len(batch)
+    return [total / seen for total in totals]
+
+
+def least_important(
+    importance: list[Tensor], alive: list[list[int]], count: int, at_least: int
+) -> list[list[int]]:
+    """The heads still alive after the `count` least important ones went; `at_least` stay in each layer.
+
+    `importance[l][i]` belongs to head `alive[l][i]`; it is divided by its layer's Euclidean norm first (section
+    4.1, the normalisation of Molchanov et al. 2017).
+    """
+    ranked = sorted(
+        (float(value / layer.norm().clamp_min(1e-12)), index, head)
+        for index, layer in enumerate(importance)
+        for value, head in zip(layer, alive[index], strict=True)
+    )
+    left = [list(heads) for heads in alive]
+    for _, index, head in ranked:
+        if count == 0:
+            break
+        if len(left[index]) > at_least:
+            left[index].remove(head)
+            count -= 1
+    return left
+
+
+class HeadPruning(Method):
+    """Michel et al. 2019: iterative pruning of heads by gradient importance, without retraining."""
+
+    card = Card(
+        id="head-pruning",
+        title="Head pruning",
+        family="structured-pruning",
+        paper=Paper(
+            title="Are Sixteen Heads Really Better than One?",
+            authors="Michel, Levy, Neubig",
+            year=2019,
+            venue="NeurIPS",
+            link="https://arxiv.org/abs/1905.10650",
+        ),
+        scope="task-specific",
+        fidelity="faithful",
+        deviations="",
+        touches=("attention_in", "attention", "attention_out"),
+        reduces=("disk", "parameters", "flops", "latency", "memory"),
+        notes=(
+            "Importance is taken on training examples; the published scripts take it on the evaluation split. Heads "
+            "are cut out of the matrices. No retraining: put a training method after it to recover."
+        ),
+    )
+    trains = False
+    rewrites = frozenset({"the student"})
+
+    @options
+    class Options:
+        """`share` of all heads that go, `step` of them at a time; `at_least` stay in each layer; `batches` of 16
+        training examples give the importance each time.
+        """
+
+        share: Annotated[float, Field(gt=0, lt=1)] = 0.3
+        step: Annotated[float, Field(gt=0, le=1)] = 0.1
+        at_least: Annotated[int, Field(ge=0)] = 1
+        batches: Annotated[int, Field(ge=1)] = 32
+
+    suite = {"share": (0.5, 0.2, 0.3), "batches": (2,)}
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """Prune, measure again, prune."""
+        from harness.surgery import keep_heads
+
+        o = self.options
+        counts = [layer.heads for layer in teacher.config.layers]
+        wanted, each = round(o.share * sum(counts)), max(1, round(o.step * sum(counts)))
+        spare = sum(max(0, count - o.at_least) for count in counts)
+        if wanted > spare:
+            raise SkylineError(
+                f"head-pruning:share={o.share} takes {wanted} of {sum(counts)} heads, but at_least={o.at_least} in "
+                f"each layer leaves {spare} to take; lower one of them"
+            )
+        alive = [list(range(count)) for count in counts]
+        model = teacher
+        while wanted > 0:
+            now = min(each, wanted)
+            alive = least_important(head_importance(model, context, o.batches), alive, now, o.at_least)
+            model, wanted = keep_heads(teacher, alive), wanted - now
+        return model

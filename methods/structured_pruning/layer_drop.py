@@ -1,0 +1,112 @@
+"""layer-drop: whole layers go, then the rest is fine-tuned."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from harness import Card, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.encoder import Encoder
+    from harness.training import Context
+
+Strategy = Literal["top", "bottom", "alternate", "symmetric", "contribution"]
+
+
+def layers_to_keep(available: int, dropped: int, strategy: str) -> list[int]:
+    """The layers that stay, in order, counted from 0 at the bottom (Sajjad et al. 2020, section 3.1).
+
+    top: the last ones go; bottom: the first; alternate: every other one from the top (of 12, dropping 4: 5, 7,
+    9, 11; then what is next below where these do not suffice); symmetric: the middle ones, an odd one out
+    nearer the top. Raises SkylineError where none would be left.
+    """
+    if not 0 < dropped < available:
+        raise SkylineError(
+            f"layer-drop:drop={dropped} leaves nothing of {available} layers or drops none; "
+            f"use 1 to {available - 1}"
+        )
+    if strategy == "top":
+        gone = range(available - dropped, available)
+    elif strategy == "bottom":
+        gone = range(dropped)
+    elif strategy == "symmetric":
+        first = (available - dropped + 1) // 2
+        gone = range(first, first + dropped)
+    else:
+        order = [*range(available - 1, -1, -2), *range(available - 2, -1, -2)]
+        return sorted(order[dropped:])
+    return [index for index in range(available) if index not in gone]
+
+
+def contributions(model: Encoder, context: Context, batches: int = 16, size: int = 16) -> Tensor:
+    """1 − the mean cosine similarity of each layer's input and output over the tokens of training batches:
+    what a layer adds (L,) (section 3.1, contribution-based).
+    """
+    import torch
+    import torch.nn.functional as F
+
+    from harness.encoder import evaluating
+
+    total, tokens = torch.zeros(len(model.config.layers)), 0
+    with torch.no_grad(), evaluating(model):
+        for batch, _ in context.batches(model, size, batches, "layer-drop"):
+            states = model(batch, hidden_states=True).hidden_states
+            assert states is not None
+            mask = batch.attention_mask.bool()
+            for index, (before, after) in enumerate(pairwise(states)):
+                total[index] += F.cosine_similarity(before, after, dim=-1)[mask].sum().cpu()
+            tokens += int(mask.sum())
+    return 1 - total / tokens
+
+
+class LayerDrop(Method):
+    """Drop layers of the fine-tuned encoder by a fixed strategy, then fine-tune what is left."""
+
+    card = Card(
+        id="layer-drop",
+        title="Layer dropping",
+        family="structured-pruning",
+        paper=Paper(
+            title="Poor Man's BERT: Smaller and Faster Transformer Models",
+            authors="Sajjad, Dalvi, Durrani, Nakov",
+            year=2020,
+            venue="arXiv",
+            link="https://arxiv.org/abs/2004.03844",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "Layers are dropped from the fine-tuned encoder, not from the pre-trained one, and fine-tuned with the "
+            "recipe's budget. The contribution strategy drops a given number of layers, those that change their "
+            "input least on training data, instead of all above a threshold of similarity."
+        ),
+        touches=("attention_in", "attention", "attention_out", "ffn"),
+        reduces=("disk", "parameters", "flops", "latency", "memory"),
+        notes="The paper's figures could not be read, so none is claimed.",
+    )
+    rewrites = frozenset({"the student"})
+
+    @options
+    class Options:
+        """`drop`: how many layers go; `strategy`: which."""
+
+        drop: Annotated[int, Field(ge=1)] = 3
+        strategy: Strategy = "top"
+
+    suite = {"drop": (2, 1, 3), "strategy": ("top", "bottom", "alternate", "symmetric", "contribution")}
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """A copy of the layers that stay."""
+        from harness.surgery import keep_layers
+
+        available = len(teacher.config.layers)
+        if self.options.strategy == "contribution":
+            layers_to_keep(available, self.options.drop, "top")  # for its range check
+            order = contributions(teacher, context).argsort(stable=True).tolist()
+            return keep_layers(teacher, sorted(order[self.options.drop :]))
+        return keep_layers(teacher, layers_to_keep(available, self.options.drop, self.options.strategy))
