@@ -6,6 +6,7 @@ and the int8 values that are not zero. Every byte that decoding needs is in the 
 tensors like any other. A new stage is a file here and a line in `pipeline.STAGES`.
 """
 
+from harness.codecs.dictionary import Dictionary
 from harness.codecs.floating import Cast
 from harness.codecs.groups import Groups
 from harness.codecs.integers import INT8_MAX, Int8
@@ -21,6 +22,7 @@ __all__ = [
     "Bitmask",
     "Cast",
     "Codec",
+    "Dictionary",
     "Encoded",
     "Groups",
     "Int8",

@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from harness.codecs.dictionary import Dictionary
 from harness.codecs.floating import Cast
 from harness.codecs.groups import Groups
 from harness.codecs.integers import Int8
@@ -24,6 +25,7 @@ STAGES: dict[str, Callable[..., Stage]] = {
     "int8": Int8,
     "groups": Groups,
     "ternary": Ternary,
+    "dictionary": Dictionary,
     "bitmask": Bitmask,
     "pack": Pack,
 }
@@ -57,6 +59,10 @@ class Codec:
             raise SkylineError(
                 f"codec '{text}' has stages that cannot follow each other; give one that changes values "
                 "(as cast and int8 do), then bitmask, then pack"
+            )
+        if len(stages) > 1 and isinstance(stages[0], Dictionary) and isinstance(stages[1], Bitmask):
+            raise SkylineError(
+                f"codec '{text}': a dictionary has no code for zero, so no bitmask can follow it"
             )
         return cls(tuple(stages))
 

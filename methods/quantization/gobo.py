@@ -1,0 +1,70 @@
+"""gobo: three bits for nearly all weights of a fine-tuned encoder, without data and without training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from harness import Card, Claim, Method, Paper, options
+
+if TYPE_CHECKING:
+    from harness.encoder import Encoder
+    from harness.training import Context
+
+
+class GOBO(Method):
+    """Outliers as they are, all other weights as indices into a table of 2^b values for each matrix (Zadeh et al.
+    2020, section IV). The algorithm is `harness.codecs.dictionary`'s.
+    """
+
+    card = Card(
+        id="gobo",
+        title="GOBO",
+        family="quantization",
+        paper=Paper(
+            title="GOBO: Quantizing Attention-Based NLP Models for Low Latency and Energy Efficient Inference",
+            authors="Zadeh, Edo, Awad, Moshovos",
+            year=2020,
+            venue="MICRO",
+            link="https://arxiv.org/abs/2005.03842",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "The threshold of outliers (log-density below -4) and the start from equally populated bins are "
+            "remembered, not read. The paper's accelerator is out of reach: weights are decoded to float32 when loaded."
+        ),
+        touches=("embedding", "attention_in", "attention_out", "ffn", "head"),
+        reduces=("disk",),
+        claims=(Claim("mnli", "unknown", "accuracy", 83.7, "Ganesh et al. 2021, Table 1", False),),
+        notes="Positions of outliers (32 bits each) and tables are in the artifact's bytes.",
+    )
+    trains = False
+    rewrites = frozenset({"how weights are stored"})
+
+    @options
+    class Options:
+        """`bits` of a weight in the linear maps, `embedding_bits` in the word embeddings (0: float32); whether
+        `outliers` are kept.
+        """
+
+        bits: Annotated[int, Field(ge=1, le=8)] = 3
+        embedding_bits: Annotated[int, Field(ge=0, le=8)] = 4
+        outliers: Literal["kept", "none"] = "kept"
+
+    suite = {"bits": (3, 4), "embedding_bits": (4, 0), "outliers": ("kept", "none")}
+
+    def finish(self, student: Encoder, context: Context) -> None:
+        """Choose the codecs of the linear maps and of the word embeddings."""
+        from torch import nn
+
+        from harness.codecs import Codec, Dictionary, Pack
+
+        o, codecs = self.options, student.storage.codecs
+        for path, module in student.named_modules():
+            if isinstance(module, nn.Linear) and not path.startswith("head.classifier"):
+                codecs[f"{path}.weight"] = Codec((Dictionary(o.bits, o.outliers), Pack(o.bits)))
+        if o.embedding_bits:
+            packed = Pack(o.embedding_bits)
+            codecs["embedding.word.weight"] = Codec((Dictionary(o.embedding_bits, o.outliers), packed))
