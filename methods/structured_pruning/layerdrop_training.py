@@ -1,0 +1,97 @@
+"""layerdrop-training: layers are left out at random while training, so that some can go for good."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+from pydantic import Field
+
+from harness import Card, Method, Paper, options
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from harness.encoder import Encoder
+    from harness.training import Context
+
+
+def every_other(available: int, keep_every: int) -> list[int]:
+    """Layers 0, k, 2k, … (Fan et al. 2020, section 3.2, 'every other')."""
+    return list(range(0, available, keep_every))
+
+
+class LayerDropTraining(Method):
+    """LayerDrop (Fan et al. 2020): every layer is skipped with probability p in a training step; afterwards only
+    every other layer is kept.
+    """
+
+    card = Card(
+        id="layerdrop-training",
+        title="LayerDrop training",
+        family="structured-pruning",
+        paper=Paper(
+            title="Reducing Transformer Depth on Demand with Structured Dropout",
+            authors="Fan, Grave, Joulin",
+            year=2020,
+            venue="ICLR",
+            link="https://arxiv.org/abs/1909.11556",
+        ),
+        scope="task-agnostic",
+        fidelity="variant",
+        deviations=(
+            "The paper pre-trains with LayerDrop; here it begins with fine-tuning, of which its authors say that it "
+            "did not give great performance. One draw holds for a whole batch."
+        ),
+        touches=("attention_in", "attention", "attention_out", "ffn"),
+        reduces=("disk", "parameters", "flops", "latency", "memory"),
+        notes="The published figures are RoBERTa's, so none is claimed.",
+    )
+    rewrites = frozenset({"the student's layers"})
+
+    @options
+    class Options:
+        """`probability` of leaving a layer out of a training step; `keep_every` k-th layer stays in the end."""
+
+        probability: Annotated[float, Field(ge=0, lt=1)] = 0.2
+        keep_every: Annotated[int, Field(ge=2)] = 2
+
+    suite = {"probability": (0.2, 0.5), "keep_every": (2, 3)}
+
+    def prepare(self, student: Encoder, context: Context) -> None:
+        """Make the layers skippable."""
+        generator = context.generator("layerdrop-training")
+        skippable = _skippable()
+        for index, layer in enumerate(student.layers):
+            student.layers[index] = skippable(layer, self.options.probability, generator)
+
+    def finish(self, student: Encoder, context: Context) -> Encoder:
+        """Keep every other layer."""
+        from harness.surgery import keep_layers
+
+        for index, layer in enumerate(student.layers):
+            student.layers[index] = cast(Any, layer).layer
+        return keep_layers(student, every_other(len(student.config.layers), self.options.keep_every))
+
+
+def _skippable() -> type[nn.Module]:
+    """The class of a skippable layer, made here because this file is read without torch."""
+    import torch
+    from torch import nn
+
+    class Skippable(nn.Module):
+        """A layer that training leaves out now and then."""
+
+        def __init__(self, layer: nn.Module, probability: float, generator: torch.Generator) -> None:
+            super().__init__()
+            self.layer, self.probability, self.generator = layer, probability, generator
+
+        def forward(
+            self, x: Tensor, mask: Tensor, probabilities: bool = False
+        ) -> tuple[Tensor, Tensor | None]:
+            """As a layer; a skipped one hands its input on."""
+            if self.training and float(torch.rand((), generator=self.generator)) < self.probability:
+                length = x.shape[1]
+                return x, x.new_zeros(x.shape[0], 0, length, length) if probabilities else None
+            return cast("tuple[Tensor, Tensor | None]", self.layer(x, mask, probabilities))
+
+    return Skippable

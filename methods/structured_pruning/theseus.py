@@ -1,0 +1,154 @@
+"""theseus: thinner modules take the place of pairs of layers, more and more often."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+from pydantic import Field
+
+from harness import Card, Claim, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from harness.encoder import Encoder
+    from harness.training import Context
+
+
+def replacement_rate(progress: float, base: float, full: float) -> float:
+    """The probability that a module is replaced: `base` at the start, linear up to 1 at `full` of the training (Xu et
+    al. 2020, section 3.3, eq. 6, in training progress instead of steps).
+    """
+    return min(1.0, base + (1 - base) * progress / full)
+
+
+class Theseus(Method):
+    """BERT-of-Theseus (Xu et al. 2020): in each batch every module is drawn to be its successor (one layer) or its
+    predecessor (the teacher's layers, frozen). Only successors are trained, on the task loss alone.
+    """
+
+    card = Card(
+        id="theseus",
+        title="BERT-of-Theseus",
+        family="structured-pruning",
+        paper=Paper(
+            title="BERT-of-Theseus: Compressing BERT by Progressive Module Replacing",
+            authors="Xu, Zhou, Ge, Wei, Zhou",
+            year=2020,
+            venue="EMNLP",
+            link="https://aclanthology.org/2020.emnlp-main.633/",
+        ),
+        scope="task-specific",
+        fidelity="faithful",
+        deviations="",
+        touches=("attention_in", "attention", "attention_out", "ffn"),
+        reduces=("disk", "parameters", "flops", "latency", "memory"),
+        claims=(
+            Claim(
+                "mnli",
+                "dev",
+                "accuracy",
+                82.1,
+                "the released code's README, the compressed model transferred",
+            ),
+            Claim(
+                "qqp", "dev", "accuracy", 88.8, "the released code's README, the compressed model transferred"
+            ),
+            Claim(
+                "sst2",
+                "dev",
+                "accuracy",
+                91.8,
+                "the released code's README, the compressed model transferred",
+            ),
+        ),
+        notes=(
+            "Successors start from the teacher's first layers; embeddings, pooler and classifier are frozen, as "
+            "published. What is drawn holds for a whole batch, as in the released code. The rate reaches 1 at "
+            "`full`, after which the successors are fine-tuned together."
+        ),
+    )
+    rewrites = frozenset({"the student"})
+
+    @options
+    class Options:
+        """`layers` of the successor; the replacement rate begins at `base` and is 1 from `full` of the training on."""
+
+        layers: Annotated[int, Field(ge=1)] = 3
+        base: Annotated[float, Field(gt=0, le=1)] = 0.3
+        full: Annotated[float, Field(gt=0, le=1)] = 0.7
+
+    suite = {"layers": (2, 1), "base": (0.3, 0.5)}
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """The successors alone: the teacher's first layers."""
+        from harness.surgery import keep_layers
+
+        available, wanted = len(teacher.config.layers), self.options.layers
+        if available % wanted or wanted == available:
+            fitting = [n for n in range(1, available) if available % n == 0]
+            raise SkylineError(
+                f"theseus:layers={wanted} does not divide the teacher's {available} layers into modules of at least "
+                f"two; use one of {', '.join(map(str, fitting))}"
+            )
+        self.predecessor = teacher
+        return keep_layers(teacher, range(wanted))
+
+    def prepare(self, student: Encoder, context: Context) -> None:
+        """Put each successor beside its predecessors, and freeze all else."""
+        from copy import deepcopy
+
+        o, layers = self.options, self.predecessor.layers
+        student.requires_grad_(False)
+        generator = context.generator("theseus")
+        size = len(layers) // o.layers
+        for index in range(o.layers):
+            student.layers[index].requires_grad_(True)
+            old = deepcopy(layers[index * size : (index + 1) * size]).requires_grad_(False)
+            module = _module()(student.layers[index], old, generator)
+            module.rate = o.base
+            student.layers[index] = module
+        module.last = True
+
+    def step(self, student: Encoder, progress: float) -> None:
+        """Raise the rate."""
+        for module in student.layers:
+            cast(Any, module).rate = replacement_rate(progress, self.options.base, self.options.full)
+
+    def finish(self, student: Encoder, context: Context) -> None:
+        """The predecessors go."""
+        for index, module in enumerate(student.layers):
+            student.layers[index] = cast(Any, module).successor
+        student.requires_grad_(True)
+
+
+def _module() -> type[nn.Module]:
+    """The class of a replaceable module, made here because this file is read without torch."""
+    import torch
+    from torch import nn
+
+    class Replaceable(nn.Module):
+        """Its successor, or in training with probability 1 − rate its predecessors."""
+
+        rate: float
+        last = False
+
+        def __init__(self, successor: nn.Module, predecessors: nn.Module, generator: torch.Generator) -> None:
+            super().__init__()
+            self.successor, self.predecessors, self.generator = successor, predecessors, generator
+
+        def forward(
+            self, x: Tensor, mask: Tensor, probabilities: bool = False
+        ) -> tuple[Tensor, Tensor | None]:
+            """As a layer."""
+            if not self.training or float(torch.rand((), generator=self.generator)) < self.rate:
+                return cast("tuple[Tensor, Tensor | None]", self.successor(x, mask, probabilities))
+            attention = None
+            for layer in cast(nn.ModuleList, self.predecessors):
+                x, attention = layer(x, mask, probabilities)
+            if self.last and not x.requires_grad:
+                # Only predecessors ran: the loss must still have a gradient, if one of zeros.
+                x = x + 0 * next(self.successor.parameters()).sum()
+            return x, attention
+
+    return Replaceable
