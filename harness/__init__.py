@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from harness.artifacts import load_artifact as load_artifact
     from harness.artifacts import save_artifact as save_artifact
     from harness.checkpoints import load_model as load_model
+    from harness.checkpoints import save_checkpoint as save_checkpoint
     from harness.encoder import Batch as Batch
     from harness.encoder import Encoder as Encoder
     from harness.encoder import Output as Output
@@ -39,6 +40,7 @@ _HOME = {
     "load_task": "harness.tasks",
     "options": "harness.method",
     "save_artifact": "harness.artifacts",
+    "save_checkpoint": "harness.checkpoints",
 }
 __all__ = sorted(_HOME)
 

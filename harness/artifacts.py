@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from harness.codecs import Codec, Encoded
 from harness.config import EncoderConfig
 from harness.encoder import Encoder
 from harness.errors import SkylineError
+from harness.files import fresh_sha256, new_folder
 from harness.kernels import Int8Linear, replace_linear, require_dense
 from harness.parametrized import attached
 
@@ -34,7 +33,11 @@ CONFIG, WEIGHTS, TOKENIZER = "config.json", "weights.safetensors", "tokenizer.js
 
 
 class ArtifactConfig(BaseModel):
-    """What config.json holds. `codecs` names only tensors that are not dense float32."""
+    """What config.json holds. `codecs` names only tensors that are not dense float32.
+
+    `digests` holds the SHA-256 of each other file, and under its own name that of the configuration's content
+    (see `verify_artifact`); artifacts made before there were digests have none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,6 +48,7 @@ class ArtifactConfig(BaseModel):
     codecs: dict[str, str] = {}
     kernels: dict[str, str] = {}
     parents: list[str] = []
+    digests: dict[str, str] = {}
 
 
 def save_artifact(model: Encoder, folder: Path, recipe: str = "baseline", parents: Iterable[str] = ()) -> str:
@@ -58,8 +62,6 @@ def save_artifact(model: Encoder, folder: Path, recipe: str = "baseline", parent
         raise SkylineError(
             f"'{left[0]}' is still parametrized; the method that did so has to bake it in its finish"
         )
-    if folder.exists():
-        raise SkylineError(f"{folder} exists already; choose another folder or delete it")
     config = ArtifactConfig(
         recipe=recipe,
         origin=model.origin,
@@ -68,6 +70,19 @@ def save_artifact(model: Encoder, folder: Path, recipe: str = "baseline", parent
         kernels=dict(sorted(model.storage.kernels.items())),
         parents=sorted(parents),
     )
+    with new_folder(folder) as temporary:
+        save_file(_encoded(model), temporary / WEIGHTS)
+        if model.tokenizer is not None:
+            (temporary / TOKENIZER).write_text(model.tokenizer.to_json(), encoding="utf-8")
+        data = config.model_dump(mode="json")
+        data["digests"] = {path.name: fresh_sha256(path) for path in sorted(temporary.iterdir())}
+        data["digests"][CONFIG] = _content_digest(data)
+        text = json.dumps(data, indent=1, sort_keys=True)
+        (temporary / CONFIG).write_text(text + "\n", encoding="utf-8")
+    return artifact_hash(folder)
+
+
+def _encoded(model: Encoder) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         encoded = model.storage.codecs.get(name, Codec()).encode(parameter.data)
@@ -75,21 +90,41 @@ def save_artifact(model: Encoder, folder: Path, recipe: str = "baseline", parent
         tensors.update(
             {f"{name}::{suffix}": beside.contiguous() for suffix, beside in encoded.beside.items()}
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        save_file(tensors, temporary / WEIGHTS)
-        (temporary / WEIGHTS).chmod(0o644)
-        data = json.dumps(config.model_dump(mode="json"), indent=1, sort_keys=True)
-        (temporary / CONFIG).write_text(data + "\n", encoding="utf-8")
-        if model.tokenizer is not None:
-            (temporary / TOKENIZER).write_text(model.tokenizer.to_json(), encoding="utf-8")
-        temporary.chmod(0o755)
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return artifact_hash(folder)
+    return tensors
+
+
+def _content_digest(data: Mapping[str, Any]) -> str:
+    """SHA-256 of what config.json says, itself left out, whatever its layout."""
+    digests = {name: value for name, value in data["digests"].items() if name != CONFIG}
+    text = json.dumps({**data, "digests": digests}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def verify_artifact(folder: Path) -> None:
+    """Raise SkylineError where an artifact's files are not the ones that were saved: other bytes in its weights
+    or tokenizer, another configuration, a file that is missing or was added.
+
+    It reads every byte, which loading does not. Of an artifact from before there were digests it can only tell
+    that its configuration is readable.
+    """
+    promised = read_config(folder).digests
+    if not promised:
+        return
+    for name in (WEIGHTS, TOKENIZER):
+        path, digest = folder / name, promised.get(name)
+        if digest is None and path.is_file():
+            raise SkylineError(
+                f"{path} was not saved with the artifact; delete it or make the artifact again"
+            )
+        if digest is not None and not path.is_file():
+            raise SkylineError(f"{folder}: {name} is missing; make the artifact again")
+        if digest is not None and fresh_sha256(path) != digest:
+            raise SkylineError(
+                f"{path} is damaged (its sha256 is not the saved one); make the artifact again"
+            )
+    data = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if _content_digest(data) != promised.get(CONFIG):
+        raise SkylineError(f"{folder / CONFIG} was changed after it was saved; make the artifact again")
 
 
 def artifact_hash(folder: Path) -> str:

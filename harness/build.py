@@ -4,15 +4,17 @@ there.
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import ValidationError
 
-from harness.artifacts import artifact_hash, load_artifact, save_artifact, to_dense
+from harness.artifacts import artifact_hash, load_artifact, save_artifact, to_dense, verify_artifact
 from harness.cells import BudgetSpec
 from harness.checkpoints import load_model, origin_of
 from harness.encoder import Encoder
@@ -26,6 +28,7 @@ from harness.tasks import load_task
 from harness.tasks.base import Task, TrainingView
 from harness.teacher import TeacherLogits
 from harness.training import Budget, Context, Progress, train
+from harness.validation import first_fault
 
 UNTRAINED_TASK = "toy-sentiment"
 """Data for methods that look at some when a recipe is built without training."""
@@ -66,13 +69,13 @@ class Builder:
         )
         folder = self.workspace / "artifacts" / fingerprint[:20]
         log = folder.with_suffix(".training.json")
-        if folder.is_dir() and log.is_file():
+        if log.is_file() and _reusable(folder):
             training = [Training.model_validate(entry) for entry in read_json(log)]
             return Built(folder, artifact_hash(folder), training, fingerprint)
         student, training, parents = self._baseline() if recipe.is_baseline else self._stage(recipe)
         # The log first: a folder without its log would be built again, a log without its folder is harmless.
         write_json(log, [entry.model_dump(mode="json") for entry in training])
-        if folder.is_dir():
+        if _reusable(folder):
             return self.build(recipe)
         digest = save_artifact(student, folder, str(recipe), parents)
         return Built(folder, digest, training, fingerprint)
@@ -105,6 +108,19 @@ class Builder:
             teacher_logits=logits,
             progress=None if report is None else lambda progress: report(stage, progress),
         )
+
+
+def _reusable(folder: Path) -> bool:
+    """Whether a cached artifact is there and is what was saved. A damaged one is removed, to be made again."""
+    if not folder.is_dir():
+        return False
+    try:
+        verify_artifact(folder)
+    except (SkylineError, OSError) as error:  # another worker may be removing it
+        logging.getLogger(__name__).warning("%s: this is done now", error)
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+    return True
 
 
 def run_stage(
@@ -143,7 +159,7 @@ def build_untrained(recipe: Recipe, model: str, workspace: Path, seed: int = 0) 
         )
         folder = workspace / "untrained" / name[:20]
         folders[wanted] = folder
-        if folder.is_dir():
+        if _reusable(folder):
             continue
         encoder = load_model(model, labels=2, seed=seed)
         teacher = deepcopy(encoder)
@@ -161,12 +177,9 @@ def _toy_view() -> TrainingView:
 
 def check_budget(budget: BudgetSpec) -> None:
     """Raise SkylineError where a budget names an unknown field or one out of range."""
-    from pydantic import ValidationError
-
     for name, values in (("baseline", budget.baseline), ("recipe", budget.recipe)):
         try:
             Budget.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            field: Any = ".".join(str(part) for part in first["loc"])
-            raise SkylineError(f"budget.{name}.{field}: {first['msg']}") from None
+            fault = first_fault(error, Budget.model_fields)
+            raise SkylineError(fault.within(f"budget.{name}").line) from None

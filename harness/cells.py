@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.provenance import digest
 from harness.records import Workload
+
+if TYPE_CHECKING:
+    from harness.tasks.base import Task
 
 
 class BudgetSpec(BaseModel):
@@ -27,10 +30,15 @@ class _Cell(BaseModel):
 
     recipe: str
     model: str
+    description: str | None = None
+    """The hash of the description, for a task of one's own: its name alone does not say which task it is."""
+    task_file: str | None = None
+    """Where that description stands here. It makes no other cell, and no record tells it."""
 
     def identity(self) -> dict[str, Any]:
-        """What the key is made of."""
-        return self.model_dump(mode="json")
+        """What the key is made of, and what a record says of its cell."""
+        absent = {"description"} if self.description is None else set[str]()
+        return self.model_dump(mode="json", exclude={"task_file", *absent})
 
     @property
     def key(self) -> str:
@@ -72,6 +80,12 @@ class ProfileCell(_Cell):
 
 
 Cell = QualityCell | ProfileCell
+
+
+def task_fields(name: str, task: Task) -> dict[str, Any]:
+    """What a cell says of `task`, which `load_task` gave for `name`."""
+    own = task.described is not None
+    return {"task": task.name, "description": task.described, "task_file": name if own else None}
 
 
 def _slug(*parts: str) -> str:

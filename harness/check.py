@@ -1,13 +1,16 @@
-"""What `skyline check` does: find what is wrong with records, artifacts, suites and adapter files."""
+"""What `skyline check` does: find what is wrong with records, artifacts, suites, tasks' descriptions and adapter
+files.
+"""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from harness.errors import SkylineError, unknown_name
+from harness.errors import SkylineError
 
 PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
 """Endings of files that may hold pickled code."""
@@ -16,8 +19,9 @@ PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth
 def check_path(path: Path) -> list[str]:
     """What is wrong with a file or folder, one line each; empty where nothing is.
 
-    By its name it is a record (.json), a suite (.toml), an adapter (.py), an artifact (a folder with config.json or
-    weights.safetensors) or a folder of records. Raises SkylineError where it is none of these, or not there.
+    By its name it is a record (.json), a suite or a task's description (.toml), an adapter (.py), an artifact (a
+    folder with config.json or weights.safetensors) or a folder of records. Raises SkylineError where it is none of
+    these, or not there.
     """
     if not path.exists():
         raise SkylineError(f"there is no file or folder {path}; check its name")
@@ -26,13 +30,13 @@ def check_path(path: Path) -> list[str]:
     else:
         kinds: dict[str, Callable[[Path], list[str]]] = {
             ".json": check_record_file,
-            ".toml": check_suite,
+            ".toml": check_task if _describes_task(path) else check_suite,
             ".py": check_adapter,
         }
         if path.suffix not in kinds:
             raise SkylineError(
-                f"{path} is nothing that can be checked; name a record (.json), a suite (.toml), an adapter (.py), "
-                "an artifact's folder or a folder of records"
+                f"{path} is nothing that can be checked; name a record (.json), a suite or a task's description "
+                "(.toml), an adapter (.py), an artifact's folder or a folder of records"
             )
         check = kinds[path.suffix]
     try:
@@ -55,17 +59,19 @@ def _folder_check(path: Path) -> Callable[[Path], list[str]]:
 
 
 def _without(path: Path, problem: str) -> str:
-    """A problem as one line that does not begin with the path: whoever prints it has said that."""
+    """A problem as one line without the path: whoever prints it has said that. What is inside a folder is named
+    from there.
+    """
     line = " ".join(problem.split())
     for start in (f"{path}: ", f"{path} "):
         line = line.removeprefix(start)
-    return line
+    return re.sub(rf"(?<![\w./-]){re.escape(str(path))}/", "", line)
 
 
 def check_record_file(path: Path) -> list[str]:
-    """Whether a file is a valid record, and passes the boards' data tests."""
+    """Whether a file is a valid record, and passes the data tests."""
+    from harness.record_checks import check_records
     from harness.records import read_record
-    from leaderboard import check_records
 
     return check_records([read_record(path)])
 
@@ -79,8 +85,8 @@ def _record_files(folder: Path) -> list[Path]:
 
 def check_record_folder(folder: Path) -> list[str]:
     """Whether every JSON file of a folder is a valid record, and whether they pass the data tests together."""
+    from harness.record_checks import check_records
     from harness.records import read_record
-    from leaderboard import check_records
 
     records, found = [], []
     for path in _record_files(folder):
@@ -92,10 +98,12 @@ def check_record_folder(folder: Path) -> list[str]:
 
 
 def check_artifact(folder: Path) -> list[str]:
-    """Whether an artifact is whole: its files, its hash and sizes, its tensors, its tokenizer, and finite logits."""
+    """Whether an artifact is what was saved and works: its files and their hashes, its sizes, its tensors, its
+    tokenizer, and finite logits.
+    """
     import torch
 
-    from harness.artifacts import CONFIG, TOKENIZER, WEIGHTS, load_artifact
+    from harness.artifacts import CONFIG, TOKENIZER, WEIGHTS, load_artifact, verify_artifact
     from harness.encoder import Batch
     from harness.profiling.size import artifact_facts
 
@@ -105,6 +113,10 @@ def check_artifact(folder: Path) -> list[str]:
             found.append(f"{path.name} may hold pickled code; delete it")
         elif path.name not in (CONFIG, WEIGHTS, TOKENIZER) or path.parent != folder:
             found.append(f"{path.relative_to(folder)} is no part of an artifact; delete it")
+    try:
+        verify_artifact(folder)
+    except SkylineError as error:
+        return [*found, str(error)]  # what other bytes than the saved ones hold says nothing
     facts = artifact_facts(folder)
     model = load_artifact(folder)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -124,9 +136,10 @@ def check_artifact(folder: Path) -> list[str]:
 
 
 def check_suite(path: Path) -> list[str]:
-    """Whether a suite file is valid: its keys, and every model, recipe, task, budget and runtime that it names.
+    """Whether a suite file is valid: its keys, and every model, recipe, task, budget, runtime and workload that it
+    names.
 
-    Whether the tasks' data are there is not asked.
+    Whether the tasks' data and a hub's models are there is not asked.
     """
     from harness.build import check_budget
     from harness.recipe import Recipe
@@ -134,11 +147,13 @@ def check_suite(path: Path) -> list[str]:
     from harness.suites import parse_suite
 
     suite = parse_suite(path)
-    if not (suite.experiments or suite.profiling):
-        return ["it lists no cells; add an [[experiments]] or [[profiling]] table"]
     checks: list[Callable[[], object]] = [partial(get_runtime, suite.runtime)]
-    checks += [partial(_check_model, suite.model)] if suite.experiments else []
-    checks += [partial(_check_model, suite.profile_model)] if suite.profiling else []
+    if suite.experiments:
+        lengths = [suite.workload[1]] if any(experiment.profile for experiment in suite.experiments) else []
+        checks.append(partial(_check_model, suite.model, lengths, trains=True))
+    if suite.profiling:
+        lengths = [length for profiling in suite.profiling for _, length in profiling.workloads]
+        checks.append(partial(_check_model, suite.profile_model, lengths, trains=False))
     named = [recipe for experiment in suite.experiments for recipe in experiment.recipes]
     named += [recipe for profiling in suite.profiling for recipe in profiling.recipes]
     checks += [partial(Recipe.parse, recipe) for recipe in named]
@@ -154,20 +169,65 @@ def check_suite(path: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _check_model(name: str) -> None:
-    from harness.checkpoints import ALIASES, model_names
+def _check_model(name: str, lengths: list[int], *, trains: bool) -> None:
+    from harness.planning import check_length
 
-    known = [*model_names(), *ALIASES]
-    if name not in known and "/" not in name and not Path(name).is_dir():
-        raise unknown_name("model", name, known)
+    positions = _positions(name, trains)
+    if positions is not None and lengths:
+        check_length(max(lengths), name, positions)
+
+
+def _positions(name: str, trains: bool) -> int | None:
+    """The positions of a base model; None where that cannot be told without the hub or an extra that is not
+    installed. Raises SkylineError for an unknown name and a local folder that does not load.
+    """
+    from harness.checkpoints import ALIASES, BASE_MODELS, MINILM, base_config, check_base_model
+
+    name = ALIASES.get(name, name)
+    if name == MINILM:
+        try:
+            return base_config(name).positions
+        except SkylineError:
+            return None
+    if name and Path(name).is_dir():
+        check_base_model(name, needs_tokenizer=trains)
+    elif name in BASE_MODELS:
+        return BASE_MODELS[name].config.positions
+    elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return None
+    return base_config(name).positions
 
 
 def _check_task(name: str) -> None:
-    from harness.tasks import load_task, task_names
+    from harness.tasks import built_in_name, load_task
 
-    plain = {re.sub("[-_ ]", "", known.lower()) for known in task_names()}
-    if re.sub("[-_ ]", "", name.lower()) not in plain:
+    if built_in_name(name) is None:
         load_task(name)
+
+
+def _describes_task(path: Path) -> bool:
+    """Whether a TOML file has keys of a task's description and none of a suite; a torn one counts as a suite."""
+    from harness.suites import Suite
+    from harness.tasks.local import Description
+
+    try:
+        keys = set(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return False
+    return bool(keys & set(Description.model_fields)) and not keys & set(Suite.model_fields)
+
+
+def check_task(path: Path) -> list[str]:
+    """Whether a task's description is valid, and every row of its files can be read."""
+    from harness.tasks import load_task
+
+    task, found = load_task(str(path)), []
+    for split in task.splits:
+        try:
+            task.split(split)
+        except SkylineError as error:
+            found.append(str(error))
+    return found
 
 
 def check_adapter(path: Path) -> list[str]:

@@ -16,13 +16,18 @@ class NotComparable(SkylineError):
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to `name`, or None where nothing resembles it."""
-    matches = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
-    return matches[0] if matches else None
+    spelled = {each.lower(): each for each in known}
+    matches = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
+    return spelled[matches[0]] if matches else None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What to write in place of `name`, as the end of a message: the nearest known name, or all of them."""
+    names = sorted(known)
+    close = nearest(name, names)
+    return f"did you mean '{close}'?" if close else f"known: {', '.join(names) or 'none'}"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> SkylineError:
     """The error for a name that is not known: suggests the nearest one, or lists all of them."""
-    names = sorted(known)
-    close = nearest(name, names)
-    hint = f"did you mean '{close}'?" if close else f"known: {', '.join(names) or 'none'}"
-    return SkylineError(f"unknown {kind} '{name}'; {hint}")
+    return SkylineError(f"unknown {kind} '{name}'; {suggestion(name, known)}")

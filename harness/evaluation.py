@@ -38,8 +38,11 @@ def predict_logits(model: Encoder, rows: EncodedSplit, device: str = "cpu") -> l
 def predict(
     model: Encoder, task: Task | TrainingView, examples: Sequence[Example], device: str = "cpu"
 ) -> list[Any]:
-    """Predictions for `examples`: class ids, scores, or answer texts."""
-    length = min(task.max_length, model.config.positions)
+    """Predictions for `examples`: class ids, scores, or answer texts.
+
+    Raises SkylineError for a task whose `max_length` the model cannot hold (see `tasks.base.length_within`).
+    """
+    length = task.length_within(model.config.positions)
     rows = encode_examples(examples, model, task.kind, length, task.name)
     logits = predict_logits(model, rows, device)
     if task.kind == "span":

@@ -6,17 +6,33 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness.cells import BudgetSpec, Cell, ProfileCell, QualityCell
+from harness.errors import SkylineError
 from harness.provenance import EVALUATION_VERSION, PROFILING_VERSION, artifact_fingerprint, digest
 from harness.recipe import Recipe
 from harness.records import Provenance, Record, Status
 from harness.tasks import load_task
+from harness.tasks.base import Task
 from harness.version import __version__
 
 Report = Callable[[Any], None]
+
+
+def task_of(cell: Cell, data_dir: Path | str | None) -> Task:
+    """The task of a cell that has one.
+
+    Raises what `load_task` raises, and SkylineError where the description of a task of one's own is no longer
+    the one that the cell was made from.
+    """
+    assert cell.task is not None
+    task = load_task(cell.task_file or cell.task, data_dir)
+    if task.described != cell.description:
+        raise SkylineError(f"{cell.task_file or cell.task} was changed since the run began; run again")
+    return task
 
 
 def artifact_fingerprint_of(cell: Cell, data_dir: Path | None) -> str:
@@ -25,7 +41,7 @@ def artifact_fingerprint_of(cell: Cell, data_dir: Path | None) -> str:
 
     data, budgets = "none", BudgetSpec()
     if cell.task is not None and cell.budget is not None:
-        data, budgets = load_task(cell.task, data_dir).fingerprint(), cell.budget
+        data, budgets = _data_fingerprint(cell, data_dir), cell.budget
     return artifact_fingerprint(
         Recipe.parse(cell.recipe),
         origin=origin_of(cell.model),
@@ -33,6 +49,23 @@ def artifact_fingerprint_of(cell: Cell, data_dir: Path | None) -> str:
         seed=cell.seed,
         budgets=budgets.model_dump(),
     )
+
+
+def _data_fingerprint(cell: Cell, data_dir: Path | None) -> str:
+    """The fingerprint of a cell's task. All cells of a task ask for it, so its data are read once."""
+    task = task_of(cell, data_dir)
+    try:
+        versions = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in task.files)
+    except OSError:
+        return task.fingerprint()  # its error names the file
+    return _fingerprint_of_version(cell.task_file or task.name, data_dir, task.described, versions)
+
+
+@cache
+def _fingerprint_of_version(
+    name: str, data_dir: Path | None, _described: str | None, _versions: tuple[tuple[Path, int, int], ...]
+) -> str:
+    return load_task(name, data_dir).fingerprint()
 
 
 def fingerprint(cell: Cell, data_dir: Path | None) -> str:
@@ -66,7 +99,7 @@ def make_record(
         reason=reason,
         recipe=cell.recipe,
         model=cell.model,
-        task=None if cell.task is None else Path(cell.task).name.removesuffix(".toml"),
+        task=cell.task,
         seed=cell.seed,
         cell=cell.identity(),
         provenance=Provenance(
@@ -98,7 +131,7 @@ def execute_quality(
     torch.set_num_threads(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     cell = QualityCell.model_validate_json(cell_json)
-    task = load_task(cell.task, data_dir)
+    task = task_of(cell, data_dir)
     builder = Builder(
         Path(workspace),
         cell.model,
@@ -113,29 +146,51 @@ def execute_quality(
     quality = evaluate_quality(model, task, training=built.training)
     facts = artifact_facts(built.folder)
     record = make_record(
-        cell, stamp, started, artifact=facts, quality=quality, data=task.fingerprint(), weights=model.origin
+        cell,
+        stamp,
+        started,
+        reason=_cut(task, model.config.positions),
+        artifact=facts,
+        quality=quality,
+        data=task.fingerprint(),
+        weights=model.origin,
     )
     return record.to_json()
 
 
-def build_for_profile(cell_json: str, workspace: str, data_dir: str | None) -> tuple[str, str, str]:
+def _cut(task: Task, positions: int) -> str:
+    """A note where a model of so many positions reads less of a task than others do."""
+    length = task.length_within(positions)
+    if length == task.max_length:
+        return ""
+    return f"sequences are cut at {length} tokens, the model's positions, and not at {task.max_length}"
+
+
+def build_for_profile(
+    cell_json: str, workspace: str, data_dir: str | None, threads: int
+) -> tuple[str, str, str]:
     """Make a profile cell's artifact and its baseline: their folders, and what weights they hold. Runs in a
-    process of its own.
+    process of its own; trainings use as many threads as those of quality cells.
     """
+    import torch
+
     from harness.artifacts import read_config
     from harness.build import Builder, build_untrained
 
+    torch.set_num_threads(threads)
     cell = ProfileCell.model_validate_json(cell_json)
     recipe = Recipe.parse(cell.recipe)
     if cell.task is None or cell.budget is None:
         folder, baseline = build_untrained(recipe, cell.model, Path(workspace), cell.seed)
     else:
-        builder = Builder(Path(workspace), cell.model, load_task(cell.task, data_dir), cell.seed, cell.budget)
+        builder = Builder(Path(workspace), cell.model, task_of(cell, data_dir), cell.seed, cell.budget)
         folder, baseline = builder.build(recipe).folder, builder.build(Recipe()).folder
     return str(folder), str(baseline), read_config(folder).origin
 
 
-def execute_profile(cell: ProfileCell, workspace: Path, data_dir: Path | None, stamp: str) -> Record:
+def execute_profile(
+    cell: ProfileCell, workspace: Path, data_dir: Path | None, stamp: str, threads: int = 1
+) -> Record:
     """Measure one profile cell. Called in the launching process, which only waits: each measurement has its
     own child.
     """
@@ -145,7 +200,11 @@ def execute_profile(cell: ProfileCell, workspace: Path, data_dir: Path | None, s
 
     started = time.time()
     folder, baseline, origin = run_isolated(
-        build_for_profile, cell.model_dump_json(), str(workspace), None if data_dir is None else str(data_dir)
+        build_for_profile,
+        cell.model_dump_json(),
+        str(workspace),
+        None if data_dir is None else str(data_dir),
+        threads,
     )
     profile = profile_artifact(
         Path(folder),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast, dataclass_transform, get_args
 
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from harness.errors import SkylineError, unknown_name
 from harness.records import COSTS, Cost
+from harness.validation import first_fault
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +66,11 @@ class Paper:
 
 @dataclass(frozen=True)
 class Claim:
-    """One published figure. `where` says where in the paper it stands; `sure` whether it was read there."""
+    """One published figure. `where` says where in the paper it stands; `sure` whether it was read there.
+
+    It holds for recipes whose options have the values of `options` (defaults count; empty: for any), on the base
+    model `model`.
+    """
 
     task: str
     split: Literal["dev", "test", "unknown"]
@@ -73,6 +78,8 @@ class Claim:
     value: float
     where: str
     sure: bool = True
+    options: Mapping[str, str | float | bool] = field(default_factory=dict, hash=False)
+    model: str = "bert-base"
 
 
 @dataclass(frozen=True)
@@ -105,9 +112,9 @@ class Card:
         if self.family not in FAMILIES:
             found.append(f"family '{self.family}' is none of {', '.join(FAMILIES)}")
         if self.scope not in get_args(Scope):
-            found.append(f"scope '{self.scope}' is none of {', '.join(get_args(Scope))}")
+            found.append(f"scope is '{self.scope}', none of {', '.join(get_args(Scope))}")
         if self.fidelity not in get_args(Fidelity):
-            found.append(f"fidelity '{self.fidelity}' is none of {', '.join(get_args(Fidelity))}")
+            found.append(f"fidelity is '{self.fidelity}', none of {', '.join(get_args(Fidelity))}")
         if not 1950 <= self.paper.year <= 2100:
             found.append(f"paper.year is {self.paper.year}")
         found += [f"touches unknown component '{c}'" for c in self.touches if c not in COMPONENTS]
@@ -197,10 +204,9 @@ def parse_options(method: type[Method], given: Mapping[str, str]) -> Any:
     try:
         return TypeAdapter(method.Options).validate_python(dict(given))
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        detail = first["msg"].removeprefix("Value error, ")
-        if not name:  # the options do not fit each other
-            raise SkylineError(f"{identity}: {detail}") from None
-        value = f"={given[name]}" if name in given else ""
-        raise SkylineError(f"{identity}:{name}{value} is out of range: {detail}") from None
+        fault = first_fault(error)
+        if not fault.key:  # the options do not fit each other
+            raise SkylineError(f"{identity}: {fault.detail}") from None
+        value = f"={given[fault.key]}" if fault.key in given else ""
+        detail = f"it {fault.detail}" if fault.detail.startswith("must ") else fault.detail
+        raise SkylineError(f"{identity}:{fault.key}{value} is out of range: {detail}") from None

@@ -7,13 +7,15 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.discovery import discover
+from harness.method import Method
 from harness.recipe import Recipe, RecipeStage
 
 TRAINING_VERSION = 2
@@ -58,13 +60,27 @@ def _is_card(node: ast.stmt) -> bool:
 
 
 def method_hashes(stage: RecipeStage) -> dict[str, str]:
-    """The hash of each method's file, by id."""
-    found = discover().methods
-    hashes = {}
-    for call in stage.calls:
-        path = found[call.id].path
-        hashes[call.id] = code_hash(path) if path is not None else found[call.id].source
-    return hashes
+    """The hash of each file, by module, that defines what the methods of a stage do.
+
+    These are the files of their classes and of the classes' bases up to `Method`, of their options and of the
+    options' bases. What such a file imports and calls is not followed: of the harness's own modules the versions
+    above tell.
+    """
+    classes = {base for call in stage.calls for base in (*call.method.__mro__, *type(call.options).__mro__)}
+    # What Method itself stands on (ABC, object), and other classes of Python's own, say nothing of one method.
+    modules = {base.__module__ for base in classes - set(Method.__mro__)} - sys.stdlib_module_names
+    return {name: _module_hash(name) for name in sorted(modules)}
+
+
+def _module_hash(name: str) -> str:
+    file = getattr(sys.modules.get(name), "__file__", None)
+    # A class that was made in an interactive session has no file to hash.
+    return code_hash(Path(file)) if file is not None and Path(file).suffix == ".py" else name
+
+
+def resolved_options(stage: RecipeStage) -> list[tuple[str, dict[str, Any]]]:
+    """Each method's id with all its options, the defaults written out: a recipe's text leaves them out."""
+    return [(call.id, asdict(call.options)) for call in stage.calls]
 
 
 def artifact_fingerprint(
@@ -94,7 +110,7 @@ def artifact_fingerprint(
     return digest(
         {
             "parent": parent,
-            "stage": str(stage),
+            "stage": resolved_options(stage),
             "methods": method_hashes(stage),
             "budget": budgets["recipe"] if stage.trains else None,
         }

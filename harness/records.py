@@ -2,6 +2,10 @@
 writing.
 
 Records are small, versioned and written atomically, so a killed run leaves whole records or none.
+
+    python -m harness.records > profiles/record.schema.json
+
+prints their JSON Schema. The committed file is for programs that read records without this package.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +97,8 @@ class Training(_Model):
     seconds: float
     final_loss: float
     precision: Literal["float32", "bfloat16"]
+    threads: int | None = None
+    """Of this training; another number rounds its sums otherwise."""
 
 
 class Quality(_Model):
@@ -235,7 +242,7 @@ def parse_record(text: str, source: str) -> Record:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise SkylineError(f"{source} is no JSON (line {error.lineno}); delete it and run again") from None
-    if not isinstance(data, dict) or not isinstance(data.get("format"), int):
+    if not isinstance(data, dict) or type(data.get("format")) is not int:  # True is an int, but no format
         raise SkylineError(f"{source} is no Skyline record (it has no 'format'); move it out of the folder")
     while data["format"] < FORMAT:
         migrate = MIGRATIONS.get(data["format"])
@@ -286,5 +293,12 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a record."""
-    return Record.model_json_schema()
+    """The JSON Schema of a record of this format (draft 2020-12): what `parse_record` reads without a migration."""
+    schema = Record.model_json_schema()
+    schema["properties"]["format"] = {"const": FORMAT, "title": "Format", "type": "integer"}
+    schema["required"] = ["format", *schema["required"]]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(json_schema(), indent=1) + "\n")

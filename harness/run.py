@@ -1,73 +1,48 @@
-"""A run: which of a suite's cells are missing or stale, and their execution with progress and time left."""
+"""A run: the execution of what is missing or stale among cells, with progress and time left."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cells import Cell, ProfileCell, QualityCell
-from harness.engines.local import Job, LocalEngine, Message
-from harness.errors import SkylineError, unknown_name
-from harness.execute import fingerprint
+from harness.engines.local import LocalEngine, Message
 from harness.hardware import hardware
-from harness.records import Record
+from harness.planning import Plan, check_cells, check_engine, make_plan
+from harness.records import Record, Status
 from harness.store import Store
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-ENGINES = ("local",)
-
-
-@dataclass
-class Plan:
-    """What a run has to do: `jobs` to run, `fresh` cells whose records stand."""
-
-    jobs: list[Job] = field(default_factory=list)
-    fresh: list[Cell] = field(default_factory=list)
-
-    @property
-    def trainings(self) -> int:
-        """Trainings among the jobs: a stage in which no method trains is none, and a parent's is its own
-        cell's.
-        """
-        from harness.recipe import Recipe
-
-        recipes = [Recipe.parse(job.cell.recipe) for job in self.jobs if isinstance(job.cell, QualityCell)]
-        return sum(recipe.is_baseline or recipe.stages[-1].trains for recipe in recipes)
-
-
-def make_plan(cells: Sequence[Cell], store: Store, data_dir: Path | None) -> Plan:
-    """Compare the cells with the store: a record that failed, or whose fingerprint differs, is made again."""
-    plan = Plan()
-    for cell in cells:
-        stamp = fingerprint(cell, data_dir)
-        record = store.find(cell)
-        if (
-            record is not None
-            and record.status in ("ok", "skipped")
-            and record.provenance.fingerprint == stamp
-        ):
-            plan.fresh.append(cell)
-        else:
-            plan.jobs.append(Job(cell, stamp))
-    return plan
-
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did."""
+    """What a run did: the records that it wrote, and how many cells were up to date before."""
 
-    recorded: list[Record]
+    records: list[Record]
     fresh: int
 
     @property
+    def recorded(self) -> list[Record]:
+        """The records of the cells that gave figures."""
+        return self._with("ok")
+
+    @property
     def failed(self) -> list[Record]:
-        """The records of the cells that gave no figures."""
-        return [record for record in self.recorded if record.status in ("failed", "oom")]
+        """Those of the cells that gave none."""
+        return self._with("failed", "oom")
+
+    @property
+    def skipped(self) -> list[Record]:
+        """Those of the cells that were not tried, because what they build on failed."""
+        return self._with("skipped")
+
+    def _with(self, *statuses: Status) -> list[Record]:
+        return [record for record in self.records if record.status in statuses]
 
 
 def run_cells(
@@ -81,12 +56,11 @@ def run_cells(
 ) -> Outcome:
     """Run what is missing or stale among `cells` and record it under `out`.
 
-    Raises SkylineError for an unknown engine, and where another run holds `out`.
+    Raises SkylineError before anything is run for an unknown engine and for cells that cannot run (see
+    `planning.check_cells`), and where another run holds `out`.
     """
-    if engine not in ENGINES:
-        raise unknown_name("engine", engine, ENGINES)
-    if workers < 1:
-        raise SkylineError(f"--workers {workers} is out of range: use at least 1")
+    check_engine(engine, workers)
+    check_cells(cells, data_dir)
     store = Store(out, hardware().id)
     with store.lock():
         plan = make_plan(cells, store, data_dir)
@@ -114,14 +88,21 @@ class Display:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, emoji=False)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        self.progress: Progress = Progress(*columns, console=self.console, auto_refresh=False, transient=True)
+        self.progress: Progress = Progress(
+            *columns,
+            console=self.console,
+            auto_refresh=False,
+            transient=True,
+            # Off a terminal no bar can be drawn, and rich would end with a blank line.
+            disable=not self.console.is_interactive,
+        )
         self.count = len(plan.jobs)
         self.overall = self.progress.add_task("cells", total=self.count)
         self.bars: dict[str, TaskID] = {}
@@ -141,7 +122,7 @@ class Display:
         if isinstance(cell, ProfileCell):
             self.progress.update(self.overall, description=f"cells, now timing {cell.recipe}")
         else:
-            self.bars[cell.key] = self.progress.add_task(_name(cell), total=None)
+            self.bars[cell.key] = self.progress.add_task(cell_name(cell), total=None)
         self.progress.refresh()
 
     def message(self, cell: Cell, message: Message) -> None:
@@ -152,7 +133,7 @@ class Display:
                 self.bars[cell.key],
                 completed=step,
                 total=steps,
-                description=f"{_name(cell)}, stage '{stage}', loss {loss:.3f}",
+                description=f"{cell_name(cell)}, stage '{stage}', loss {loss:.3f}",
             )
         if time.monotonic() - self.drawn > 0.5:
             self.drawn = time.monotonic()
@@ -163,11 +144,12 @@ class Display:
         if cell.key in self.bars:
             self.progress.remove_task(self.bars.pop(cell.key))
         self.progress.advance(self.overall)
-        self.console.print(f"{_name(cell)}: {_result(record)}", markup=False, soft_wrap=True)
+        self.console.print(f"{cell_name(cell)}: {_result(record)}", markup=False, soft_wrap=True)
         self.progress.refresh()
 
 
-def _name(cell: Cell) -> str:
+def cell_name(cell: Cell) -> str:
+    """A cell in words."""
     if isinstance(cell, QualityCell):
         return f"{cell.recipe} on {cell.task}, seed {cell.seed}"
     return f"profile of {cell.recipe} ({cell.task or 'untrained'}) at {cell.workload}"
@@ -180,4 +162,18 @@ def _result(record: Record) -> str:
         latency = record.profile.latency
         speedup = "no verdict" if latency.speedup is None else f"{latency.speedup:.2f} × the baseline's speed"
         return f"{latency.median_ms:.1f} ms, {speedup}"
-    return f"{record.status}: {record.reason}"
+    # The reason of a skipped cell is that of the cell which failed, and was printed with that.
+    return (
+        "skipped, since what it builds on failed" if record.status == "skipped" else describe_failure(record)
+    )
+
+
+def record_name(record: Record) -> str:
+    """The cell of a record in words."""
+    kind = QualityCell if record.kind == "quality" else ProfileCell
+    return cell_name(kind.model_validate(record.cell))
+
+
+def describe_failure(record: Record) -> str:
+    """Why a cell gave no figures."""
+    return f"{record.status}: {' '.join(record.reason.split())}"

@@ -61,8 +61,8 @@ class Store:
             yield
 
     def _sweep(self) -> None:
-        # What a killed run left half-written starts with a dot.
-        for folder in (self.records, self.workspace / "artifacts", self.workspace / "untrained"):
+        # What a killed run left half-written starts with a dot, in whichever folder it was.
+        for folder in (self.records, *(entry for entry in self.workspace.iterdir() if entry.is_dir())):
             for leftover in folder.glob(".*"):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 

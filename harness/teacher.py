@@ -39,8 +39,15 @@ class TeacherLogits:
             pass
         logits = torch.nn.utils.rnn.pad_sequence(predict_logits(teacher, rows, device), batch_first=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
+        # The store sweeps away names with a dot: what a killed run left half-written.
+        handle, name = tempfile.mkstemp(dir=self.folder, prefix=f".{path.name}.", suffix=".tmp")
         os.close(handle)
-        save_file({"logits": logits}, temporary)
-        Path(temporary).replace(path)
+        temporary = Path(name)
+        try:
+            save_file({"logits": logits}, temporary)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         return logits

@@ -61,11 +61,12 @@ class Tokenizer:
     def tokens(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> list[Encoding]:
         """Encode without padding, each cut at `max_length` (of a pair the longer text first).
 
-        Raises SkylineError for one string instead of a list, lists of different lengths, or a `max_length` that
+        Raises SkylineError for what is no list of strings, lists of different lengths, or a `max_length` that
         the special tokens alone exceed.
         """
-        if isinstance(texts, str) or isinstance(pairs, str):
-            raise SkylineError("texts and pairs are lists of strings, not one string; put it in a list")
+        _require_strings("texts", texts)
+        if pairs is not None:
+            _require_strings("pairs", pairs)
         if pairs is not None and len(texts) != len(pairs):
             raise SkylineError(f"there are {len(texts)} texts but {len(pairs)} pairs; give one to each")
         special = self.fast.num_special_tokens_to_add(pairs is not None)
@@ -79,7 +80,7 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> Batch:
         """Encode into one padded batch (b, longest row)."""
-        if not texts:
+        if isinstance(texts, Sequence) and not texts:
             raise SkylineError("there are no texts to encode; give at least one")
         return self.pad(self.tokens(texts, pairs, max_length))
 
@@ -98,3 +99,13 @@ class Tokenizer:
     def to_json(self) -> str:
         """The content of tokenizer.json."""
         return str(self.fast.to_str())
+
+
+def _require_strings(name: str, given: object) -> None:
+    if isinstance(given, str):
+        raise SkylineError(f"{name} is a list of strings, not one string; put it in a list")
+    if not isinstance(given, Sequence):
+        raise SkylineError(f"{name} is a list of strings, not {type(given).__name__}; give a list")
+    for place, item in enumerate(given):
+        if not isinstance(item, str):
+            raise SkylineError(f"{name}[{place}] is {type(item).__name__}, no string; give a list of strings")

@@ -41,7 +41,7 @@ class Budget(BaseModel):
     held-out slice of the training set, and keeps the best.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: Annotated[float, Field(gt=0)] = 3.0
     batch_size: Annotated[int, Field(ge=1)] = 32
@@ -94,7 +94,7 @@ class Context:
         if count is not None and count * size < len(examples):
             order = torch.randperm(len(examples), generator=self.generator(purpose))
             examples = [examples[i] for i in order[: count * size].tolist()]
-        length = min(self.task.max_length, model.config.positions)
+        length = self.task.length_within(model.config.positions)
         source = f"the training set of {self.task.name}"
         rows = encode_examples(examples, model, self.task.kind, length, source)
         shuffled = rows.shuffled_batches(size, self.generator(purpose))
@@ -192,17 +192,15 @@ def has_bfloat16(device: str) -> bool:
 def train(student: Encoder, methods: Sequence[Method], context: Context, stage: str) -> Training:
     """Train `student` in place with the hooks of `methods`, and say how it went.
 
-    Raises SkylineError for an empty training set, and where the loss is no finite number.
+    Raises SkylineError for an empty training set, a task whose `max_length` the student cannot hold, and where
+    the loss is no finite number.
     """
     budget, task, device = context.budget, context.task, context.device
     examples = context.training_examples()
     held: Sequence[Example] = ()
     if budget.patience is not None:
-        capped = type(task)(
-            task.name, task.kind, task.labels, task.metrics, task.metric, task.max_length, examples
-        )
-        examples, held = capped.holdout(budget.holdout, context.seed, at_most=1000)
-    length = min(task.max_length, student.config.positions)
+        examples, held = task.with_examples(examples).holdout(budget.holdout, context.seed, at_most=1000)
+    length = task.length_within(student.config.positions)
     rows = encode_examples(examples, student, task.kind, length, f"the training set of {task.name}")
     needs: frozenset[Need] = frozenset().union(*(method.needs for method in methods))
     cached = None
@@ -266,6 +264,7 @@ def train(student: Encoder, methods: Sequence[Method], context: Context, stage: 
         seconds=time.monotonic() - started,
         final_loss=running,
         precision="bfloat16" if bfloat16 else "float32",
+        threads=torch.get_num_threads(),
     )
 
 

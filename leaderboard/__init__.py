@@ -9,29 +9,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.record_checks import check_records as check_records
+    from leaderboard.architecture import architecture_board as architecture_board
     from leaderboard.board import Board as Board
     from leaderboard.board import Row as Row
-    from leaderboard.boards import architecture_board as architecture_board
-    from leaderboard.boards import measured_board as measured_board
-    from leaderboard.boards import published_board as published_board
-    from leaderboard.checks import check_records as check_records
+    from leaderboard.claims import installed_cards as installed_cards
     from leaderboard.ledger import read_ledger as read_ledger
     from leaderboard.ledger import tally as tally
+    from leaderboard.measured import measured_board as measured_board
     from leaderboard.page import render_page as render_page
     from leaderboard.page import write_page as write_page
-    from leaderboard.tables import print_board as print_board
+    from leaderboard.published_boards import published_board as published_board
     from leaderboard.tables import to_csv as to_csv
     from leaderboard.tables import to_json as to_json
     from leaderboard.tables import to_markdown as to_markdown
     from leaderboard.tables import update_readme as update_readme
+    from leaderboard.terminal import print_board as print_board
 
 _HOME = {
     "Board": "leaderboard.board",
     "Row": "leaderboard.board",
     "architecture_board": "leaderboard.architecture",
-    "check_records": "leaderboard.checks",
+    "check_records": "harness.record_checks",
+    "installed_cards": "leaderboard.claims",
     "measured_board": "leaderboard.measured",
-    "print_board": "leaderboard.tables",
+    "print_board": "leaderboard.terminal",
     "published_board": "leaderboard.published_boards",
     "read_ledger": "leaderboard.ledger",
     "render_page": "leaderboard.page",

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from harness.errors import SkylineError
 from harness.records import Record, Workload
 from leaderboard.board import Board, Row, pick_axis
+from leaderboard.claims import claims_of
 from leaderboard.joining import (
     MEASURED_AXES,
     Shelf,
@@ -17,7 +18,7 @@ from leaderboard.joining import (
     shelve,
     versions_of,
 )
-from leaderboard.names import BASELINE, Cards, recipe_family, recipe_parts, recipe_title
+from leaderboard.names import BASELINE, Cards, recipe_family, recipe_title, task_title
 
 
 def architecture_board(
@@ -47,16 +48,17 @@ def architecture_board(
         if record.kind == "profile" and not (record.artifact is not None and record.artifact.hash in scored)
     ]
     here = [record for record in profiles if record.model == base_model]
+    others = sorted({record.model for record in profiles} - {base_model})
     if not here:
         raise SkylineError(
-            f"no recipe was profiled on {base_model} yet; `skyline profile RECIPE --model {base_model}` does"
+            f"no recipe was profiled on {base_model} without training yet; {_how_to_profile(base_model)}"
+            + (f"; --model shows what there is: {', '.join(others)}" if others else "")
         )
     shelf = shelve(here, base_model, Wanted(hardware, runtime, device, workload))
     recipes = dict.fromkeys([*shelf.profiles, *shelf.failures])
     rows = [_row(recipe, base_model, shelf, cards) for recipe in recipes]
     rows.sort(key=lambda row: (not row.baseline, axis not in row.costs, row.costs.get(axis, 0.0), row.id))
     used = [record for records_ in shelf.profiles.values() for record in records_]
-    others = sorted({record.model for record in profiles} - {base_model})
     weights = sorted({record.provenance.weights for record in used})
     return Board(
         kind="architecture",
@@ -90,8 +92,8 @@ def _row(recipe: str, model: str, shelf: Shelf, cards: Cards) -> Row:
         model=model,
         baseline=recipe == BASELINE,
         failures=shelf.failures.get(recipe, []),
-        claimed=_claimed(recipe, cards),
     )
+    _add_claims(row, cards)
     records = shelf.profiles.get(recipe, [])
     if records and records[0].profile is not None:
         base = next((record.artifact for record in shelf.profiles.get(BASELINE, [])), None)
@@ -102,10 +104,23 @@ def _row(recipe: str, model: str, shelf: Shelf, cards: Cards) -> Row:
     return row
 
 
-def _claimed(recipe: str, cards: Cards) -> dict[str, float]:
-    """The published scores of a recipe of one method, by task."""
-    parts = recipe_parts(recipe)
-    if len(parts) > 1:
-        return {}
-    claims = cards.get(parts[0].method, {}).get("claims", ())
-    return {str(claim["task"]): float(claim["value"]) for claim in reversed(list(claims))}
+def _add_claims(row: Row, cards: Cards) -> None:
+    """Set what the method's paper published for the row's options and base model, and say where it stands."""
+    variant = cards.get(row.recipe.partition(":")[0], {}).get("fidelity") == "variant"
+    for claim in claims_of(row.recipe, row.model, cards):
+        task = str(claim["task"])
+        row.claimed[task] = float(claim["value"])
+        split = claim.get("split", "unknown")
+        split_text = "on a split that is not known" if split == "unknown" else f"on {split}"
+        doubt = "" if claim.get("sure", True) else ", remembered of the paper, not read in it"
+        where = f" ({claim['where']}{doubt})" if claim.get("where") else ""
+        said = f"as published: {task_title(task)} {row.claimed[task]:g} {split_text}{where}"
+        row.notes.append(said + ("; this method is a variant of the paper's" if variant else ""))
+
+
+def _how_to_profile(model: str) -> str:
+    from harness.suites import load_suite
+
+    if load_suite("quickstart").profile_model == model:
+        return "`skyline run quickstart` does"
+    return f"`skyline run SUITE.toml` does, with profile_model = '{model}' and a [[profiling]] table in the suite"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
-from harness.errors import SkylineError, unknown_name
+from harness.errors import unknown_name
 from harness.records import Hardware, Workload
 
 BoardKind = Literal["published", "architecture", "measured"]
@@ -135,10 +135,15 @@ class Row(_Model):
 
 
 class Board(_Model):
-    """A leaderboard. `tasks` are the columns, `compared` those of them that ranks and fronts rest on."""
+    """A leaderboard. `tasks` are the columns, `compared` those of them that ranks and fronts rest on.
+
+    `name` and `label` tell boards of one kind apart: `gordon2020`, and `Gordon et al. 2020, Table 1`.
+    """
 
     kind: BoardKind
     title: str
+    name: str = ""
+    label: str = ""
     model: str | None = None
     tasks: list[str] = []
     compared: list[str] = []
@@ -171,9 +176,3 @@ def pick_axis(axis: str, known: Sequence[str]) -> str:
     if axis not in known:
         raise unknown_name("axis", axis, known)
     return axis
-
-
-def require_rows(rows: Sequence[Row], what: str, hint: str) -> None:
-    """Raise SkylineError where a board would be empty."""
-    if not rows:
-        raise SkylineError(f"there is nothing to show: {what}; {hint}")

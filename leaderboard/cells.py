@@ -120,8 +120,10 @@ ALWAYS = frozenset({"rank", "title", "family", "drop"})
 def _filled(column: Column, board: Board) -> bool:
     if column.key == "rank":
         return any(row.rank is not None for row in board.rows)
-    if column.key in ALWAYS and not (column.key == "drop" and board.kind == "architecture"):
+    if column.key in ALWAYS and not (column.key == "drop" and board.kind != "measured"):
         return True
+    if column.key == "disk_pct" and board.kind != "published":
+        return False
     return any(column.value(row) is not None for row in board.rows)
 
 
@@ -157,7 +159,7 @@ def _all(board: Board) -> list[Column]:
         Column("pareto", "Front", "", lambda row: front(row, axis), lambda row: front_order(row, axis))
     )
     found += [_score_column(task) for task in board.tasks]
-    found += [_claim_column(task) for task in _claimed_tasks(board)]
+    found += [_claim_column(task) for task in claimed_tasks(board)]
     found += [
         Column(
             "disk_bytes",
@@ -165,6 +167,13 @@ def _all(board: Board) -> list[Column]:
             "MB",
             lambda row: marked(megabytes(row.disk_bytes), row, "disk"),
             lambda row: row.disk_bytes,
+        ),
+        Column(
+            "disk_pct",
+            "Disk, of its baseline",
+            "%",
+            lambda row: number(row.disk_pct, 1 if row.disk_pct is None or row.disk_pct >= 1 else 2),
+            lambda row: row.disk_pct,
         ),
         Column(
             "flops",
@@ -229,12 +238,13 @@ def _score_column(task: str) -> Column:
 def _claim_column(task: str) -> Column:
     return Column(
         f"claimed_{task}",
-        f"{task_title(task)}, as published",
-        "points",
+        task_title(task),
+        "points, as published",
         lambda row: score(row.claimed.get(task)),
         lambda row: row.claimed.get(task),
     )
 
 
-def _claimed_tasks(board: Board) -> list[str]:
+def claimed_tasks(board: Board) -> list[str]:
+    """The tasks that any row has a published score of."""
     return list(dict.fromkeys(task for row in board.rows for task in row.claimed))

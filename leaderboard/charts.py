@@ -24,11 +24,6 @@ LOG_FROM = 8.0
 """The ratio of the largest to the smallest cost from which an axis is logarithmic."""
 
 
-def has_chart(board: Board) -> bool:
-    """Whether a board has anything to draw: a row with a drop and a cost."""
-    return any(_points(board, axis) for axis in board.axes)
-
-
 def drawn_axes(board: Board) -> list[Axis]:
     """The axes that at least one row besides the baseline has a cost on, the board's own first."""
     found = [axis for axis in board.axes if any(not point["baseline"] for point in _points(board, axis))]
@@ -41,8 +36,12 @@ def lowest(board: Board) -> float:
 
 
 def floor(board: Board) -> float:
-    """Where the vertical axis starts at first: as `lowest`, but rows below `FLOOR` do not count."""
-    return max(FLOOR, math.floor(min((low for low in _lows(board) if low >= FLOOR), default=FLOOR) - 0.01))
+    """Where the vertical axis starts at first: as `lowest`, but rows below `FLOOR` do not count if they are few."""
+    lows = _lows(board)
+    shown = [low for low in lows if low >= FLOOR]
+    if 2 * len(shown) < len(lows):
+        return lowest(board)
+    return max(FLOOR, math.floor(min(shown, default=FLOOR) - 0.01))
 
 
 def _lows(board: Board) -> list[float]:

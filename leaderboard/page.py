@@ -50,6 +50,8 @@ class Section:
 
     id: str
     heading: str
+    link: str
+    subtitle: str
     board: Board
     columns: list[Column]
     lines: list[tuple[Row, list[Cell], dict[str, dict[str, str]]]]
@@ -117,15 +119,18 @@ def write_page(
 
 
 def _section(board: Board, boards: Sequence[Board]) -> Section:
+    label = board.label or board.title
     alike = [other for other in boards if other.kind == board.kind]
-    suffix = f"-{alike.index(board) + 1}" if len(alike) > 1 else ""
+    suffix = f"-{board.name or alike.index(board) + 1}" if len(alike) > 1 else ""
     shown = [column for column in cells.columns(board) if column.key != "family"]
     axes = charts.drawn_axes(board)
     specifications = {axis.key: charts.specification(board, axis) for axis in axes}
     floor = charts.floor(board)
     return Section(
         id=re.sub(r"[^a-z0-9-]", "-", f"{board.kind}{suffix}"),
-        heading=KIND_TITLES[board.kind] if not suffix else f"{KIND_TITLES[board.kind]}: {board.title}",
+        heading=KIND_TITLES[board.kind] + (f": {label}" if suffix else ""),
+        link=label if suffix else KIND_TITLES[board.kind],
+        subtitle=board.title.removeprefix(f"{label}: ") if suffix else board.title,
         board=board,
         columns=shown,
         lines=[(row, [_cell(column, row) for column in shown], _fronts(row, board)) for row in board.rows],

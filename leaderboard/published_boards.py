@@ -11,17 +11,20 @@ from harness.errors import unknown_name
 from leaderboard import published
 from leaderboard.board import AXES, Axis, Board, Row, pick_axis
 from leaderboard.ledger import average_drop
-from leaderboard.names import SURVEY_FAMILIES
+from leaderboard.names import BASELINE, COMBINATION, SURVEY_FAMILIES
 from leaderboard.published import TableSource
 from leaderboard.ranking import mark_fronts
 
+RATIO_FAMILIES: Mapping[str, str] = MappingProxyType(
+    {"": BASELINE, "QAT": "quantization", "KD": "distillation", "MP": "unstructured-pruning"}
+)
 BASE_NOTE = "scores, sizes and speedups as printed; drops recomputed from the printed scores"
 
 
 def published_board(
     profiles: Path | None = None, table: str = "ganesh2021", axis: str | None = None
 ) -> Board:
-    """The board of one paper's table: `ganesh2021` (default), `gordon2020`, `movva2022` or `lilbobby`.
+    """The board of one paper's table: `ganesh2021` (default) or another of `TABLES`.
 
     Rows keep the paper's order and have no rank: their tasks, splits and teachers differ. A row is on the
     front where no row that has all of its tasks is as good on them and as cheap. Raises SkylineError for an
@@ -31,7 +34,7 @@ def published_board(
     if build is None:
         raise unknown_name("published table", table, BUILDERS)
     folder = published.published_folder(profiles)
-    return build(folder, axis)
+    return build(folder, axis).model_copy(update={"name": table})
 
 
 def _finish(
@@ -44,6 +47,7 @@ def _finish(
     return Board(
         kind="published",
         title=f"{source.cite()}: {source.title}",
+        label=source.cite(),
         tasks=tasks,
         compared=tasks,
         axis=chosen,
@@ -139,7 +143,7 @@ def _sizes(folder: Path, axis: str | None) -> Board:
                 id=f"movva2022/{line.size}",
                 title=f"BERT {line.size}",
                 family="baseline" if line is base else "smaller-pretrained",
-                recipe="baseline",
+                recipe="baseline" if line is base else f"BERT {line.size}",
                 model=f"bert-{line.size.lower()}",
                 baseline=line is base,
                 scores={"glue": float(line.avg_glue)},
@@ -153,6 +157,38 @@ def _sizes(folder: Path, axis: str | None) -> Board:
             )
         )
     return _finish(source, rows, [AXES["disk"]], axis, ["one score: the average over GLUE's tasks"])
+
+
+def _ratios(folder: Path, axis: str | None) -> Board:
+    """A row for each size, and one for each combination of quantization, distillation and pruning on it."""
+    source = published.load_sources(folder)["movva2022_table1"]
+    rows = []
+    for number, line in enumerate(published.load_ratios(folder), start=1):
+        for combination, ratio in {"": Decimal(1), **line.ratios}.items():
+            bytes_ = line.size_mb * 10**6 / ratio
+            family = RATIO_FAMILIES.get(combination, COMBINATION)
+            rows.append(
+                Row(
+                    id=f"movva2022-ratios/{line.size}{'/' if combination else ''}{combination}",
+                    title=f"BERT {line.size}{', ' if combination else ''}{combination.replace('+', ' + ')}",
+                    family=family,
+                    recipe=combination or BASELINE,
+                    model=f"bert-{line.size.lower()}",
+                    baseline=not combination,
+                    disk_bytes=round(bytes_),
+                    disk_pct=float(100 / ratio),
+                    costs={"disk": float(bytes_)},
+                    notes=[f"printed: {ratio} times smaller"] if combination else [],
+                    source=f"{source.cite()}, row {number}",
+                )
+            )
+    notes = [
+        "the table prints how many times smaller a model becomes at most 0.5 points below its own size's average",
+        "QAT: quantization-aware training, KD: distillation, MP: magnitude pruning; a baseline is its own size's",
+        "no front: the table prints no scores",
+    ]
+    board = _finish(source, rows, [AXES["disk"]], axis, notes)
+    return board.model_copy(update={"notes": [note for note in board.notes if note != BASE_NOTE]})
 
 
 def _students(folder: Path, axis: str | None) -> Board:
@@ -201,6 +237,13 @@ def _drops(scores: Mapping[str, Decimal], base: Mapping[str, Decimal]) -> dict[s
 
 
 BUILDERS: Mapping[str, Callable[[Path, str | None], Board]] = MappingProxyType(
-    {"ganesh2021": _survey, "gordon2020": _pruning, "movva2022": _sizes, "lilbobby": _students}
+    {
+        "ganesh2021": _survey,
+        "gordon2020": _pruning,
+        "movva2022": _sizes,
+        "movva2022-ratios": _ratios,
+        "lilbobby": _students,
+    }
 )
 """By the name that `published_board` takes."""
+TABLES = tuple(BUILDERS)

@@ -1,26 +1,22 @@
-"""Boards as text: for the terminal, as Markdown, CSV and JSON, and inside a README."""
+"""Boards as text: as Markdown, CSV and JSON, and inside a README."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.errors import SkylineError
 from harness.records import write_atomically
 from leaderboard import cells
 from leaderboard.board import Axis, Board, Row
 from leaderboard.cells import Column, columns
-from leaderboard.ledger import Entry, Tally
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 README_COLUMNS = frozenset(
     {"rank", "title", "drop", "drop_published", "tasks", "size_pct", "disk_bytes", "flops", "speedup"}
-    | {"peak_memory_bytes", "pareto", "kept"}
+    | {"disk_pct", "peak_memory_bytes", "pareto", "kept"}
 )
 """The columns of a Markdown table, the scores aside: what fits a page."""
+WHOLE_NUMBERS = ("rank", "seeds", "disk_bytes", "flops", "peak_memory_bytes")
 
 
 def to_json(board: Board) -> str:
@@ -36,13 +32,11 @@ def to_markdown(board: Board) -> str:
         c for c in columns(board) if c.key in README_COLUMNS or c.key.startswith(("score_", "claimed_"))
     ]
     body = [[_markdown_cell(column, row) for column in chosen] for row in board.rows]
-    heads = [escape_markdown(_heading(column)) for column in chosen]
+    heads = [escape_markdown(heading(column)) for column in chosen]
     align = ["right" if column.numeric else "left" for column in chosen]
     table = tabulate(body, headers=heads, tablefmt="pipe", colalign=align, disable_numparse=True)
-    notes = [
-        escape_markdown(note) for note in (*legend(board), *board.notes, *failures(board), *_left_out(board))
-    ]
-    return f"{table}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+    lines = "\n".join(f"- {escape_markdown(note)}" for note in notes(board))
+    return f"{table}\n\n{lines}\n"
 
 
 def to_csv(board: Board) -> str:
@@ -53,82 +47,6 @@ def to_csv(board: Board) -> str:
     frame = pd.DataFrame(lines).astype(dict.fromkeys(WHOLE_NUMBERS, "Int64"))
     text = frame.to_csv(index=False, lineterminator="\n")
     return str(text)
-
-
-def print_board(board: Board, console: Console | None = None) -> None:
-    """Print the board to a terminal: the columns that fit, then legend, notes and failed cells."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = console or Console()
-    shown, dropped = _fitting(board, console.width)
-    table = Table(title=Text(board.title, style="bold"), title_justify="left", box=SIMPLE_HEAD)
-    for column in shown:
-        if column.key == "title":
-            table.add_column(Text(column.heading), min_width=TITLE_WIDTH, overflow="fold")
-        else:
-            table.add_column(Text(_heading(column)), justify="right", no_wrap=True)
-    for row in board.rows:
-        style = "bold" if row.pareto else ("dim" if row.failures and row.drop is None else "")
-        table.add_row(*(Text(column.text(row)) for column in shown), style=style)
-    console.print(table)
-    notes = [*legend(board), *board.notes, *failures(board), *_left_out(board)]
-    if dropped:
-        notes.append(f"no room for {', '.join(_heading(column) for column in dropped)}; --markdown has all")
-    for note in notes:
-        console.print(Text(f"· {note}", style="dim"))
-
-
-TITLE_WIDTH = 26
-NO_TERMINAL = frozenset({"family", "size_pct_without_embeddings", "latency_ms"})
-SPARED = (
-    "tasks",
-    "size_pct",
-    "peak_memory_bytes",
-    "drop_published",
-    "flops",
-    "score_",
-    "speedup",
-    "disk_bytes",
-)
-"""The columns that give way in a narrow terminal, in this order, by how their keys begin."""
-WHOLE_NUMBERS = ("rank", "seeds", "disk_bytes", "flops", "peak_memory_bytes")
-
-
-def _fitting(board: Board, width: int) -> tuple[list[Column], list[Column]]:
-    """The columns that fit into `width` characters beside titles of `TITLE_WIDTH`, and those that do not."""
-    shown = [column for column in columns(board) if column.key not in NO_TERMINAL]
-    dropped = []
-    for key in (None, *SPARED):
-        given_up = [column for column in shown if key is not None and column.key.startswith(key)]
-        dropped += given_up
-        shown = [column for column in shown if column not in given_up]
-        widths = [
-            max(len(_heading(column)), *(len(column.text(row)) for row in board.rows), 1)
-            for column in shown
-            if column.key != "title"
-        ]
-        if TITLE_WIDTH + sum(widths) + 3 * len(shown) + 2 <= width:
-            break
-    return shown, dropped
-
-
-def ledger_markdown(entries: list[Entry], tallies: list[Tally]) -> str:
-    """The ledger as Markdown: how much adds up, then every figure that does not."""
-    from tabulate import tabulate
-
-    counts = [[escape_markdown(t.source), t.check, f"{t.adding_up} of {t.total}"] for t in tallies]
-    lines = [
-        [e.source, e.row, e.check, _plain(e.printed), _plain(e.recomputed), e.says, e.reason]
-        for e in entries
-        if e.verdict != "adds up"
-    ]
-    first = tabulate(counts, headers=["Table", "Check", "Adds up"], tablefmt="pipe", disable_numparse=True)
-    escaped = [[escape_markdown(cell) for cell in line] for line in lines]
-    heads = ["Table", "Row", "Check", "Printed", "Recomputed", "Verdict", "Reason"]
-    return f"{first}\n\n{tabulate(escaped, headers=heads, tablefmt='pipe', disable_numparse=True)}\n"
 
 
 def update_readme(path: Path, marker: str, markdown: str) -> None:
@@ -195,19 +113,19 @@ def axis_words(axis: Axis) -> str:
     return axis.title if axis.title[:2].isupper() else axis.title[0].lower() + axis.title[1:]
 
 
-def failures(board: Board) -> list[str]:
-    """Each cell that gave no figures, and each row's own notes."""
-    lines = [f"{row.title}: {failure}" for row in board.rows for failure in row.failures]
-    if board.kind == "measured":
-        lines += [f"{row.title}: {note}" for row in board.rows for note in row.notes]
-    return lines
+def notes(board: Board) -> list[str]:
+    """What stands below a board's table: its legend, its notes, each failed cell, its rows' notes, what is left out."""
+    return [
+        *legend(board),
+        *board.notes,
+        *(f"{row.title}: {failure}" for row in board.rows for failure in row.failures),
+        *(f"{row.title}: {note}" for row in board.rows for note in row.notes if board.kind != "published"),
+        *(f"left out: {line}" for line in board.skipped),
+    ]
 
 
-def _left_out(board: Board) -> list[str]:
-    return [f"left out: {line}" for line in board.skipped]
-
-
-def _heading(column: Column) -> str:
+def heading(column: Column) -> str:
+    """A column's heading with its unit, where figures do not carry it or all know it."""
     plain = not column.unit or column.unit == "×" or column.key.startswith("score_")
     return column.heading if plain else f"{column.heading} ({column.unit})"
 
@@ -215,10 +133,6 @@ def _heading(column: Column) -> str:
 def _markdown_cell(column: Column, row: Row) -> str:
     text = column.text(row) if column.numeric else escape_markdown(column.text(row))
     return f"**{text}**" if column.key == "title" and row.pareto else text
-
-
-def _plain(value: float | None) -> str:
-    return cells.MISSING if value is None else cells.number(value, 2)
 
 
 def _flat(row: Row, board: Board) -> dict[str, object]:
@@ -244,6 +158,7 @@ def _flat(row: Row, board: Board) -> dict[str, object]:
         flat[f"score_{task}"] = row.scores.get(task)
         flat[f"score_{task}_low"] = ci95[0] if ci95 else None
         flat[f"score_{task}_high"] = ci95[1] if ci95 else None
+    flat |= {f"claimed_{task}": row.claimed.get(task) for task in cells.claimed_tasks(board)}
     flat |= {
         "size_pct": row.size_pct,
         "size_pct_without_embeddings": row.size_pct_without_embeddings,
@@ -255,6 +170,7 @@ def _flat(row: Row, board: Board) -> dict[str, object]:
         "speedup_high": row.speedup_ci95[1] if row.speedup_ci95 else None,
         "latency_ms": row.latency_ms,
         "peak_memory_bytes": row.peak_memory_bytes,
+        "weights_kept_pct": row.costs.get("kept"),
         "pareto": row.pareto,
         "pareto_probability": row.pareto_probability,
         "simulated": " ".join(row.simulated),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,13 @@ baseline = {{ epochs = 1, examples = 96 }}
 recipe = {{ epochs = 1, examples = 96 }}
 """
 CELLS = 8
+EXPECTED = re.compile(
+    r"measured/[^/]+/[^/.][^/]*\.json"
+    r"|work/\.lock"
+    r"|work/artifacts/[0-9a-f]{20}(\.training\.json|/(config\.json|weights\.safetensors|tokenizer\.json))"
+    r"|work/teacher/[0-9a-f]{32}\.safetensors"
+)
+"""Every file that a run leaves."""
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +65,13 @@ def records_in(out: Path) -> dict[str, str]:
     return found
 
 
+def unexpected(out: Path) -> list[str]:
+    """What a run should not have left: any file but those of `EXPECTED`, and empty folders."""
+    paths = [path for path in out.rglob("*") if not path.is_dir() or not any(path.iterdir())]
+    names = [path.relative_to(out).as_posix() for path in paths]
+    return sorted(name for name in names if not EXPECTED.fullmatch(name))
+
+
 def start(suite: Path, out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "harness", "run", str(suite), "--out", str(out)],
@@ -73,8 +88,9 @@ def test_a_run_records_every_cell_and_the_next_one_does_nothing(suite: Path, tmp
     assert first.returncode == 0, first.stderr
     before = records_in(tmp_path)
     assert len(before) == CELLS
+    assert unexpected(tmp_path) == []
     again = skyline("run", suite, "--out", tmp_path, "--json")
-    assert json.loads(again.stdout) == {"recorded": 0, "fresh": CELLS, "failed": []}
+    assert json.loads(again.stdout) == {"recorded": 0, "fresh": CELLS, "failed": [], "skipped": []}
     assert records_in(tmp_path) == before
     board = skyline("board", "measured", "--profiles", tmp_path, "--json")
     rows = json.loads(board.stdout)["rows"]
@@ -99,7 +115,7 @@ def test_a_changed_budget_makes_new_cells_and_a_damaged_record_is_made_again(
     path = next((tmp_path / "measured").glob("*/*dynamic*.json"))
     whole = path.read_text()
     path.write_text(whole[: len(whole) // 2])
-    assert json.loads(skyline(*sized).stdout) == {"recorded": 1, "fresh": 1, "failed": []}
+    assert json.loads(skyline(*sized).stdout) == {"recorded": 1, "fresh": 1, "failed": [], "skipped": []}
     assert read_record(path).quality == type(read_record(path)).model_validate_json(whole).quality
     longer = (*run, "--examples", "65", "--epochs", "1", "--out", tmp_path, "--json")
     assert json.loads(skyline(*longer).stdout)["recorded"] == 2
@@ -166,8 +182,7 @@ def test_kill_9_at_twenty_random_moments(suite: Path, tmp_path: Path) -> None:
     final = records_in(tmp_path)
     assert len(final) == CELLS
     assert {key: final[key] for key in seen} == seen
-    leftovers = [path for path in tmp_path.rglob(".*") if path.name != ".lock"]
-    assert leftovers == []
+    assert unexpected(tmp_path) == []
 
 
 def test_a_failed_cell_is_recorded_and_listed(tmp_path: Path) -> None:
@@ -177,4 +192,57 @@ def test_a_failed_cell_is_recorded_and_listed(tmp_path: Path) -> None:
     assert bad.returncode == 1
     assert "lower the learning rate" in bad.stderr
     assert "Traceback" not in bad.stderr
-    assert {read_record(path).status for path in tmp_path.glob("measured/*/*.json")} == {"failed"}
+    records = [read_record(path) for path in tmp_path.glob("measured/*/*.json")]
+    assert {r.recipe: r.status for r in records} == {"baseline": "failed", "magnitude": "skipped"}
+
+
+DESCRIPTION = """
+name = "mine-csv"
+kind = "classification"
+labels = ["no", "yes"]
+max_length = 24
+files = {train = "rows.csv", dev = "rows.csv"}
+columns = {text = "text", label = "label"}
+"""
+
+
+def test_a_task_of_ones_own_is_one_cell_under_its_own_name(tmp_path: Path) -> None:
+    out, folder = tmp_path / "out", tmp_path / "data"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "rows.csv").write_text("text,label\nall fine,yes\nall bad,no\nvery good,yes\nvery dull,no\n")
+    path = folder / "sst2.toml"
+    path.write_text(DESCRIPTION)
+    run = ("run", "--recipe", "baseline", "--model", "bert-tiny", "--no-profile", "--epochs", "1", "--json")
+    first = skyline(*run, "--out", out, "--task", path)
+    assert json.loads(first.stdout)["recorded"] == 1, first.stderr
+    (file,) = out.glob("measured/*/*.json")
+    assert read_record(file).task == "mine-csv"
+    assert not {"sst2", "toml", str(tmp_path)} & set(re.findall(r"sst2|toml|/[\w./-]+", file.read_text()))
+    again = skyline(*run, "--out", out, "--task", f"{folder}/deeper/../sst2.toml")
+    assert json.loads(again.stdout)["fresh"] == 1
+    board = skyline("board", "measured", "--profiles", out, "--json")
+    assert set(json.loads(board.stdout)["rows"][0]["scores"]) == {"mine-csv"}
+    path.write_text(DESCRIPTION.replace("24", "1000"))
+    long = skyline(*run, "--out", out, "--task", path)
+    assert long.returncode == 2
+    assert re.fullmatch(r"skyline: .*max_length 1000, but the model has 512 positions; .*\n", long.stderr)
+    assert list(out.glob("measured/*/*.json")) == [file]
+
+
+def test_a_budget_that_is_no_number_is_refused_before_the_run(tmp_path: Path) -> None:
+    run = (
+        "run",
+        "--recipe",
+        "baseline",
+        "--model",
+        "bert-tiny",
+        "--task",
+        "toy-pairs",
+        "--out",
+        tmp_path / "out",
+    )
+    refused = skyline(*run, "--learning-rate", "inf")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "learning_rate" in refused.stderr.replace("-", "_")
+    assert not (tmp_path / "out").exists()

@@ -16,6 +16,7 @@ from harness.profiling.flops import count_flops
 from harness.profiling.profile import StaticCosts
 from harness.profiling.size import artifact_facts
 from harness.recipe import Recipe
+from harness.record_checks import check_records
 from harness.records import Cost, parse_record
 
 
@@ -80,7 +81,7 @@ def check_flops(subject: Subject) -> None:
 
 def check_record(subject: Subject) -> None:
     """The artifact's records pass schema and data tests, come back from JSON, and show on a board."""
-    from leaderboard import check_records, measured_board, to_csv, to_json, to_markdown
+    from leaderboard import measured_board, to_csv, to_json, to_markdown
 
     try:
         records = records_of(subject)

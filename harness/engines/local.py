@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -44,23 +44,27 @@ class LocalEngine:
     started: Callable[[Cell], None] = lambda cell: None
     message: Callable[[Cell, Message], None] = lambda cell, message: None
     finished: Callable[[Cell, Record], None] = lambda cell, record: None
+    _failed: dict[str, str] = field(default_factory=dict, init=False)
+    """Why the quality cells of this run that failed did so, by key."""
 
     def run(self, jobs: Iterable[Job]) -> list[Record]:
         """Run all jobs, parents first, then the measurements one by one. An interrupt leaves what is
         recorded.
+
+        What is built on an artifact whose own cell failed in this run is not tried: it is recorded as skipped.
         """
         jobs = list(jobs)
+        self._failed.clear()
         trainings = [job for job in jobs if isinstance(job.cell, QualityCell)]
         records = self._train(trainings)
         for job in jobs:
             if isinstance(job.cell, ProfileCell):
-                self.started(job.cell)
-                records.append(self._keep(job, self._profile(job, job.cell)))
+                records.append(self._keep(job, self._skipped(job) or self._profile(job, job.cell)))
         return records
 
     def _train(self, jobs: list[Job]) -> list[Record]:
         by_key = {job.cell.key: job for job in jobs}
-        graph = {job.cell.key: {key for key in _parents(job.cell) if key in by_key} for job in jobs}
+        graph = {job.cell.key: {key for key in built_on(job.cell) if key in by_key} for job in jobs}
         order = TopologicalSorter(graph)
         order.prepare()
         records: list[Record] = []
@@ -80,13 +84,24 @@ class LocalEngine:
         return records
 
     def _keep(self, job: Job, record: Record) -> Record:
+        if record.kind == "quality" and record.status in ("failed", "oom"):
+            ended = "ran out of memory" if record.status == "oom" else "failed"
+            self._failed[job.cell.key] = f"it builds on '{record.recipe}', which {ended}: {record.reason}"
         self.store.put(job.cell, record)
         self.finished(job.cell, record)
         return record
 
+    def _skipped(self, job: Job) -> Record | None:
+        """The record of a cell that builds on a failed one; None where it can be run."""
+        reason = next((self._failed[key] for key in built_on(job.cell) if key in self._failed), None)
+        return (
+            None if reason is None else make_record(job.cell, job.fingerprint, time.time(), "skipped", reason)
+        )
+
     def _quality(self, job: Job) -> Record:
+        if (skipped := self._skipped(job)) is not None:
+            return skipped
         self.started(job.cell)
-        threads = max(1, len(os.sched_getaffinity(0)) // self.workers)
         data_dir = None if self.data_dir is None else str(self.data_dir)
 
         def work() -> Record:
@@ -96,7 +111,7 @@ class LocalEngine:
                 str(self.store.workspace),
                 data_dir,
                 job.fingerprint,
-                threads,
+                self._threads,
                 on_message=lambda message: self.message(job.cell, message),
             )
             return parse_record(text, "the cell's process")
@@ -104,9 +119,20 @@ class LocalEngine:
         return self._guard(job, work)
 
     def _profile(self, job: Job, cell: ProfileCell) -> Record:
+        self.started(cell)
         return self._guard(
-            job, lambda: execute_profile(cell, self.store.workspace, self.data_dir, job.fingerprint)
+            job,
+            lambda: execute_profile(
+                cell, self.store.workspace, self.data_dir, job.fingerprint, self._threads
+            ),
         )
+
+    @property
+    def _threads(self) -> int:
+        """Of each training: its share of the cores. Sums are rounded by it, so an artifact that has to be trained
+        again for its profile comes out bit-equal only with as many.
+        """
+        return max(1, len(os.sched_getaffinity(0)) // self.workers)
 
     def _guard(self, job: Job, work: Callable[[], Record]) -> Record:
         started = time.time()
@@ -121,12 +147,14 @@ class LocalEngine:
             return make_record(job.cell, job.fingerprint, started, "failed", str(error))
 
 
-def _parents(cell: Cell) -> list[str]:
-    """Keys of the quality cells whose artifacts this one builds on."""
-    assert isinstance(cell, QualityCell)
-    keys = []
+def built_on(cell: Cell) -> list[str]:
+    """Keys of the quality cells whose artifacts this one builds on, or measures, the nearest first."""
+    if cell.task is None or cell.budget is None:
+        return []
     recipe = Recipe.parse(cell.recipe)
+    chain = [] if isinstance(cell, QualityCell) else [recipe]
     while (parent := recipe.parent) is not None:
-        keys.append(cell.model_copy(update={"recipe": str(parent)}).key)
+        chain.append(parent)
         recipe = parent
-    return keys
+    same = {name: getattr(cell, name) for name in QualityCell.model_fields if name != "recipe"}
+    return [QualityCell(recipe=str(each), **same).key for each in chain]

@@ -9,13 +9,17 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.cells import BudgetSpec, Cell, ProfileCell, QualityCell
-from harness.errors import SkylineError, nearest, unknown_name
+from harness.cells import BudgetSpec, Cell, ProfileCell, QualityCell, task_fields
+from harness.errors import SkylineError, unknown_name
+from harness.limits import MAX_BATCH, MAX_SEED, MAX_SEEDS, MAX_TIME_CAP_S, MIN_TIME_CAP_S
 from harness.recipe import Recipe
 from harness.records import Workload
 from harness.tasks import load_task
+from harness.validation import first_fault
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+BatchAndLength = tuple[Annotated[int, Field(ge=1, le=MAX_BATCH)], Annotated[int, Field(ge=1)]]
 
 
 class _Table(BaseModel):
@@ -27,7 +31,7 @@ class Experiment(_Table):
 
     tasks: Names
     recipes: Names
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     budget: BudgetSpec = BudgetSpec()
     profile: bool = True
 
@@ -36,7 +40,7 @@ class Profiling(_Table):
     """Recipes profiled without training: every recipe × workload."""
 
     recipes: Names
-    workloads: Annotated[tuple[tuple[int, int], ...], Field(min_length=1)] = ((1, 128),)
+    workloads: Annotated[tuple[BatchAndLength, ...], Field(min_length=1)] = ((1, 128),)
 
 
 class Suite(_Table):
@@ -49,8 +53,8 @@ class Suite(_Table):
     profile_model: str = "bert-base"
     runtime: str = "eager"
     device: str = "cpu"
-    workload: tuple[int, int] = (1, 128)
-    time_cap_s: Annotated[float, Field(gt=0)] = 20.0
+    workload: BatchAndLength = (1, 128)
+    time_cap_s: Annotated[float, Field(ge=MIN_TIME_CAP_S, le=MAX_TIME_CAP_S, allow_inf_nan=False)] = 20.0
     experiments: tuple[Experiment, ...] = ()
     profiling: tuple[Profiling, ...] = ()
 
@@ -83,14 +87,14 @@ class Suite(_Table):
         check_budget(experiment.budget)
         quality: list[Cell] = []
         profiles: list[Cell] = []
-        for task in (_task_name(name, data_dir) for name in experiment.tasks):
+        for task in (task_fields(name, load_task(name, data_dir)) for name in experiment.tasks):
             for seed in experiment.seeds:
                 for recipe in with_parents(experiment.recipes):
                     shared: dict[str, Any] = {
                         "recipe": str(recipe),
                         "model": self.model,
-                        "task": task,
                         "seed": seed,
+                        **task,
                     }
                     quality.append(QualityCell(**shared, budget=experiment.budget))
                     if experiment.profile and seed == experiment.seeds[0]:
@@ -106,12 +110,6 @@ class Suite(_Table):
                             )
                         )
         return quality + profiles
-
-
-def _task_name(name: str, data_dir: Path | None) -> str:
-    # A task described in TOML is found by its file again in the cell's process; the others by their id.
-    task = load_task(name, data_dir)
-    return name if name.lower().endswith(".toml") else task.name
 
 
 def with_parents(recipes: Sequence[str]) -> list[Recipe]:
@@ -137,10 +135,12 @@ def chosen_suite(
 ) -> Suite:
     """The suite of that name, or one made of recipes and tasks; what is given replaces what the suite says.
 
-    Raises SkylineError where neither a suite nor recipe and task are given.
+    A suite that trains nothing is profiled on `model`. Raises SkylineError where neither a suite nor recipe and
+    task are given, for a value out of range, and for what would change nothing.
     """
-    if seeds is not None and seeds < 1:
-        raise SkylineError(f"--seeds {seeds} is out of range: use at least 1")
+    if seeds is not None and not 1 <= seeds <= MAX_SEEDS:
+        raise SkylineError(f"--seeds {seeds} is out of range: use 1 to {MAX_SEEDS}")
+    _check_options(budget)
     if name is None:
         if not recipes or not tasks:
             raise SkylineError(f"name a suite ({', '.join(suite_names())}), or give --recipe and --task")
@@ -160,6 +160,14 @@ def chosen_suite(
             "a suite names its own recipes and tasks; leave out --recipe and --task, or the suite"
         )
     suite = load_suite(name)
+    if not suite.experiments:
+        idle = [f"--{option.replace('_', '-')}" for option in budget]
+        idle += ["--seeds"] * (seeds is not None) + ["--no-profile"] * (not profile)
+        if idle:
+            raise SkylineError(
+                f"suite {name} trains nothing, so that {idle[0]} changes nothing; leave it out"
+            )
+        return suite.model_copy(update={"profile_model": model or suite.profile_model})
     experiments = tuple(
         experiment.model_copy(
             update={
@@ -174,6 +182,17 @@ def chosen_suite(
         for experiment in suite.experiments
     )
     return suite.model_copy(update={"experiments": experiments, "model": model or suite.model})
+
+
+def _check_options(budget: dict[str, Any]) -> None:
+    """Raise SkylineError for a budget from the command line, naming the option."""
+    from harness.training import Budget
+
+    try:
+        Budget.model_validate(budget)
+    except ValidationError as error:
+        fault = first_fault(error, Budget.model_fields)
+        raise SkylineError(fault.of(f"--{fault.key.replace('_', '-')} {fault.value}")) from None
 
 
 def suite_names() -> list[str]:
@@ -194,21 +213,25 @@ def load_suite(name: str) -> Suite:
 
 
 def parse_suite(path: Path) -> Suite:
-    """Read a suite file."""
+    """Read a suite file. Raises SkylineError naming the key that is wrong, and where it lists no cells."""
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SkylineError(f"there is no suite {path}; built-in suites: {', '.join(suite_names())}") from None
+    except OSError as error:
+        raise SkylineError(f"{path} cannot be read ({error.strerror}); name a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SkylineError(f"{path} is no TOML: {error}") from None
     try:
-        return Suite.model_validate(data)
+        suite = Suite.model_validate(data)
     except ValidationError as error:
-        unknown = [found for found in error.errors() if found["type"] == "extra_forbidden"]
-        first = (unknown or error.errors())[0]  # a mistyped key also leaves one missing
-        where = ".".join(str(part) for part in first["loc"])
-        hint = nearest(
-            str(first["loc"][-1]), [*Suite.model_fields, *Experiment.model_fields, *Profiling.model_fields]
-        )
-        suffix = f"; did you mean '{hint}'?" if first["type"] == "extra_forbidden" and hint else ""
-        raise SkylineError(f"{path}: {where}: {first['msg']}{suffix}") from None
+        inner: dict[str, type[BaseModel]] = {
+            "experiments": Experiment,
+            "profiling": Profiling,
+            "budget": BudgetSpec,
+        }
+        tables = {name: table.model_fields for name, table in inner.items()}
+        raise SkylineError(f"{path}: {first_fault(error, Suite.model_fields, tables).line}") from None
+    if not (suite.experiments or suite.profiling):
+        raise SkylineError(f"{path}: it lists no cells; add an [[experiments]] or [[profiling]] table")
+    return suite

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from harness.errors import SkylineError, unknown_name
 from harness.tasks.base import Example, Span, Task, TrainingView
 
-__all__ = ["DATA_DIR_VARIABLE", "Example", "Span", "Task", "TrainingView", "load_task", "task_names"]
+__all__ = [
+    "DATA_DIR_VARIABLE",
+    "Example",
+    "Span",
+    "Task",
+    "TrainingView",
+    "built_in_name",
+    "load_task",
+    "task_names",
+]
 
 DATA_DIR_VARIABLE = "SKYLINE_DATA_DIR"
 
 _GLUE = ("sst2", "mrpc", "rte", "cola", "stsb", "wnli", "qnli", "qqp", "mnli")
 _TOY = ("toy-sentiment", "toy-pairs")
+_RESERVED = ("glue", "qqp-f1", "mnli-m", "mnli-mm")
+"""Other names under which boards and papers show scores on GLUE."""
 
 
 def task_names() -> tuple[str, ...]:
     """The ids of the built-in tasks."""
     return (*_GLUE, "squad", *_TOY)
+
+
+def built_in_name(name: str) -> str | None:
+    """The id of the built-in task that `name` stands for, in any spelling (`SST-2` is `sst2`), or None."""
+    return {_plain(known): known for known in task_names()}.get(_plain(name))
 
 
 def load_task(name: str, data_dir: Path | str | None = None) -> Task:
@@ -32,7 +49,6 @@ def load_task(name: str, data_dir: Path | str | None = None) -> Task:
     Raises `SkylineError` for an unknown name, a missing file, and where there is neither a folder nor a
     network.
     """
-    names = {_plain(known): known for known in task_names()}
     if name.lower().endswith(".toml"):
         from harness.tasks import local
 
@@ -40,10 +56,11 @@ def load_task(name: str, data_dir: Path | str | None = None) -> Task:
         if not path.is_file():
             raise SkylineError(f"{path}: no such task description")
         described = local.task(path)
-        if _plain(described.name) in names:
+        # Boards join records by their tasks' names.
+        if built_in_name(described.name) or _plain(described.name) in map(_plain, _RESERVED):
             raise SkylineError(f"{path}: name '{described.name}' is that of a built-in task; choose another")
         return described
-    canonical = names.get(_plain(name))
+    canonical = built_in_name(name)
     if canonical is None:
         raise unknown_name("task", name, task_names())
     if canonical in _TOY:
@@ -62,4 +79,4 @@ def load_task(name: str, data_dir: Path | str | None = None) -> Task:
 
 
 def _plain(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
+    return re.sub(r"[-_. ]", "", name.lower())

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -68,12 +69,15 @@ class Task:
         labels: the classes in the order of their ids; () for regression and span.
         metrics: every metric that is reported.
         metric: the primary one, shown on boards.
-        max_length: tokens, special ones included: the default for training and evaluation.
+        max_length: tokens, special ones included: where training and evaluation cut (see `length_within`).
         synthetic: generated here; never on a board with real tasks.
         loader: reads a split.
         dev_splits: the first is *the* dev split; MNLI has a second one, `dev_mismatched`.
         averaged: False where the task's own authors or custom leave it out of averages (WNLI).
         source: where the examples come from, without any path: `folder`, `hub`, `generated` or `file`.
+        described: the hash of the description that a task of one's own was read from; None for a built-in one.
+        files: what the examples are read from; () where that is no folder of the user's.
+        fixed_length: whether somebody wrote `max_length` for this task, rather than leaving it at a default.
     """
 
     name: str
@@ -88,6 +92,9 @@ class Task:
     dev_splits: tuple[str, ...] = ("dev",)
     averaged: bool = True
     source: str = "file"
+    described: str | None = None
+    fixed_length: bool = False
+    files: tuple[Path, ...] = ()
     _cache: dict[str, tuple[Example, ...]] = field(default_factory=dict, init=False, repr=False)
     _digest: list[str] = field(default_factory=list, init=False, repr=False)
 
@@ -127,23 +134,36 @@ class Task:
         return self.split(self.dev_splits[0])
 
     def fingerprint(self) -> str:
-        """sha256 (hexadecimal) over kind, classes and the content of every split; the same on any machine.
+        """sha256 (hexadecimal) over all of a task that a score depends on; the same on any machine.
 
-        Ids and the way the data were obtained do not enter.
+        That is kind, classes, length, metrics (their order too: the first is the primary one) and the content
+        of every split. Names, ids and the way the data were obtained do not enter.
         """
         if not self._digest:
-            digest = hashlib.sha256(_canonical([self.kind, list(self.labels)]))
+            read = [self.kind, list(self.labels), self.max_length, list(self.metrics), self.metric]
+            digest = hashlib.sha256(canonical(read))
             for name in self.splits:
-                digest.update(_canonical(["split", name]))
+                digest.update(canonical(["split", name]))
                 for example in self.split(name):
-                    digest.update(_canonical([example.text, example.pair, _plain(example.label)]))
+                    digest.update(canonical([example.text, example.pair, _plain(example.label)]))
             self._digest.append(digest.hexdigest())
         return self._digest[0]
+
+    def length_within(self, positions: int) -> int:
+        """Where sequences are cut on a model of so many positions; see `length_within`, the function."""
+        return length_within(self, positions)
 
     def training_view(self) -> TrainingView:
         """What a method may see of this task."""
         return TrainingView(
-            self.name, self.kind, self.labels, self.metrics, self.metric, self.max_length, self.train()
+            self.name,
+            self.kind,
+            self.labels,
+            self.metrics,
+            self.metric,
+            self.max_length,
+            self.train(),
+            self.fixed_length,
         )
 
 
@@ -154,7 +174,17 @@ class TrainingView:
     split. `harness.tasks.metrics.compute` takes a view as well as a task.
     """
 
-    __slots__ = ("examples", "kind", "labels", "max_length", "metric", "metrics", "name", "output_size")
+    __slots__ = (
+        "examples",
+        "fixed_length",
+        "kind",
+        "labels",
+        "max_length",
+        "metric",
+        "metrics",
+        "name",
+        "output_size",
+    )
 
     def __init__(
         self,
@@ -165,6 +195,7 @@ class TrainingView:
         metric: str,
         max_length: int,
         examples: Iterable[Example],
+        fixed_length: bool = False,
     ) -> None:
         self.name = name
         self.kind: Kind = kind
@@ -174,6 +205,24 @@ class TrainingView:
         self.max_length = max_length
         self.output_size = output_size(kind, self.labels)
         self.examples: Sequence[Example] = tuple(examples)
+        self.fixed_length = fixed_length
+
+    def with_examples(self, examples: Iterable[Example]) -> TrainingView:
+        """The same view of other examples."""
+        return TrainingView(
+            self.name,
+            self.kind,
+            self.labels,
+            self.metrics,
+            self.metric,
+            self.max_length,
+            examples,
+            self.fixed_length,
+        )
+
+    def length_within(self, positions: int) -> int:
+        """Where sequences are cut on a model of so many positions; see `length_within`, the function."""
+        return length_within(self, positions)
 
     def holdout(
         self, fraction: float, seed: int, at_most: int
@@ -200,11 +249,27 @@ class TrainingView:
         )
 
 
+def length_within(task: Task | TrainingView, positions: int) -> int:
+    """The tokens at which a task's sequences are cut on a model of so many positions.
+
+    A `max_length` that somebody wrote into a task's description is a decision about that task: where the model
+    cannot hold it, that is refused, with a SkylineError that names both numbers. A default (of a built-in task,
+    or of a description that does not speak of it) is only an upper limit: a model of fewer positions reads what
+    it can, and the record of its cell says at how many tokens the sequences were cut.
+    """
+    if task.fixed_length and task.max_length > positions:
+        raise SkylineError(
+            f"task {task.name} has max_length {task.max_length}, but the model has {positions} positions; "
+            f"lower max_length to {positions} in its description, or use a model with more positions"
+        )
+    return min(task.max_length, positions)
+
+
 def _plain(label: Label) -> object:
     """A label as JSON has it."""
     return [list(label.texts), list(label.starts)] if isinstance(label, Span) else label
 
 
-def _canonical(value: object) -> bytes:
+def canonical(value: object) -> bytes:
     """One line of JSON whose bytes depend on the value only."""
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"), sort_keys=True).encode() + b"\n"

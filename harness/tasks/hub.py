@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
-import threading
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import SkylineError
-
-CONNECT_SECONDS = 0.8
-DEFAULT_ENDPOINT = "https://huggingface.co"
-_TRUE = {"1", "ON", "YES", "TRUE"}
+from harness.hub import hub_address, is_set, reachable
 
 
 def cached_splits(repository: str, config: str) -> dict[str, list[Path]]:
@@ -48,11 +41,11 @@ def require(task: str, repository: str, config: str, splits: Mapping[str, str]) 
     """
     if set(splits.values()) <= set(cached_splits(repository, config)):
         return
-    offline = next((name for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE") if _is_set(name)), None)
+    offline = next((name for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE") if is_set(name)), None)
     if offline is not None:
         raise _no_data(task, f"{offline} forbids the network and {repository} is not in its cache")
     if not reachable():
-        raise _no_data(task, f"the hub ({_hub()[0]}) does not answer")
+        raise _no_data(task, f"the hub ({hub_address()[0]}) does not answer")
 
 
 def rows(task: str, repository: str, config: str, split: str) -> Iterator[dict[str, Any]]:
@@ -71,39 +64,6 @@ def rows(task: str, repository: str, config: str, split: str) -> Iterator[dict[s
     yield from data
 
 
-def reachable(seconds: float = CONNECT_SECONDS) -> bool:
-    """Whether the hub, or the proxy that leads to it, accepts a connection within `seconds`."""
-    address = _hub()
-    answered = threading.Event()
-
-    def attempt() -> None:
-        try:
-            with socket.create_connection(address, timeout=seconds):
-                answered.set()
-        except OSError:
-            pass
-        finally:
-            finished.set()
-
-    # Name resolution obeys no timeout, so that the attempt runs in a thread that nobody needs to wait for.
-    finished = threading.Event()
-    threading.Thread(target=attempt, daemon=True, name="hub-reachable").start()
-    finished.wait(seconds)
-    return answered.is_set()
-
-
-def _hub() -> tuple[str, int]:
-    """Host and port of the hub, or of the proxy that the environment names for it."""
-    url = urllib.parse.urlsplit(os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT)
-    host = url.hostname or "huggingface.co"
-    proxy = urllib.request.getproxies().get(url.scheme)
-    if proxy and not urllib.request.proxy_bypass(host):
-        through = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
-        if through.hostname:
-            return through.hostname, through.port or 80
-    return host, url.port or (80 if url.scheme == "http" else 443)
-
-
 def _cache_root() -> Path:
     """Where `datasets` keeps what it prepared."""
     if explicit := os.environ.get("HF_DATASETS_CACHE"):
@@ -113,10 +73,6 @@ def _cache_root() -> Path:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         home = str(Path(base) / "huggingface")
     return Path(home).expanduser() / "datasets"
-
-
-def _is_set(variable: str) -> bool:
-    return os.environ.get(variable, "").upper() in _TRUE
 
 
 def _no_data(task: str, reason: str) -> SkylineError:

@@ -4,7 +4,7 @@ name = "reviews"
 kind = "classification"            # or "regression"
 labels = ["negative", "positive"]  # as the files spell them, in the order of the class ids
 metrics = ["accuracy", "f1"]       # the first is the primary one
-max_length = 128
+max_length = 128                   # optional; a model must have so many positions where it is given
 
 [files]                            # relative to this description
 train = "train.csv"
@@ -18,16 +18,19 @@ label = "sentiment"
 
 from __future__ import annotations
 
+import hashlib
+import re
 import tomllib
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.errors import SkylineError, nearest
+from harness.errors import SkylineError, suggestion
 from harness.tasks import rows
-from harness.tasks.base import METRICS, Example, Label, Task
+from harness.tasks.base import METRICS, Example, Label, Task, canonical
+from harness.validation import first_fault
 
 
 class _Strict(BaseModel):
@@ -52,7 +55,7 @@ class Columns(_Strict):
 class Description(_Strict):
     """A task description, as the TOML file has it."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: str
     kind: Literal["classification", "regression"]
     files: Files
     columns: Columns
@@ -62,6 +65,16 @@ class Description(_Strict):
     low: float = float("-inf")
     high: float = float("inf")
 
+    @field_validator("name")
+    @classmethod
+    def _fits_a_file_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+            raise ValueError(
+                "must be 1 to 64 letters (without accents), digits, dots, dashes or underscores, "
+                "of which the first is a letter or a digit"
+            )
+        return name
+
     @model_validator(mode="after")
     def _consistent(self) -> Description:
         known = METRICS[self.kind]
@@ -70,11 +83,15 @@ class Description(_Strict):
             raise ValueError("labels: a classification task needs at least two, all different")
         if self.kind == "regression" and self.labels:
             raise ValueError("labels: a regression task has none")
+        if not self.low < self.high:
+            raise ValueError(
+                f"low: scores lie between low and high, and {self.low:g} is not below {self.high:g}"
+            )
         for metric in self.metrics:
             if metric not in known:
-                close = nearest(metric, known)
-                hint = f"did you mean '{close}'?" if close else f"known: {', '.join(known)}"
-                raise ValueError(f"metrics: unknown metric '{metric}' for {self.kind}; {hint}")
+                raise ValueError(
+                    f"metrics: unknown metric '{metric}' for {self.kind}; {suggestion(metric, known)}"
+                )
         if "f1" in self.metrics and len(names) != 2:
             raise ValueError("metrics: f1 is that of the second of two labels; there are " + str(len(names)))
         return self
@@ -101,6 +118,11 @@ def task(path: Path) -> Task:
         synthetic=False,
         loader=partial(load, description, files),
         source="file",
+        described=hashlib.sha256(
+            canonical({**description.model_dump(mode="json"), "metrics": metrics})
+        ).hexdigest(),
+        files=tuple(files.values()),
+        fixed_length="max_length" in description.model_fields_set,
     )
 
 
@@ -134,18 +156,9 @@ def load(description: Description, files: dict[str, Path], split: str) -> tuple[
 
 def _explain(error: ValidationError) -> str:
     """The first thing that is wrong with a description, in one line."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        return f"key '{place}' is missing"
-    if first["type"] == "extra_forbidden":
-        key = str(first["loc"][-1])
-        sections: dict[str, type[BaseModel]] = {"files": Files, "columns": Columns}
-        model = sections.get(str(first["loc"][0]), Description) if len(first["loc"]) > 1 else Description
-        known = list(model.model_fields)
-        close = nearest(key, known)
-        return f"unknown key '{place}'; " + (
-            f"did you mean '{close}'?" if close else f"known: {', '.join(known)}"
-        )
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message
+    unknown = next((each for each in error.errors() if each["type"] == "extra_forbidden"), None)
+    sections: dict[str, type[BaseModel]] = {"files": Files, "columns": Columns}
+    inside = unknown is not None and len(unknown["loc"]) > 1
+    model = sections[str(unknown["loc"][0])] if unknown is not None and inside else Description
+    line = first_fault(error, model.model_fields).line
+    return re.sub(r"a dictionary or instance of \w+", "a table", line)

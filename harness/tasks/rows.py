@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from harness.errors import SkylineError, nearest
+from harness.errors import SkylineError, suggestion
 
 MISSING_HINT = "fetch the file again or mend the line"
 
@@ -159,10 +159,8 @@ def _column(path: Path, names: Sequence[str], name: str) -> int:
 
 
 def _no_column(word: str, name: str, names: Sequence[str]) -> str:
-    close = nearest(name, [known.lower() for known in names])
-    real = next((known for known in names if known.lower() == close), None)
-    shown = ", ".join(f"'{known[:30]}'" for known in names[:12])
-    return f"no {word} '{name}'" + (f"; did you mean '{real}'?" if real else f"; there are {shown}")
+    """That a file lacks a column or key; a file that is no table may have very long names, and many."""
+    return f"no {word} '{name}'; {suggestion(name, [known[:30] for known in names[:12]])}"
 
 
 def _field_count(path: Path, line: int, found: int, needed: int, *, last: bool) -> SkylineError:

@@ -63,11 +63,13 @@ def task(data_dir: Path | None) -> Task:
 
     Its examples hold the question as `text` and the context as `pair`. Raises as `glue.task` does.
     """
+    files: dict[str, Path] = {}
     if data_dir is None:
         hub.require("squad", REPOSITORY, CONFIG, HUB_SPLITS)
         loader = load_from_hub
     else:
-        loader = partial(load_from_folder, glue.find_files(data_dir, "SQuAD", FILES))
+        files = glue.find_files(data_dir, "SQuAD", FILES)
+        loader = partial(load_from_folder, files)
     return Task(
         name="squad",
         title="SQuAD",
@@ -79,6 +81,7 @@ def task(data_dir: Path | None) -> Task:
         synthetic=False,
         loader=loader,
         source="hub" if data_dir is None else "folder",
+        files=tuple(files.values()),
     )
 
 

@@ -77,6 +77,7 @@ class KDLogits(Method):
                 "accuracy",
                 90.8,
                 "6 of 12 layers, the KD baseline in the result files of Sun et al. 2019",
+                options={"layers": 6, "choose": "first"},
             ),
             Claim(
                 "mnli",
@@ -84,6 +85,7 @@ class KDLogits(Method):
                 "accuracy",
                 80.8,
                 "6 of 12 layers, the KD baseline in the result files of Sun et al. 2019",
+                options={"layers": 6, "choose": "first"},
             ),
         ),
         notes="The student starts from layers of the fine-tuned teacher.",

@@ -37,7 +37,17 @@ class GOBO(Method):
         ),
         touches=("embedding", "attention_in", "attention_out", "ffn", "head"),
         reduces=("disk",),
-        claims=(Claim("mnli", "unknown", "accuracy", 83.7, "Ganesh et al. 2021, Table 1", False),),
+        claims=(
+            Claim(
+                "mnli",
+                "unknown",
+                "accuracy",
+                83.7,
+                "Ganesh et al. 2021, Table 1",
+                False,
+                {"bits": 3, "embedding_bits": 4, "outliers": "kept"},
+            ),
+        ),
         notes="Positions of outliers (32 bits each) and tables are in the artifact's bytes.",
     )
     trains = False

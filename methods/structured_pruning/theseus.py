@@ -50,9 +50,15 @@ class Theseus(Method):
                 "accuracy",
                 82.1,
                 "the released code's README, the compressed model transferred",
+                options={"layers": 6},
             ),
             Claim(
-                "qqp", "dev", "accuracy", 88.8, "the released code's README, the compressed model transferred"
+                "qqp",
+                "dev",
+                "accuracy",
+                88.8,
+                "the released code's README, the compressed model transferred",
+                options={"layers": 6},
             ),
             Claim(
                 "sst2",
@@ -60,6 +66,7 @@ class Theseus(Method):
                 "accuracy",
                 91.8,
                 "the released code's README, the compressed model transferred",
+                options={"layers": 6},
             ),
         ),
         notes=(

@@ -37,9 +37,30 @@ class RandomPruning(GradualPruning):
         touches=("embedding", "attention_in", "attention_out", "ffn"),
         reduces=("disk",),
         claims=(
-            Claim("sst2", "dev", "accuracy", 88.6, "Table 1, random pruning, 40 %"),
-            Claim("sst2", "dev", "accuracy", 81.5, "Table 1, random pruning, 60 %"),
-            Claim("sst2", "dev", "accuracy", 80.6, "Table 1, random pruning, 80 %"),
+            Claim(
+                "sst2",
+                "dev",
+                "accuracy",
+                88.6,
+                "Table 1, random pruning, 40 %",
+                options={"sparsity": 0.4},
+            ),
+            Claim(
+                "sst2",
+                "dev",
+                "accuracy",
+                81.5,
+                "Table 1, random pruning, 60 %",
+                options={"sparsity": 0.6},
+            ),
+            Claim(
+                "sst2",
+                "dev",
+                "accuracy",
+                80.6,
+                "Table 1, random pruning, 80 %",
+                options={"sparsity": 0.8},
+            ),
         ),
         notes="A control, not a proposal. Dense kernels execute the zeros.",
     )

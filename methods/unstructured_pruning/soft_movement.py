@@ -43,8 +43,22 @@ class SoftMovement(Method):
         touches=("attention_in", "attention_out", "ffn"),
         reduces=("disk",),
         claims=(
-            Claim("mnli", "dev", "accuracy", 79.5, "the released code's README, 3 % kept, with distillation"),
-            Claim("qqp", "dev", "accuracy", 89.1, "the released code's README, 3 % kept, with distillation"),
+            Claim(
+                "mnli",
+                "dev",
+                "accuracy",
+                81.2,
+                "the released code's README, about 10 % kept, with distillation",
+                options={"penalty": 400.0},
+            ),
+            Claim(
+                "qqp",
+                "dev",
+                "accuracy",
+                90.2,
+                "the released code's README, about 10 % kept, with distillation",
+                options={"penalty": 400.0},
+            ),
         ),
         notes="The penalty, not an option, decides the sparsity. All embeddings are frozen, as published.",
     )

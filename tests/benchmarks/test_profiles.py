@@ -31,15 +31,22 @@ RECIPES = (
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_profile(recipe: str, benchmark: Any, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    store = Store(Path(request.config.getoption("--benchmark-records")), hardware().id)
+def test_profile(
+    recipe: str, benchmark: Any, scale: Any, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    recipe = recipe.replace("layers=6", f"layers={scale.half_its_layers}")
+    tiny = request.config.getoption("--benchmark-tiny")
+    out = tmp_path / "records" if tiny else Path(request.config.getoption("--benchmark-records"))
+    store = Store(out, hardware().id)
     workload = Workload(batch=1, length=128)
-    cell = ProfileCell(recipe=str(Recipe.parse(recipe)), model="bert-base", workload=workload)
+    cell = ProfileCell(
+        recipe=str(Recipe.parse(recipe)), model=scale.model, workload=workload, time_cap_s=scale.cap_s
+    )
     record = execute_profile(cell, tmp_path, None, fingerprint(cell, None))
     store.put(cell, record)
     assert record.profile is not None
     assert record.profile.latency is not None
-    folder, _ = build_untrained(Recipe.parse(recipe), "bert-base", tmp_path)
+    folder, _ = build_untrained(Recipe.parse(recipe), scale.model, tmp_path)
     model = load_artifact(folder)
     batch = Batch.synthetic(workload.batch, workload.length, model.config.vocab_size)
     benchmark.extra_info.update(

@@ -22,16 +22,18 @@ from harness.tasks import TrainingView
 from harness.training import Budget, Context, train
 
 pytestmark = [pytest.mark.timed, pytest.mark.slow]
-ROUNDS, EXAMPLES, BATCH = 5, 1024, 32
+BATCH = 32
 
 
-def _in_turn(arms: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
+def _in_turn(arms: dict[str, Callable[[], Callable[[], object]]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each arm in each round. An arm makes ready what it needs and returns what is timed."""
     seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         names = list(arms) if turn % 2 == 0 else list(reversed(arms))
         for name in names:
+            timed = arms[name]()
             start = time.perf_counter()
-            arms[name]()
+            timed()
             seconds[name].append(time.perf_counter() - start)
     return seconds
 
@@ -52,7 +54,7 @@ class _Rows(torch.utils.data.Dataset[dict[str, Any]]):
         return self.rows[index]
 
 
-def test_training_and_evaluation_against_trainer(benchmark: Any, tmp_path: Path) -> None:
+def test_training_and_evaluation_against_trainer(benchmark: Any, scale: Any, tmp_path: Path) -> None:
     from transformers import (
         AutoTokenizer,
         BertForSequenceClassification,
@@ -64,9 +66,9 @@ def test_training_and_evaluation_against_trainer(benchmark: Any, tmp_path: Path)
     logging.set_verbosity_error()
     name = "sst2" if os.environ.get("SKYLINE_DATA_DIR") else "toy-sentiment"
     task = load_task(name)
-    model = load_model("minilm-l6", labels=2, seed=0)
+    model = load_model(scale.trained, labels=2, seed=0)
     generator = torch.Generator().manual_seed(0)
-    chosen = torch.randperm(len(task.train()), generator=generator)[:EXAMPLES].tolist()
+    chosen = torch.randperm(len(task.train()), generator=generator)[: scale.examples].tolist()
     examples = [task.train()[i] for i in chosen]
     view = TrainingView(
         task.name, task.kind, task.labels, task.metrics, task.metric, task.max_length, examples
@@ -80,16 +82,17 @@ def test_training_and_evaluation_against_trainer(benchmark: Any, tmp_path: Path)
         ]
     )
 
-    def ours(precision: str) -> Callable[[], None]:
-        def run() -> None:
+    def ours(precision: str) -> Callable[[], Callable[[], object]]:
+        def ready() -> Callable[[], object]:
             budget = Budget(epochs=1, batch_size=BATCH, precision=precision)
-            student = deepcopy(model)
-            train(student, [], Context(student, view, budget), "baseline")
+            context = Context(deepcopy(model), view, budget)
+            return lambda: train(context.teacher, [], context, "baseline")
 
-        return run
+        return ready
+
+    loaded = BertForSequenceClassification.from_pretrained(tmp_path / "model")
 
     def trainer() -> Any:
-        theirs = BertForSequenceClassification.from_pretrained(tmp_path / "model")
         arguments = TrainingArguments(
             output_dir=str(tmp_path / "trainer"),
             num_train_epochs=1,
@@ -99,32 +102,35 @@ def test_training_and_evaluation_against_trainer(benchmark: Any, tmp_path: Path)
             save_strategy="no",
             disable_tqdm=True,
         )
-        return Trainer(theirs, arguments, train_dataset=rows, processing_class=tokenizer)
+        return Trainer(deepcopy(loaded), arguments, train_dataset=rows, processing_class=tokenizer)
 
     training = _in_turn(
         {
             "ours-float32": ours("float32"),
-            "trainer": lambda: trainer().train(),
+            "trainer": lambda: trainer().train,
             "ours-bfloat16": ours("bfloat16"),
-        }
+        },
+        scale.rounds,
     )
     predictor = trainer()
     evaluation = _in_turn(
         {
-            "ours": lambda: predict(model, task, examples) and None,
-            "trainer": lambda: predictor.predict(rows) and None,
-        }
+            "ours": lambda: lambda: predict(model, task, examples),
+            "trainer": lambda: lambda: predictor.predict(rows),
+        },
+        scale.rounds,
     )
     figures = {
         "task": name,
+        "model": scale.trained,
         "training_ratio_float32": _ratios(training, "ours-float32"),
         "training_ratio_bfloat16": _ratios(training, "ours-bfloat16"),
         "evaluation_ratio": _ratios(evaluation, "ours"),
         "examples_per_second": {
-            arm: EXAMPLES / statistics.median(times)
+            arm: scale.examples / statistics.median(times)
             for arm, times in {**training, "predict": evaluation["ours"]}.items()
         },
     }
     print(figures)
     benchmark.extra_info.update(figures)
-    benchmark.pedantic(ours("float32"), rounds=1)
+    benchmark.pedantic(ours("float32")(), rounds=1)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
+from harness.artifacts import load_artifact, save_artifact
 from harness.check import check_path
 from harness.conformance import Subject
 from harness.conformance.recording import records_of
@@ -60,6 +60,7 @@ def test_a_valid_record(records: list[Record], tmp_path: Path) -> None:
         ),
         ({"format": 99}, "was written by a newer Skyline (format 99"),
         ({"format": None}, "is no Skyline record"),
+        ({"format": True}, "is no Skyline record"),
         ({"extra": 1}, "is no valid record: extra"),
         ({"quality": None}, "status ok without a quality"),
         ({"artifact": None}, "no artifact"),
@@ -122,17 +123,35 @@ def test_a_damaged_artifact(artifact: Path) -> None:
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     [problem] = check_path(artifact)
-    assert "cannot be read" in problem
+    assert problem.startswith("weights.safetensors is damaged")
     weights.unlink()
     [problem] = check_path(artifact)
     assert "it needs config.json and weights.safetensors" in problem
 
 
-def test_an_artifact_with_nan(artifact: Path) -> None:
-    tensors = load_file(artifact / "weights.safetensors")
-    tensors["head.classifier.weight"][0, 0] = torch.nan
-    save_file(tensors, artifact / "weights.safetensors")
+def test_an_artifact_with_two_flipped_bits(subject: Subject, tmp_path: Path) -> None:
+    artifact = shutil.copytree(subject.baseline.folder, tmp_path / "artifact")
+    weights = artifact / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-100] ^= 0b11
+    weights.write_bytes(data)
+    load_artifact(artifact)  # it still loads
     [problem] = check_path(artifact)
+    assert problem.startswith("weights.safetensors is damaged")
+
+
+def test_an_artifact_without_its_tokenizer(artifact: Path) -> None:
+    (artifact / "tokenizer.json").unlink()
+    [problem] = check_path(artifact)
+    assert problem == "tokenizer.json is missing; make the artifact again"
+
+
+def test_an_artifact_with_nan(subject: Subject, tmp_path: Path) -> None:
+    model = load_artifact(subject.baseline.folder)
+    with torch.no_grad():
+        model.state_dict()["head.classifier.weight"][0, 0] = torch.nan
+    save_artifact(model, tmp_path / "artifact")
+    [problem] = check_path(tmp_path / "artifact")
     assert problem.startswith("tensor 'head.classifier.weight' has values that are no finite numbers")
 
 
@@ -165,7 +184,7 @@ recipe = { epochs = 1 }
     ("old", "new", "words"),
     [
         ("title", "titel", "title"),
-        ("recipes", "recipe", "experiments.0.recipe"),
+        ("recipes", "recipe", "key 'experiments.0.recipe' is unknown; did you mean 'recipes'?"),
         (
             'title = "mine"',
             'title = "mine"\nmodel = "minilm-16"',
@@ -178,8 +197,25 @@ recipe = { epochs = 1 }
         ),
         ('"magnitude"', '"magnitud"', "unknown method 'magnitud'; did you mean 'magnitude'?"),
         ('"toy-sentiment"', '"toy-sentimint"', "did you mean 'toy-sentiment'?"),
-        ("epochs = 1", "epochs = 0", "budget.recipe.epochs"),
-        ("epochs = 1", "epoch = 1", "budget.recipe.epoch"),
+        ("epochs = 1", "epochs = 0", "budget.recipe.epochs = 0 must be greater than 0"),
+        ("epochs = 1", "epoch = 1", "key 'budget.recipe.epoch' is unknown; did you mean 'epochs'?"),
+        (
+            'title = "mine"',
+            'title = "mine"\nworkload = [1, 1000]',
+            "1000 tokens, but model 'minilm-l6' has 512",
+        ),
+        (
+            'title = "mine"',
+            'title = "mine"\nworkload = [0, 16]',
+            "workload.0 = 0 must be greater than or equal to 1",
+        ),
+        ('title = "mine"', 'title = "mine"\ntime_cap_s = nan', "time_cap_s = nan must be"),
+        ('title = "mine"', 'title = "mine"\nmodel = "./none"', "there is no folder ./none"),
+        (
+            "[experiments.budget]",
+            "seeds = [-1]\n[experiments.budget]",
+            "seeds.0 = -1 must be greater than or equal to 0",
+        ),
         ('"mine"', "mine", "is no TOML"),
         (SUITE, 'title = "mine"', "it lists no cells"),
     ],
@@ -193,10 +229,65 @@ def test_a_suite(old: str, new: str, words: str, tmp_path: Path) -> None:
     assert any(words in problem for problem in problems), problems
 
 
+def test_profiled_lengths_are_held_against_the_profiled_model(tmp_path: Path) -> None:
+    path = tmp_path / "suite.toml"
+    path.write_text('title = "mine"\n[[profiling]]\nrecipes = ["magnitude"]\nworkloads = [[1, 16], [1, 600]]')
+    assert check_path(path) == [
+        "the workload has sequences of 600 tokens, but model 'bert-base' has 512 positions; use at most 512"
+    ]
+    path.write_text(path.read_text().replace("600", "512"))
+    assert check_path(path) == []
+
+
+TASK = """
+name = "reviews"
+kind = "classification"
+labels = ["no", "yes"]
+[files]
+train = "train.csv"
+dev = "dev.csv"
+[columns]
+text = "review"
+label = "good"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("classification", "classificaton", "did you mean 'classification'?"),
+        ("labels", "lables", "did you mean 'labels'?"),
+        ('"dev.csv"', '"dve.csv"', "dve.csv: no such file; task.toml names it"),
+        ('"reviews"', '"SST-2"', "name 'SST-2' is that of a built-in task"),
+        ('"yes"', '"maybe"', "dev.csv, line 2: label 'yes' is not one of no, maybe"),
+    ],
+)
+def test_a_task_s_description(old: str, new: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "task.toml"
+    path.write_text(TASK)
+    (tmp_path / "train.csv").write_text("review,good\nfine,no\n")
+    (tmp_path / "dev.csv").write_text("review,good\nfine,yes\n")
+    assert check_path(path) == []
+    path.write_text(TASK.replace(old, new))
+    [problem] = check_path(path)
+    assert words in problem
+
+
+def test_a_problem_inside_a_folder_is_named_from_there(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (artifact / "config.json").write_text("{")
+    expected = "config.json is no JSON: the artifact is corrupted; make it again"
+    assert check_path(artifact) == [expected]
+    monkeypatch.chdir(artifact.parent)
+    assert check_path(Path(artifact.name)) == [expected]
+
+
 def test_an_adapter(tmp_path: Path) -> None:
     path = write_adapter("my-pruning", "unstructured-pruning", tmp_path)
     [problem] = check_path(path)
     assert problem.startswith("card: the card: 'title' is empty; paper.title is empty;")
+    assert problem.count("paper.year") == 1
     path.write_text(path.read_text().replace("loss(self", "loss self"))
     [problem] = check_path(path)
     assert problem.startswith("SyntaxError: ")

@@ -8,18 +8,19 @@ import pytest
 from encoder_models import TINY, VOCABULARY, random_weights
 
 from harness import checkpoints
+from harness.checkpoints import places
 from harness.encoder import Encoder
 from harness.tokenizer import Tokenizer
 
 
 @pytest.fixture(autouse=True)
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "_hub_folder", lambda name: None)
+    monkeypatch.setattr(places, "hub_folder", lambda name: None)
 
 
 @pytest.fixture(scope="session")
 def minilm_folder() -> Path:
-    folder = checkpoints._package_folder()
+    folder = places.package_folder()
     if folder is None:
         pytest.skip("needs the extra 'offline' (MiniLM's weights)")
     return folder

@@ -25,6 +25,7 @@ from harness.artifacts import (
     read_config,
     save_artifact,
     to_dense,
+    verify_artifact,
 )
 from harness.codecs import Codec, Int8
 from harness.config import LayerConfig
@@ -417,3 +418,80 @@ def test_hugging_face_folders_are_no_artifacts(tiny: Encoder, tmp_path: Path) ->
     save_artifact(tiny, tmp_path / "a")
     with pytest.raises(SkylineError, match="does not say 'hidden_size'"):
         load_model(str(tmp_path / "a"))
+
+
+def flip(name: str, place: float, bit: int = 0) -> Callable[[Path], object]:
+    """One bit of a file, at a share of its length."""
+
+    def spoil(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[int(len(content) * place)] ^= 1 << bit
+        (folder / name).write_bytes(content)
+
+    return spoil
+
+
+UNSEEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a bit of the weights": (flip(WEIGHTS, 0.9), f"{WEIGHTS} is damaged"),
+    "the sign of a weight": (flip(WEIGHTS, 0.99999, 7), f"{WEIGHTS} is damaged"),
+    "the tokenizer's truncation": (
+        lambda f: (f / TOKENIZER).write_text((f / TOKENIZER).read_text() + "\n"),
+        f"{TOKENIZER} is damaged",
+    ),
+    "no tokenizer": (lambda f: (f / TOKENIZER).unlink(), f"{TOKENIZER} is missing"),
+    "another recipe": (edit_config(recipe="other"), f"{CONFIG} was changed"),
+    "another origin": (edit_config(origin="other"), f"{CONFIG} was changed"),
+}
+
+
+@pytest.mark.parametrize("case", UNSEEN)
+def test_damage_that_loading_does_not_see(case: str, tiny: Encoder, tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    save_artifact(int8(tiny), folder)
+    verify_artifact(folder)
+    spoil, says = UNSEEN[case]
+    spoil(folder)
+    load_artifact(folder)
+    with pytest.raises(SkylineError, match=says) as error:
+        verify_artifact(folder)
+    assert str(folder) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_that_was_not_saved_with_it(tiny: Encoder, tmp_path: Path) -> None:
+    tokenizer, tiny.tokenizer = tiny.tokenizer, None
+    save_artifact(tiny, tmp_path / "a")
+    verify_artifact(tmp_path / "a")
+    assert tokenizer is not None
+    (tmp_path / "a" / TOKENIZER).write_text(tokenizer.to_json())
+    with pytest.raises(SkylineError, match=f"{TOKENIZER} was not saved with the artifact"):
+        verify_artifact(tmp_path / "a")
+
+
+@pytest.mark.parametrize("case", ["no weights", "config cut", "newer"])
+def test_verifying_what_cannot_be_loaded(case: str, tiny: Encoder, tmp_path: Path) -> None:
+    save_artifact(tiny, tmp_path / "a")
+    spoil, says = DAMAGE[case]
+    spoil(tmp_path / "a")
+    with pytest.raises(SkylineError, match=says):
+        verify_artifact(tmp_path / "a")
+
+
+def test_digests_are_those_of_the_files(tiny: Encoder, tmp_path: Path) -> None:
+    """Oracle: sha256sum. The layout of config.json does not matter to its own digest."""
+    save_artifact(tiny, tmp_path / "a")
+    promised = read_config(tmp_path / "a").digests
+    assert set(promised) == {CONFIG, WEIGHTS, TOKENIZER}
+    command = ["sha256sum", WEIGHTS, TOKENIZER]
+    lines = subprocess.run(command, cwd=tmp_path / "a", capture_output=True, text=True, check=True).stdout
+    assert {name: digest for digest, name in map(str.split, lines.splitlines())}.items() <= promised.items()
+    data = json.loads((tmp_path / "a" / CONFIG).read_text())
+    (tmp_path / "a" / CONFIG).write_text(json.dumps(data, indent=3))
+    verify_artifact(tmp_path / "a")
+
+
+def test_artifacts_from_before_there_were_digests(tiny: Encoder, tmp_path: Path) -> None:
+    save_artifact(tiny, tmp_path / "a")
+    edit_config(digests=...)(tmp_path / "a")
+    verify_artifact(tmp_path / "a")
+    assert torch.equal(logits(load_artifact(tmp_path / "a"), BATCH), logits(tiny, BATCH))

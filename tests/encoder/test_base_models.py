@@ -20,9 +20,12 @@ from harness.checkpoints import (
     ALIASES,
     BASE_MODELS,
     MINILM_SHA256,
+    base_config,
+    check_base_model,
     load_model,
     model_names,
     origin_of,
+    places,
     save_checkpoint,
 )
 from harness.encoder import Encoder
@@ -101,14 +104,14 @@ def test_another_file_in_minilms_place_is_refused(
     content = bytearray((minilm_folder / "model.safetensors").read_bytes())
     content[-1] ^= 1
     (tmp_path / "model.safetensors").write_bytes(content)
-    monkeypatch.setattr(checkpoints, "_package_folder", lambda: tmp_path)
+    monkeypatch.setattr(places, "package_folder", lambda: tmp_path)
     with pytest.raises(SkylineError, match="sha256 differs") as error:
         load_model("minilm-l6")
     one_line(error)
 
 
 def test_minilm_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "_package_folder", lambda: None)
+    monkeypatch.setattr(places, "package_folder", lambda: None)
     with pytest.raises(SkylineError, match="offline"):
         load_model("minilm-l6")
     model = load_model("bert-tiny")
@@ -132,7 +135,7 @@ def test_minilm_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_unknown_names(name: str, says: str) -> None:
-    for ask in (load_model, origin_of):
+    for ask in (load_model, origin_of, check_base_model, base_config):
         with pytest.raises(SkylineError, match=says) as error:
             ask(name)
         one_line(error)
@@ -167,7 +170,8 @@ def test_origin_is_the_files_hash_even_after_it_changed(folder: Path) -> None:
             save_file({name: tensor + 1 for name, tensor in tensors.items()}, weights)
             os.utime(weights, ns=(0, seed))
         expected = "sha256:" + hashlib.sha256(weights.read_bytes()).hexdigest()
-        assert load_model(str(folder)).origin == origin_of(str(folder)) == expected
+        assert load_model(str(folder)).origin == expected
+        assert origin_of(str(folder)).startswith(f"{expected}+")
 
 
 def change_config(**changes: object) -> Callable[[Path], None]:
@@ -288,11 +292,84 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
 def test_broken_folders(case: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     spoil, says = BROKEN[case]
+    check_base_model(str(folder))
     spoil(folder)
-    with pytest.raises(SkylineError, match=says) as error:
-        load_model(str(folder))
-    assert str(folder) in one_line(error)
+    # The check says before a run what loading would say in it.
+    messages = []
+    for ask in (load_model, check_base_model):
+        with pytest.raises(SkylineError, match=says) as error:
+            ask(str(folder))
+        assert str(folder) in one_line(error)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
     assert not Path("proof-of-execution").exists()
+
+
+def test_checking_reads_no_weights(folder: Path) -> None:
+    """A checkpoint of a tebibyte, more than fits into memory, passes: only its header is read."""
+    change_config(vocab_size=2**28, hidden_size=1024)(folder)
+    with torch.device("meta"):
+        model = Encoder(base_config(str(folder)))
+    header, end = dict[str, object](), 0
+    for ours, theirs in checkpoints.hf_names(model.config).items():
+        parameter = model.get_parameter(ours)
+        span = [end, end + 4 * parameter.numel()]
+        header[f"bert.{theirs}"] = {"dtype": "F32", "shape": list(parameter.shape), "data_offsets": span}
+        end = span[1]
+    text = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)  # a hole, which takes no room on the disk
+    assert end > 2**40
+    check_base_model(str(folder))
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "torch's first format"])
+def test_checking_a_pickled_checkpoint(zipped: bool, folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    for name, says in ((QUERY, None), ("renamed", "layer.1.attention.self.query.weight' is missing")):
+        weights[name] = weights.pop(QUERY)
+        torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+        if says is None:
+            check_base_model(str(folder))
+            continue
+        with pytest.raises(SkylineError, match=says):
+            check_base_model(str(folder))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "roberta"])
+def test_other_architectures_of_transformers_are_refused(kind: str, tmp_path: Path) -> None:
+    """Folders as `transformers` itself writes them."""
+    from transformers import GPT2Config, GPT2Model, RobertaConfig, RobertaModel
+
+    if kind == "gpt2":
+        GPT2Model(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20)).save_pretrained(tmp_path)
+    else:
+        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 20}
+        RobertaModel(RobertaConfig(**sizes, intermediate_size=8)).save_pretrained(tmp_path)
+    with pytest.raises(SkylineError, match=f"of type '{kind}'") as error:
+        check_base_model(str(tmp_path))
+    one_line(error)
+
+
+def test_checking_asks_for_a_tokenizer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop("tokenizer.json")(folder)
+    check_base_model(str(folder), needs_tokenizer=False)
+    with pytest.raises(SkylineError, match=r"no tokenizer\.json and no vocab\.txt") as error:
+        check_base_model(str(folder))
+    assert str(folder) in one_line(error)
+    monkeypatch.setattr(places, "package_folder", lambda: None)
+    check_base_model("bert-tiny", needs_tokenizer=False)
+    with pytest.raises(SkylineError, match=r"'tiny' has no tokenizer.*bert-skyline\[offline\]") as error:
+        check_base_model("tiny")
+    one_line(error)
+
+
+def test_checking_built_in_names(minilm_folder: Path) -> None:
+    for name in (*model_names(), *ALIASES):
+        check_base_model(name)
+        assert base_config(name).vocab_size == 30522
 
 
 def test_first_configurations_without_a_type(folder: Path) -> None:
@@ -378,3 +455,17 @@ def test_random_model_is_bert_and_nothing_else_moves() -> None:
     one, other = random_weights(TINY, 0), checkpoints.random_model(TINY, 0)
     moved = [not torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True)]
     assert all(moved)
+
+
+def test_conversion_both_ways_is_public(tiny: Encoder, tmp_path: Path) -> None:
+    """`from harness import load_model, save_checkpoint`, without torch until one is used."""
+    import harness
+
+    assert {"load_model", "save_checkpoint"} <= set(harness.__all__)
+    harness.save_checkpoint(tiny, tmp_path / "out")
+    assert equal_weights(harness.load_model(str(tmp_path / "out")), tiny)
+
+
+def test_every_public_name_stands_in_the_package() -> None:
+    for name in checkpoints.__all__:
+        assert getattr(checkpoints, name) is not None, name

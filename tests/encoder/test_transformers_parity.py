@@ -346,7 +346,7 @@ def test_interrupted_saving_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.checkpoints.save_file", interrupt)
+    monkeypatch.setattr("harness.checkpoints.exporting.save_file", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(tiny, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []

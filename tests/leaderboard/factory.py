@@ -198,9 +198,9 @@ def profile(
 
 
 def card(
-    title: str, family: str, reduces: Sequence[str] = ("disk",), claims: Sequence[Any] = ()
+    title: str, family: str, reduces: Sequence[str] = ("disk",), claims: Sequence[Any] = (), **more: Any
 ) -> dict[str, Any]:
-    return {"title": title, "family": family, "reduces": list(reduces), "claims": list(claims)}
+    return {"title": title, "family": family, "reduces": list(reduces), "claims": list(claims), **more}
 
 
 CARDS = {
@@ -264,7 +264,9 @@ def example_records() -> list[Record]:
 
 @cache
 def example_page() -> str:
-    """The page of the example and of the published board, rendered once for all tests."""
+    """The page of the example and of the published tables, rendered once for all tests."""
     from leaderboard import measured_board, published_board, read_ledger, render_page
+    from leaderboard.published_boards import TABLES
 
-    return render_page([measured_board(example_records(), cards=CARDS), published_board()], read_ledger())
+    published = [published_board(table=table) for table in TABLES]
+    return render_page([measured_board(example_records(), cards=CARDS), *published], read_ledger())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 import pytest
 from factory import CARDS, HARDWARE, card, example_records, facts, failed, profile, quality, replicates
 
+from harness.discovery import discover
 from harness.errors import NotComparable, SkylineError
+from harness.recipe import Recipe
 from harness.records import Workload
-from leaderboard import architecture_board, measured_board, published_board
+from leaderboard import architecture_board, installed_cards, measured_board, published_board
 from leaderboard.names import claimed_costs, recipe_family, recipe_parts, recipe_title
 
 KEYS = {
@@ -57,6 +60,21 @@ def test_the_other_tables_are_boards_too(table, rows):
     base = next(row for row in board.rows if row.baseline)
     assert base.drop == 0.0
     assert any(row.pareto for row in board.rows)
+    assert board.name == table
+
+
+def test_movvas_ratios_are_sizes_of_each_combination():
+    board = published_board(table="movva2022-ratios")
+    rows = {row.title: row for row in board.rows}
+    assert len(rows) == 6 * (1 + 7)
+    assert sum(row.baseline for row in board.rows) == 6
+    row = rows["BERT BASE, QAT + KD + MP"]
+    assert (row.disk_bytes, row.family) == (round(438e6 / 11.1), "combination")
+    assert row.disk_pct == pytest.approx(100 / 11.1)
+    assert row.notes == ["printed: 11.1 times smaller"]
+    assert rows["BERT TINY, MP"].disk_pct == pytest.approx(100 / 0.7)  # it grew
+    assert all((row.drop, row.scores, row.fronts) == (None, {}, {}) for row in board.rows)
+    assert not any("scores" in note and "as printed" in note for note in board.notes)
 
 
 def test_unknown_tables_and_axes_suggest_the_nearest():
@@ -364,7 +382,7 @@ def test_hypervolume_by_hand():
 
 
 def test_architecture_board_measures_costs_and_claims_no_quality():
-    claims = [{"task": "sst2", "value": 92.6}, {"task": "sst2", "value": 1.0}]
+    claims = [{"task": "sst2", "value": 92.6, "where": "Table 9"}, {"task": "sst2", "value": 1.0}]
     cards = {**CARDS, "dynamic-int8": card("Dynamic int8", "quantization", ("disk",), claims)}
     base, small = facts("hash-base", 438_000_000), facts("hash-small", 113_000_000, kept=0.25)
     records = [
@@ -378,6 +396,7 @@ def test_architecture_board_measures_costs_and_claims_no_quality():
     row = board.rows[1]
     assert (row.scores, row.drop, row.pareto, row.fronts) == ({}, None, False, {})
     assert row.claimed == {"sst2": 92.6}
+    assert "as published: SST-2 92.6 on a split that is not known (Table 9)" in row.notes
     assert row.size_pct == 25.0
     assert row.size_pct_without_embeddings == 25.0
     assert row.disk_pct == pytest.approx(100 * 113 / 438)
@@ -387,10 +406,105 @@ def test_architecture_board_measures_costs_and_claims_no_quality():
 
 
 def test_architecture_board_leaves_scored_artifacts_to_the_measured_one():
-    with pytest.raises(SkylineError, match="skyline profile RECIPE --model minilm-l6"):
+    with pytest.raises(
+        SkylineError, match=r"`skyline run SUITE.toml` does, with profile_model = 'minilm-l6'"
+    ):
         architecture_board([r for r in example_records() if r.recipe != "x"], "minilm-l6")
-    with pytest.raises(SkylineError, match="bert-base"):
+    with pytest.raises(SkylineError, match="bert-base without training yet; `skyline run quickstart` does"):
         architecture_board([])
+    with pytest.raises(SkylineError, match="--model shows what there is: bert-tiny, minilm-l6"):
+        architecture_board([profile("baseline", model=name) for name in ("minilm-l6", "bert-tiny")])
+
+
+# --- claims
+
+
+def claim(value, task="sst2", **more):
+    return {"task": task, "value": value, **more}
+
+
+def claimed(recipe, model="bert-base", **cards):
+    board = architecture_board([profile(recipe, model=model)], model, cards={**CARDS, **cards})
+    return board.rows[0].claimed
+
+
+def test_a_claim_is_shown_only_for_its_options_and_base_model():
+    claims = [claim(91.7, options={"sparsity": 0.4}), claim(86.4, options={"sparsity": 0.8})]
+    pruning = card("Pruning", "x", claims=claims, defaults={"sparsity": 0.4, "scope": "matrix"})
+    assert claimed("pruning:sparsity=0.8", pruning=pruning) == {"sst2": 86.4}
+    assert claimed("pruning:sparsity=0.80,scope=global", pruning=pruning) == {"sst2": 86.4}
+    assert claimed("pruning", pruning=pruning) == {"sst2": 91.7}  # the default counts
+    assert claimed("pruning:sparsity=0.6", pruning=pruning) == {}
+    assert claimed("pruning:sparsity=0.8 > dynamic-int8", pruning=pruning) == {}
+    assert claimed("pruning:sparsity=0.8", "bert-tiny", pruning=pruning) == {}
+    tiny = card("Pruning", "x", claims=[claim(80.0, model="bert-tiny")])
+    assert claimed("pruning:sparsity=0.6", "bert-tiny", pruning=tiny) == {"sst2": 80.0}
+    assert claimed("pruning", "bert-base", pruning=tiny) == {}
+
+
+def test_options_of_every_type_are_compared_by_value():
+    wanted = {"layers": 6, "embeddings": True, "choose": "first"}
+    method = card("M", "x", claims=[claim(90.0, options=wanted)], defaults={"embeddings": False})
+    assert claimed("m:layers=6,embeddings=true,choose=first", m=method) == {"sst2": 90.0}
+    assert claimed("m:layers=6,choose=first", m=method) == {}
+    assert claimed("m:layers=7,embeddings=true,choose=first", m=method) == {}
+    assert claimed("m:layers=6,embeddings=true,choose=last", m=method) == {}
+
+
+def test_the_first_claim_of_a_task_that_holds_counts_and_says_where_it_stands():
+    claims = [
+        claim(1.0, options={"rank": 1}),
+        claim(92.4, split="test", where="Table 1", sure=False),
+        claim(2.0),
+        claim(84.8, "mnli", split="dev", where="Table 2"),
+    ]
+    svd = card("SVD", "x", claims=claims, defaults={"rank": 128}, fidelity="variant")
+    row = architecture_board([profile("svd", model="bert-base")], cards={"svd": svd}).rows[0]
+    assert row.claimed == {"sst2": 92.4, "mnli": 84.8}
+    variant = "; this method is a variant of the paper's"
+    assert row.notes == [
+        f"as published: SST-2 92.4 on test (Table 1, remembered of the paper, not read in it){variant}",
+        f"as published: MNLI 84.8 on dev (Table 2){variant}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "scores"),
+    [
+        ("magnitude:sparsity=0.4", {"sst2": 91.7}),
+        ("magnitude:sparsity=0.6", {"sst2": 90.6}),
+        ("magnitude:sparsity=0.8", {"sst2": 86.4}),
+        ("magnitude", {}),
+        ("random-pruning:sparsity=0.6", {"sst2": 81.5}),
+        ("random-pruning:sparsity=0.7", {}),
+        ("kd-logits:layers=1", {}),
+        ("kd-logits:layers=6,choose=first", {"sst2": 90.8, "mnli": 80.8}),
+    ],
+)
+def test_the_installed_cards_claim_what_their_papers_print(recipe, scores):
+    board = architecture_board([profile(recipe, model="bert-base")], cards=installed_cards())
+    assert board.rows[0].claimed == scores
+
+
+def test_gordons_claims_are_the_figures_of_the_published_table():
+    table = {row.recipe: row.scores["sst2"] for row in published_board(table="gordon2020").rows}
+    for method, regime in (
+        ("magnitude", "pruned after downstream fine-tuning"),
+        ("random-pruning", "random pruning"),
+    ):
+        for claim in installed_cards()[method]["claims"]:
+            percent = round(100 * claim["options"]["sparsity"])
+            assert claim["value"] == table[f"{regime}, {percent} %"]
+            assert claim["where"].endswith(f"{regime}, {percent} %")
+
+
+def test_every_installed_claim_names_options_and_values_of_its_method():
+    found = discover().methods
+    for identity, card_ in installed_cards().items():
+        for claim in card_["claims"]:
+            text = ",".join(f"{name}={str(v).lower()}" for name, v in claim["options"].items())
+            Recipe.parse(f"{identity}:{text}" if text else identity)
+            assert set(claim["options"]) <= {f.name for f in fields(found[identity].method.Options)}
 
 
 # --- names

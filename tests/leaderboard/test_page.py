@@ -11,9 +11,10 @@ import pytest
 from factory import CARDS, card, example_page, example_records, failed, quality
 
 from harness.method import FAMILIES
-from leaderboard import measured_board, render_page, write_page
-from leaderboard.charts import specification
+from leaderboard import measured_board, published_board, render_page, write_page
+from leaderboard.charts import floor, lowest, specification
 from leaderboard.marks import MARKS, OTHER, mark
+from leaderboard.published_boards import TABLES
 
 TEMPLATES = Path(measured_board.__code__.co_filename).parent / "templates"
 
@@ -92,6 +93,24 @@ def test_both_boards_the_ledger_and_the_provenance_are_there(parsed):
     assert len(parsed.all("svg")) > 2  # the charts are there without scripts
 
 
+def test_every_published_table_has_a_section_of_its_own(html, parsed):
+    sections = {a["id"] for a in parsed.all("section") if "data-board" in a}
+    assert sections == {"measured", *(f"published-{table}" for table in TABLES)}
+    links = {a["href"] for a in parsed.all("a")}
+    assert {f"#{section}" for section in sections} <= links
+    for table in TABLES:
+        board = published_board(table=table)
+        assert f"As published: {board.label}" in html
+        for row in board.rows:
+            assert f'data-id="{row.id}"' in html
+    assert len({published_board(table=table).label for table in TABLES}) == len(TABLES)
+
+
+def test_one_published_table_needs_no_name_of_its_own():
+    page = Parsed(render_page([published_board(table="movva2022")]))
+    assert [a["id"] for a in page.all("section") if "data-board" in a] == ["published"]
+
+
 def test_hostile_text_stays_text():
     evil = "</script><script>window.pwned=1</script><img src=x onerror=pwned()>\"'"
     cards = {"magnitude": card(evil, evil)}
@@ -161,6 +180,25 @@ def test_a_chart_draws_each_row_with_a_cost_once():
         assert [p["id"] for p in found] == [r.id for r in board.rows if axis.key in r.costs]
         assert {p["id"] for p in found if p["front"]} == {r.id for r in board.rows if r.fronts.get(axis.key)}
         assert all(len(p["label"]) <= 30 for p in found)
+
+
+def test_a_chart_starts_where_most_rows_are():
+    few = measured_board(example_records(), cards=CARDS)  # random pruning alone lies below -10
+    assert lowest(few) < -10 < floor(few) < 0
+    students = published_board(table="lilbobby")
+    drops = [row.drop for row in students.rows]
+    assert sum(drop < -10 for drop in drops) > len(drops) / 2
+    assert floor(students) == lowest(students) <= min(drops)
+
+
+def test_marks_of_one_chart_have_labels_of_their_own():
+    for table in TABLES:
+        for axis in (board := published_board(table=table)).axes:
+            if not any(row.drop is not None for row in board.rows):
+                continue
+            chart = specification(board, axis)
+            points = next(x for x in chart["layer"] if x["mark"]["type"] == "point")["data"]["values"]
+            assert sum(point["label"] == "baseline" for point in points) <= 1, table
 
 
 def test_labels_cover_neither_marks_nor_each_other():

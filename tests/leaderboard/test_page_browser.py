@@ -20,7 +20,8 @@ pytestmark = [
 ]
 
 MEASURED = "#measured"
-PUBLISHED = "#published"
+PUBLISHED = "#published-ganesh2021"
+PRUNED = "#published-gordon2020"
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,19 @@ def test_opens_from_disk_without_network_or_errors(opened, file):
     assert opened.requests == [file.as_uri()]
     assert opened.logged == []
     assert axis_title(opened.page) == "Size on disk (MB)"
+
+
+def test_every_published_table_draws_its_own_chart(opened):
+    page = opened.page
+    page.locator(f"{PRUNED} [data-chart]").scroll_into_view_if_needed()
+    opened.drawn(PRUNED, "kept")
+    assert axis_title(page, PRUNED) == "Weights kept (% of the pruned matrices)"
+    page.uncheck(f"{PRUNED} input[data-family=unstructured-pruning]")
+    assert shown(page, PRUNED) == ["gordon2020/1"]
+    assert len(shown(page, PUBLISHED)) == 26
+    assert page.locator("#published-movva2022-ratios [data-chart]").count() == 0  # it prints no scores
+    assert len(shown(page, "#published-movva2022-ratios")) == 48
+    assert opened.logged == []
 
 
 def test_the_axis_selector_changes_chart_front_and_table(opened):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from harness.tasks import glue
 from harness.tasks.base import METRICS, Example, Kind, Task
 
 
@@ -28,6 +32,11 @@ def memory_task(
         synthetic=True,
         loader={"train": tuple(train), "dev": tuple(dev)}.__getitem__,
     )
+
+
+def allow_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let GLUE's tasks be of a few rows, for tests of what else their files hold."""
+    monkeypatch.setattr(glue, "TASKS", tuple(replace(spec, sizes=()) for spec in glue.TASKS))
 
 
 def write(path: Path, lines: Sequence[str], *, newline: str = "\n", encoding: str = "utf-8") -> Path:

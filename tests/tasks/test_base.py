@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -70,6 +71,43 @@ def test_fingerprint_depends_on_content_only() -> None:
     }
     assert len(changed) == 6
     assert base not in changed
+
+
+def test_fingerprint_depends_on_length_and_metrics() -> None:
+    task = memory_task("classification", TRAIN, DEV, ("no", "yes"))
+    others = (
+        replace(task, max_length=task.max_length + 1),
+        replace(task, metrics=task.metrics[::-1]),
+        replace(task, metrics=task.metrics[:1]),
+        replace(task, metric=task.metrics[1]),
+    )
+    assert len({task.fingerprint(), *(other.fingerprint() for other in others)}) == 5
+    assert replace(task, name="other", title="Other", source="hub").fingerprint() == task.fingerprint()
+
+
+def test_a_default_length_is_lowered_and_a_given_one_refused() -> None:
+    default = memory_task("classification", TRAIN, DEV, ("no", "yes"))
+    given = replace(default, fixed_length=True)
+    for task in (default, default.training_view(), given, given.training_view()):
+        assert [task.length_within(positions) for positions in (32, 33, 512)] == [32, 32, 32]
+    assert default.length_within(31) == default.training_view().length_within(31) == 31
+    view = given.training_view()
+    for fixed in (given, view, view.with_examples(TRAIN[:3])):
+        with pytest.raises(
+            SkylineError, match="memory has max_length 32, but the model has 31 positions; low"
+        ):
+            fixed.length_within(31)
+
+
+def test_a_view_of_other_examples_differs_in_them_only() -> None:
+    view = replace(
+        memory_task("classification", TRAIN, DEV, ("no", "yes")), fixed_length=True
+    ).training_view()
+    other = view.with_examples(TRAIN[:3])
+    assert other.examples == TRAIN[:3]
+    assert view.examples == TRAIN
+    same = set(TrainingView.__slots__) - {"examples"}
+    assert {name: getattr(other, name) for name in same} == {name: getattr(view, name) for name in same}
 
 
 def test_fingerprint_takes_spans_and_scores() -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SkylineError
+from harness.tasks import glue as glue_tasks
 from harness.tasks import load_task
 from harness.tasks.base import Example
 
-from .support import tabs, write
+from .support import allow_any_size, tabs, write
 
 STSB_HEADER = (
     "index", "genre", "filename", "year", "old_index", "source1", "source2", "sentence1",
@@ -108,7 +109,9 @@ FILES: dict[str, list[str]] = {
 
 
 @pytest.fixture
-def glue(tmp_path: Path) -> Path:
+def glue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Files of a few rows each, and tasks that take them."""
+    allow_any_size(monkeypatch)
     for name, lines in FILES.items():
         write(tmp_path / name, lines)
     return tmp_path
@@ -306,15 +309,40 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         load_task("mrpc", tmp_path)
 
 
-def test_a_cut_free_text_column_is_noticed_in_a_file_of_real_size(glue: Path) -> None:
-    header, row = FILES["MRPC/train.tsv"][:2]
-    write(glue / "MRPC/train.tsv", [header, *[row] * 400])
-    cut("MRPC/train.tsv", 5)(glue)
-    with pytest.raises(SkylineError, match=r"MRPC/train\.tsv, line 401: the file stops inside this line"):
-        load_task("mrpc", glue).train()
-    # A hand-made file of a few rows may end without a line feed.
-    cut("MRPC/dev.tsv", 1)(glue)
-    assert len(load_task("mrpc", glue).dev()) == 1
+OFFICIAL = [(spec.name, split) for spec in glue_tasks.TASKS for split, _ in spec.files if split != "train"]
+
+
+@pytest.mark.parametrize(("name", "split"), OFFICIAL)
+def test_a_split_of_another_size_is_refused(name: str, split: str, tmp_path: Path) -> None:
+    spec = next(spec for spec in glue_tasks.TASKS if spec.name == name)
+    for path in (f"{spec.title}/{file}" for _, file in spec.files):
+        write(tmp_path / path, FILES[path])
+    path = f"{spec.title}/{dict(spec.files)[split]}"
+    header, row = ([], FILES[path][0]) if spec.header else ([FILES[path][0]], FILES[path][1])
+    (size,) = dict(spec.sizes)[split]
+    write(tmp_path / path, [*header, *[row] * size])
+    assert len(load_task(name, tmp_path).split(split)) == size
+    for wrong in (39, size - 1, size + 1):
+        write(tmp_path / path, [*header, *[row] * wrong])
+        message = rf"{Path(path).name}: {wrong} rows, but the {split} split of {spec.title} has {size}; fetch"
+        with pytest.raises(SkylineError, match=message) as caught:
+            load_task(name, tmp_path).split(split)
+        assert "\n" not in str(caught.value)
+
+
+def test_every_split_of_every_task_has_its_official_size() -> None:
+    for spec in glue_tasks.TASKS:
+        assert set(dict(spec.sizes)) == set(dict(spec.files)) == set(dict(spec.hub_splits))
+
+
+def test_both_official_sizes_of_qqps_training_set_are_taken() -> None:
+    spec = next(spec for spec in glue_tasks.TASKS if spec.name == "qqp")
+    for size in (363_846, 363_849):
+        glue_tasks._check_size(spec, "train", size, "train.tsv")
+    with pytest.raises(
+        SkylineError, match=r"train\.tsv: 363847 rows, .* has 363846 or 363849; fetch it again"
+    ):
+        glue_tasks._check_size(spec, "train", 363_847, "train.tsv")
 
 
 def test_the_rows_that_are_broken_in_the_official_qqp_are_left_out(glue: Path) -> None:

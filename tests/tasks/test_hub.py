@@ -13,7 +13,12 @@ import pyarrow
 import pytest
 
 from harness.errors import SkylineError
-from harness.tasks import hub, load_task
+from harness.tasks import glue, hub, load_task
+
+from .support import allow_any_size
+
+SPECS = glue.TASKS
+"""As they are; each test runs with tasks of any size unless it puts these back."""
 
 VARIABLES = (
     "SKYLINE_DATA_DIR", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_DATASETS_CACHE", "HF_ENDPOINT",
@@ -28,6 +33,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
+    allow_any_size(monkeypatch)
     return tmp_path
 
 
@@ -189,6 +195,15 @@ def test_a_label_that_is_no_class_is_refused(bare: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(SkylineError, match=r"sst2, train row 1: label -1 is no class"):
         load_task("sst2").train()
+
+
+def test_a_data_set_of_another_size_is_refused(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glue, "TASKS", SPECS)
+    rows = [sst2(("fine ", 1), ("dull ", 0))]
+    fill(bare, "nyu-mll/glue", "sst2", "aa", {"train": rows, "validation": rows})
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SkylineError, match=r"sst2, validation: 2 rows, but the dev split of SST-2 has 872;"):
+        load_task("sst2").dev()
 
 
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,10 +31,10 @@ def test_sizes_balance_and_no_overlap(task: Task) -> None:
     assert task.name in task_names()
 
 
-# If a rule or a word changes on purpose, these change with it, and records made before become stale.
+# If a rule, a word or the length changes on purpose, these change with it, and records made before become stale.
 FINGERPRINTS = {
-    "toy-sentiment": "4f2a9361797435232ec9963cf9c5c6a489f9e5efe4a0ff1fad90ec6abe7df7a9",
-    "toy-pairs": "03391ab19327d09d8c03346373ba042ff64b70cba73f96ed6d50e3969010ebb2",
+    "toy-sentiment": "a842958555b3356a31fc69fa59b5ac7d36ac1b10db2b0f9bebc5f00108dbd21a",
+    "toy-pairs": "83a10c7f60577817cb40bd4263dce238dae6d8f2ccfbdd09e334b85d4e515c3a",
 }
 
 

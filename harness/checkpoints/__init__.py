@@ -1,0 +1,44 @@
+"""Base models: Hugging Face `BertModel`-style checkpoints in and out, and the built-in names."""
+
+from __future__ import annotations
+
+from harness.checkpoints.base_models import (
+    ALIASES,
+    BASE_MODELS,
+    BaseModel,
+    base_config,
+    base_folder,
+    check_base_model,
+    load_model,
+    model_names,
+    origin_of,
+)
+from harness.checkpoints.exporting import hf_config, save_checkpoint
+from harness.checkpoints.importing import ACTIVATIONS, from_folder, random_model, read_hf_config
+from harness.checkpoints.names import hf_names
+from harness.checkpoints.places import MINILM, MINILM_SHA256
+from harness.checkpoints.weights import WEIGHT_FILES
+from harness.hub import hub_answers
+
+__all__ = [
+    "ACTIVATIONS",
+    "ALIASES",
+    "BASE_MODELS",
+    "MINILM",
+    "MINILM_SHA256",
+    "WEIGHT_FILES",
+    "BaseModel",
+    "base_config",
+    "base_folder",
+    "check_base_model",
+    "from_folder",
+    "hf_config",
+    "hf_names",
+    "hub_answers",
+    "load_model",
+    "model_names",
+    "origin_of",
+    "random_model",
+    "read_hf_config",
+    "save_checkpoint",
+]

@@ -1,0 +1,12 @@
+"""How far the numbers may go that a user gives on the command line or in a suite."""
+
+from __future__ import annotations
+
+MAX_SEED = 2**32 - 1
+"""The largest seed that every generator takes."""
+MAX_SEEDS = 1000
+"""Seeds of one experiment."""
+MAX_BATCH = 65536
+"""Sequences in one pass."""
+MIN_TIME_CAP_S, MAX_TIME_CAP_S = 0.1, 3600.0
+"""Seconds for the paired timing of one profile."""

@@ -1,0 +1,130 @@
+"""Planning: what is wrong with a run before any of it starts, which cells are missing or stale, and how many
+trainings they take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.cells import Cell, ProfileCell
+from harness.engines.local import Job
+from harness.errors import SkylineError, unknown_name
+from harness.execute import artifact_fingerprint_of, fingerprint, task_of
+from harness.recipe import Recipe
+from harness.store import Store
+
+ENGINES = ("local",)
+
+
+@dataclass
+class Plan:
+    """What a run has to do: `jobs` to run, `fresh` cells whose records stand."""
+
+    jobs: list[Job] = field(default_factory=list)
+    fresh: list[Cell] = field(default_factory=list)
+
+
+def check_engine(engine: str, workers: int) -> None:
+    """Raise SkylineError for an unknown engine and a number of workers below 1."""
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+    if workers < 1:
+        raise SkylineError(f"--workers {workers} is out of range: use at least 1")
+
+
+def check_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
+    """Raise SkylineError where a cell cannot run: its base model does not load, its runtime or device is not
+    there, or its workload or task asks for longer sequences than the model takes.
+
+    Of checkpoints only configuration, tokenizer and the weights' header are read.
+    """
+    from harness.checkpoints import check_base_model
+    from harness.hardware import check_device
+    from harness.runtimes import get_runtime
+
+    for model in dict.fromkeys(cell.model for cell in cells):
+        trained = any(cell.model == model and cell.task is not None for cell in cells)
+        check_base_model(model, needs_tokenizer=trained)
+    for runtime, device in dict.fromkeys(
+        (cell.runtime, cell.device) for cell in cells if isinstance(cell, ProfileCell)
+    ):
+        check_device(device)
+        if device.partition(":")[0] not in (known := get_runtime(runtime).devices):
+            raise SkylineError(f"runtime '{runtime}' does not run on {device}; use {' or '.join(known)}")
+    check_lengths(cells, data_dir)
+
+
+def check_lengths(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
+    """Raise SkylineError where a workload, or the max_length that a task's description gives, asks for longer
+    sequences than its base model takes.
+    """
+    from harness.checkpoints import base_config
+
+    lengths = {model: base_config(model).positions for model in {cell.model for cell in cells}}
+    for cell in cells:
+        if isinstance(cell, ProfileCell):
+            check_length(cell.workload.length, cell.model, lengths[cell.model])
+    described = {(cell.model, cell.task, cell.description): cell for cell in cells if cell.task is not None}
+    for cell in described.values():
+        task_of(cell, data_dir).length_within(lengths[cell.model])
+
+
+def check_length(length: int, model: str, positions: int) -> None:
+    """Raise SkylineError where a workload's sequences are longer than a base model's positions."""
+    if length > positions:
+        raise SkylineError(
+            f"the workload has sequences of {length} tokens, but model '{model}' has {positions} positions; "
+            f"use at most {positions}"
+        )
+
+
+def make_plan(cells: Sequence[Cell], store: Store, data_dir: Path | None) -> Plan:
+    """Compare the cells with the store: a record that failed or was skipped, or whose fingerprint differs, is
+    made again.
+    """
+    plan = Plan()
+    for cell in cells:
+        stamp = fingerprint(cell, data_dir)
+        record = store.find(cell)
+        if record is not None and record.status == "ok" and record.provenance.fingerprint == stamp:
+            plan.fresh.append(cell)
+        else:
+            plan.jobs.append(Job(cell, stamp))
+    return plan
+
+
+def count_trainings(plan: Plan, store: Store, data_dir: Path | None) -> int:
+    """How many trainings the plan takes: the training stages whose artifact is not there, each once.
+
+    A profile needs its artifact and its baseline as a score does. What an artifact that is there was built on
+    is not needed again.
+    """
+    seen: set[str] = set()
+    missing = 0
+    wanted = [(job.cell, recipe) for job in plan.jobs if job.cell.task for recipe in _needed(job.cell)]
+    while wanted:
+        cell, recipe = wanted.pop()
+        own = cell.model_copy(update={"recipe": str(recipe)})
+        stamp = artifact_fingerprint_of(own, data_dir)
+        if stamp in seen:
+            continue
+        seen.add(stamp)
+        if _is_built(store, stamp):
+            continue
+        missing += recipe.is_baseline or recipe.stages[-1].trains
+        if recipe.parent is not None:
+            wanted += [(cell, Recipe()), (cell, recipe.parent)]
+    return missing
+
+
+def _needed(cell: Cell) -> list[Recipe]:
+    """The recipes whose artifacts a cell opens."""
+    own = Recipe.parse(cell.recipe)
+    return [own, Recipe()] if isinstance(cell, ProfileCell) else [own]
+
+
+def _is_built(store: Store, stamp: str) -> bool:
+    folder = store.workspace / "artifacts" / stamp[:20]
+    return folder.is_dir() and folder.with_suffix(".training.json").is_file()

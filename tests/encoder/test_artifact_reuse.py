@@ -1,0 +1,74 @@
+"""Cached artifacts: one that is whole is used again, one that is not is made again, with the same bytes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from encoder_models import VOCABULARY, random_weights
+
+from harness.artifacts import CONFIG, TOKENIZER, WEIGHTS, verify_artifact
+from harness.build import Builder, build_untrained
+from harness.cells import BudgetSpec
+from harness.checkpoints import save_checkpoint
+from harness.config import EncoderConfig
+from harness.recipe import Recipe
+from harness.tasks import load_task
+from harness.tokenizer import Tokenizer
+
+RECIPE = Recipe.parse("magnitude:sparsity=0.5")
+DAMAGED = (WEIGHTS, TOKENIZER, CONFIG)
+
+
+@pytest.fixture
+def base(tiny_tokenizer: Tokenizer, tmp_path: Path) -> str:
+    config = EncoderConfig.bert(1, 24, heads=2, ffn=40, vocab_size=len(VOCABULARY), positions=256)
+    save_checkpoint(random_weights(config, 0, tiny_tokenizer), tmp_path / "base")
+    return str(tmp_path / "base")
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) * 9 // 10] ^= 1
+    path.write_bytes(content)
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_untrained(name: str, base: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folders = build_untrained(RECIPE, base, tmp_path / "work")
+    before = [stamps(folder) for folder in folders]
+    contents = {path: path.read_bytes() for folder in folders for path in folder.iterdir()}
+    assert build_untrained(RECIPE, base, tmp_path / "work") == folders
+    assert [stamps(folder) for folder in folders] == before
+    assert caplog.messages == []
+    damage(folders[0] / name)
+    with caplog.at_level(logging.WARNING):
+        assert build_untrained(RECIPE, base, tmp_path / "work") == folders
+    (message,) = caplog.messages
+    assert str(folders[0] / name) in message
+    assert stamps(folders[0]) != before[0]
+    assert stamps(folders[1]) == before[1]
+    assert {path: path.read_bytes() for path in contents} == contents
+
+
+def test_trained(base: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    budget = {"epochs": 1, "examples": 8, "batch_size": 8}
+    spec = BudgetSpec(baseline=budget, recipe=budget)
+    builder = Builder(tmp_path / "work", base, load_task("toy-sentiment"), 0, spec)
+    parent, built = builder.build(Recipe()), builder.build(RECIPE)
+    before = stamps(built.folder)
+    assert builder.build(RECIPE) == built
+    assert stamps(built.folder) == before
+    damage(built.folder / WEIGHTS)
+    damage(parent.folder / WEIGHTS)
+    with caplog.at_level(logging.WARNING):
+        again = builder.build(RECIPE)
+    assert len(caplog.messages) == 2, "the baseline that it is made from is damaged too"
+    assert again.hash == built.hash
+    verify_artifact(again.folder)
+    assert builder.build(Recipe()).hash == parent.hash

@@ -1,0 +1,137 @@
+"""Plans: what is refused before a run, and how many trainings it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cells import Cell, ProfileCell
+from harness.checkpoints import random_model, save_checkpoint
+from harness.config import EncoderConfig
+from harness.engines.local import Job
+from harness.errors import SkylineError
+from harness.execute import artifact_fingerprint_of
+from harness.planning import Plan, check_cells, check_engine, count_trainings, make_plan
+from harness.records import Workload
+from harness.store import Store
+from harness.suites import Experiment, Suite
+
+RECIPES = ("magnitude > dynamic-int8", "magnitude > kd-logits:layers=1", "dynamic-int8")
+"""Distinct trainings: the baseline's, magnitude's, and that of kd-logits after it."""
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path, "machine")
+
+
+def cells_of(
+    *recipes: str, tasks: tuple[str, ...] = ("toy-pairs",), seeds: tuple[int, ...] = (0,)
+) -> list[Cell]:
+    experiment = Experiment(tasks=tasks, recipes=recipes, seeds=seeds)
+    return Suite(title="mine", model="tiny", experiments=(experiment,)).cells()
+
+
+def build(store: Store, *cells: Cell) -> None:
+    """Put folders where the cells' artifacts would be."""
+    for cell in cells:
+        folder = store.workspace / "artifacts" / artifact_fingerprint_of(cell, None)[:20]
+        folder.mkdir(parents=True)
+        folder.with_suffix(".training.json").write_text("[]")
+
+
+def trainings(cells: list[Cell], store: Store) -> int:
+    return count_trainings(Plan([Job(cell, "") for cell in cells]), store, None)
+
+
+def test_each_training_counts_once(store: Store) -> None:
+    cells = cells_of(*RECIPES)
+    assert trainings(cells, store) == 3
+    assert trainings(cells_of(*RECIPES, tasks=("toy-pairs", "toy-sentiment"), seeds=(0, 1)), store) == 12
+
+
+def test_profiles_alone_need_their_trainings_where_no_artifact_is_left(store: Store) -> None:
+    profiles = [cell for cell in cells_of(*RECIPES) if isinstance(cell, ProfileCell)]
+    assert trainings(profiles, store) == 3
+    assert trainings([cell for cell in profiles if cell.recipe == "dynamic-int8"], store) == 1
+
+
+def test_what_is_built_needs_no_training_nor_what_it_was_built_on(store: Store) -> None:
+    by_recipe = {cell.recipe: cell for cell in cells_of(*RECIPES) if not isinstance(cell, ProfileCell)}
+    magnitude = by_recipe["magnitude"]
+    build(store, magnitude)
+    assert trainings([magnitude], store) == 0
+    # The next stage's teacher is the baseline, which is gone.
+    assert trainings([by_recipe["magnitude > kd-logits:layers=1"]], store) == 2
+    build(store, by_recipe["baseline"])
+    assert trainings(list(by_recipe.values()), store) == 1
+    # An artifact without its log is made again.
+    for log in store.workspace.rglob("*.training.json"):
+        log.unlink()
+    assert trainings(list(by_recipe.values()), store) == 3
+
+
+def test_what_is_not_trained_takes_no_training(store: Store) -> None:
+    cell = ProfileCell(recipe="magnitude", model="tiny")
+    assert make_plan([cell], store, None).fresh == []
+    assert trainings([cell], store) == 0
+
+
+def test_good_cells_pass() -> None:
+    check_cells([*cells_of(*RECIPES), ProfileCell(recipe="baseline", model="bert-base")])
+
+
+BAD = {
+    "a workload beyond the positions": (
+        ProfileCell(recipe="baseline", model="tiny", workload=Workload(length=513)),
+        "513 tokens, but model 'tiny' has 512 positions; use at most 512",
+    ),
+    "an unknown runtime": (ProfileCell(recipe="baseline", model="tiny", runtime="eagr"), "'eager'"),
+    "an unknown device": (ProfileCell(recipe="baseline", model="tiny", device="tpu"), "'tpu'; use cpu or"),
+    "an unknown model": (ProfileCell(recipe="baseline", model="tinny"), "did you mean"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_cells_are_refused(bad: str) -> None:
+    cell, words = BAD[bad]
+    with pytest.raises(SkylineError) as refused:
+        check_cells([cell])
+    assert words in str(refused.value)
+
+
+def test_a_task_longer_than_the_positions_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\ngood,yes\nbad,no\n")
+    path = tmp_path / "task.toml"
+    path.write_text(
+        'name = "mine"\nkind = "classification"\nlabels = ["no", "yes"]\nmax_length = 1000\n'
+        '[files]\ntrain = "rows.csv"\ndev = "rows.csv"\n[columns]\ntext = "text"\nlabel = "label"\n'
+    )
+    cells = cells_of("baseline", tasks=(str(path),))
+    with pytest.raises(SkylineError, match="mine has max_length 1000, but the model has 512 positions"):
+        check_cells(cells)
+
+
+def test_a_checkpoint_without_tokenizer_can_be_profiled_but_not_trained(tmp_path: Path) -> None:
+    config = EncoderConfig.bert(1, 16, 2, 32, vocab_size=100, positions=128)
+    save_checkpoint(random_model(config, 0), tmp_path / "model")
+    model = str(tmp_path / "model")
+    untrained = ProfileCell(recipe="baseline", model=model)
+    check_cells([untrained])
+    trained = [cell.model_copy(update={"model": model}) for cell in cells_of("baseline")]
+    with pytest.raises(SkylineError, match="tokenizer"):
+        check_cells([untrained, *trained])
+
+
+def test_engines() -> None:
+    check_engine("local", 2)
+    with pytest.raises(SkylineError, match="unknown engine 'ray'"):
+        check_engine("ray", 1)
+    with pytest.raises(SkylineError, match="--workers 0"):
+        check_engine("local", 0)

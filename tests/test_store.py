@@ -1,0 +1,98 @@
+"""The store's folder: what killed runs leave half-written, and where caches write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from harness import teacher
+from harness.conformance.tiny import tiny_encoder, tiny_task
+from harness.data import EncodedSplit, encode_examples
+from harness.encoder import Encoder
+from harness.store import Store
+from harness.teacher import TeacherLogits
+
+
+@pytest.fixture
+def model() -> Encoder:
+    return tiny_encoder()
+
+
+@pytest.fixture
+def rows(model: Encoder) -> EncodedSplit:
+    return encode_examples(tiny_task().train()[:5], model, "classification", 32, "memory")
+
+
+def test_half_written_files_are_swept_from_every_folder_and_nothing_else(tmp_path: Path) -> None:
+    store = Store(tmp_path, "machine")
+    folders = [
+        store.records,
+        *(store.workspace / name for name in ("artifacts", "teacher", "untrained", "new")),
+    ]
+    kept, left = set(), []
+    for folder in folders:
+        (folder / "whole").mkdir(parents=True)
+        (folder / "whole" / "weights").write_text("x")
+        (folder / "a.json").write_text("x")
+        kept |= {folder / "whole" / "weights", folder / "a.json"}
+        (folder / ".half").mkdir()
+        (folder / ".half" / "weights").write_text("x")
+        (folder / ".a.json.x1y2.tmp").write_text("x")
+        left += [folder / ".half", folder / ".a.json.x1y2.tmp"]
+    with store.lock():
+        found = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert not any(path.exists() for path in left)
+    assert found == kept | {store.workspace / ".lock"}
+
+
+def test_a_fresh_folder_has_nothing_to_sweep(tmp_path: Path) -> None:
+    with Store(tmp_path / "new", "machine").lock():
+        assert (tmp_path / "new" / "work" / ".lock").is_file()
+
+
+def test_the_teachers_logits_are_kept_whole(model: Encoder, rows: EncodedSplit, tmp_path: Path) -> None:
+    logits = TeacherLogits(tmp_path, "hash").of(model, rows)
+    (path,) = tmp_path.iterdir()
+    assert torch.equal(load_file(path)["logits"], logits)
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_teachers_logits_are_swept_where_a_kill_tore_them(
+    model: Encoder, rows: EncodedSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path, "machine")
+    folder = store.workspace / "teacher"
+
+    class Killed(BaseException):
+        pass
+
+    def torn(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        # As after kill -9, nothing of the program's own clears up.
+        monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(teacher, "save_file", torn)
+        with pytest.raises(Killed):
+            TeacherLogits(folder, "hash").of(model, rows)
+    monkeypatch.undo()
+    (left,) = folder.iterdir()
+    assert left.read_bytes() == b"half"
+    with store.lock():
+        assert list(folder.iterdir()) == []
+
+
+def test_the_teachers_logits_leave_nothing_behind_where_writing_fails(
+    model: Encoder, rows: EncodedSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(teacher, "save_file", full)
+    with pytest.raises(OSError, match="no space"):
+        TeacherLogits(tmp_path, "hash").of(model, rows)
+    assert list(tmp_path.iterdir()) == []
