@@ -13,7 +13,7 @@ from factory import profile, quality
 from harness import cli
 from leaderboard.published_boards import TABLES
 
-REPOSITORY = Path(cli.__file__).resolve().parent.parent
+REPOSITORY = Path(cli.__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -1,0 +1,167 @@
+"""`skyline board` and `skyline site`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.options import RUNS, Json, Profiles
+from harness.errors import SkylineError, unknown_name
+
+if TYPE_CHECKING:
+    from harness.records import Record
+    from leaderboard import Board
+
+
+def board(
+    kind: Annotated[str, typer.Argument(help="published, architecture or measured.")] = "measured",
+    profiles: Profiles = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            help="Published table: ganesh2021 [default], gordon2020, movva2022, movva2022-ratios or lilbobby."
+        ),
+    ] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Only these tasks.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only this base model.")] = None,
+    axis: Annotated[
+        str | None,
+        typer.Option(help="The front's cost: disk, flops, latency or memory; of a published table its own."),
+    ] = None,
+    json_: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    readme: Annotated[
+        Path | None, typer.Option(help="Write the Markdown table into this file, between its markers.")
+    ] = None,
+) -> None:
+    """Print a board. Exit status 1: a file among the records is none and was left out."""
+    from leaderboard import (
+        architecture_board,
+        installed_cards,
+        measured_board,
+        print_board,
+        published_board,
+        to_csv,
+        to_json,
+        to_markdown,
+        update_readme,
+    )
+
+    kinds = ("published", "architecture", "measured")
+    if kind not in kinds:
+        raise unknown_name("board", kind, kinds)
+    if json_ + markdown + csv > 1:
+        raise SkylineError("--json, --markdown and --csv exclude each other; choose one")
+    if readme is not None and (json_ or csv):
+        raise SkylineError("--readme writes Markdown into a file; leave out --json and --csv")
+    _only_for(kind, ["published"], "table", table)
+    _only_for(kind, ["measured"], "task", task)
+    _only_for(kind, ["measured", "architecture"], "model", model)
+    whole, folder = True, None
+    if kind == "published":
+        tables = _profiles_dir(profiles, "published")
+        made = published_board(tables, "ganesh2021" if table is None else table, axis)
+    else:
+        folder = _profiles_dir(profiles, "measured")
+        records, whole = _read_records(folder)
+        cards, axis = installed_cards(), "disk" if axis is None else axis
+        try:
+            if kind == "architecture":
+                base = "bert-base" if model is None else model
+                made = architecture_board(records, base, cards=cards, axis=axis)
+            else:
+                made = measured_board(records, model, task, cards=cards, axis=axis)
+        except SkylineError as error:
+            raise SkylineError(f"{error}{_other_records(profiles, folder)}") from None
+    if readme is not None:
+        update_readme(readme, f"{kind}-{table}" if table else kind, to_markdown(made))
+    elif json_:
+        typer.echo(to_json(made))
+    elif markdown:
+        typer.echo(to_markdown(made), nl=False)
+    elif csv:
+        typer.echo(to_csv(made), nl=False)
+    else:
+        print_board(made)
+    _say_folder(profiles, folder)
+    if not whole:
+        raise typer.Exit(1)
+
+
+def site(
+    out: Annotated[Path, typer.Option(help="Folder for index.html.")] = Path("site"),
+    profiles: Profiles = None,
+) -> None:
+    """Write the leaderboard as one self-contained page. Exit status 1: a file among the records is none."""
+    from leaderboard import (
+        architecture_board,
+        installed_cards,
+        measured_board,
+        published_board,
+        read_ledger,
+        write_page,
+    )
+    from leaderboard.published_boards import TABLES
+
+    folder, tables = _profiles_dir(profiles, "measured"), _profiles_dir(profiles, "published")
+    records, whole = _read_records(folder)
+    cards, boards = installed_cards(), []
+    kinds: dict[str, Callable[..., Board]] = {"measured": measured_board, "architecture": architecture_board}
+    for kind, make in kinds.items():
+        try:
+            boards.append(make(records, cards=cards))
+        except SkylineError as error:
+            typer.echo(f"no {kind} board: {error}", err=True)
+    boards += [published_board(tables, table) for table in TABLES]
+    write_page(out / "index.html", boards, read_ledger(tables))
+    typer.echo(f"wrote {out / 'index.html'}")
+    _say_folder(profiles, folder)
+    if not whole:
+        raise typer.Exit(1)
+
+
+def _profiles_dir(given: Path | None, holding: str) -> Path | None:
+    """The folder given, else the first of ./profiles, that of `run` and the checkout's with a subfolder `holding`."""
+    if given is not None:
+        if not given.is_dir():
+            raise SkylineError(
+                f"there is no folder {given}; name one that 'skyline run --out' wrote, or profiles"
+            )
+        return given
+    beside = Path(__file__).resolve().parents[2] / "profiles"
+    return next((folder for folder in (Path("profiles"), RUNS, beside) if (folder / holding).is_dir()), None)
+
+
+def _say_folder(given: Path | None, folder: Path | None) -> None:
+    """Say which folder was read where none was named."""
+    if given is None and folder is not None:
+        typer.echo(f"records of {folder}{_other_records(given, folder)}", err=True)
+
+
+def _other_records(given: Path | None, folder: Path | None) -> str:
+    """That `run` wrote records which stayed out, where no folder was named."""
+    if given is None and folder != RUNS and any((RUNS / "measured").glob("*/*.json")):
+        return f"; {RUNS} has others: add --profiles {RUNS}"
+    return ""
+
+
+def _read_records(folder: Path | None) -> tuple[list[Record], bool]:
+    """The records of a folder, and whether all are whole; a line on stderr for each file that is none."""
+    from harness.store import read_records
+
+    records, problems = read_records(folder) if folder is not None else ([], [])
+    for problem in problems:
+        typer.echo(f"left out: {' '.join(problem.split())}", err=True)
+    return records, not problems
+
+
+def _only_for(kind: str, allowed: Sequence[str], option: str, value: object) -> None:
+    """Refuse an option that this kind of board does not have."""
+    if value not in (None, []) and kind not in allowed:
+        raise SkylineError(
+            f"--{option} is for the {' or '.join(allowed)} board; leave it out of 'board {kind}'"
+        )
