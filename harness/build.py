@@ -66,6 +66,7 @@ class Builder:
             data=self.task.fingerprint(),
             seed=self.seed,
             budgets=self.budget.model_dump(),
+            device=self.device,
         )
         folder = self.workspace / "artifacts" / fingerprint[:20]
         log = folder.with_suffix(".training.json")

@@ -34,10 +34,13 @@ class _Cell(BaseModel):
     """The hash of the description, for a task of one's own: its name alone does not say which task it is."""
     task_file: str | None = None
     """Where that description stands here. It makes no other cell, and no record tells it."""
+    trained_on: str = "cpu"
+    """The device that trains the artifact: sums are rounded otherwise on another."""
 
     def identity(self) -> dict[str, Any]:
         """What the key is made of, and what a record says of its cell."""
-        absent = {"description"} if self.description is None else set[str]()
+        usual = {"description": None, "trained_on": "cpu"}
+        absent = {name for name, value in usual.items() if getattr(self, name) == value}
         return self.model_dump(mode="json", exclude={"task_file", *absent})
 
     @property
@@ -52,6 +55,11 @@ class QualityCell(_Cell):
     task: str
     seed: int
     budget: BudgetSpec
+
+    @property
+    def measured_on(self) -> str:
+        """The device whose machine the record belongs to."""
+        return self.trained_on
 
     @property
     def slug(self) -> str:
@@ -71,6 +79,11 @@ class ProfileCell(_Cell):
     device: str = "cpu"
     workload: Workload = Workload(batch=1, length=128)
     time_cap_s: float = 20.0
+
+    @property
+    def measured_on(self) -> str:
+        """The device whose machine the record belongs to."""
+        return self.device
 
     @property
     def slug(self) -> str:

@@ -48,6 +48,7 @@ def artifact_fingerprint_of(cell: Cell, data_dir: Path | None) -> str:
         data=data,
         seed=cell.seed,
         budgets=budgets.model_dump(),
+        device=cell.trained_on,
     )
 
 
@@ -106,7 +107,7 @@ def make_record(
             fingerprint=stamp,
             skyline=__version__,
             versions=versions(),
-            hardware=hardware(cell.device if isinstance(cell, ProfileCell) else "cpu"),
+            hardware=hardware(cell.measured_on),
             weights=weights,
             data=data,
             started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
@@ -138,12 +139,13 @@ def execute_quality(
         task,
         cell.seed,
         cell.budget,
+        cell.trained_on,
         report=lambda stage, p: report((stage, p.step, p.steps, p.loss)),
     )
     built = builder.build(Recipe.parse(cell.recipe))
     # Loaded from disk again: what is scored is what is weighed.
     model = load_artifact(built.folder)
-    quality = evaluate_quality(model, task, training=built.training)
+    quality = evaluate_quality(model.to(cell.trained_on), task, cell.trained_on, built.training)
     facts = artifact_facts(built.folder)
     record = make_record(
         cell,
@@ -183,7 +185,8 @@ def build_for_profile(
     if cell.task is None or cell.budget is None:
         folder, baseline = build_untrained(recipe, cell.model, Path(workspace), cell.seed)
     else:
-        builder = Builder(Path(workspace), cell.model, task_of(cell, data_dir), cell.seed, cell.budget)
+        task = task_of(cell, data_dir)
+        builder = Builder(Path(workspace), cell.model, task, cell.seed, cell.budget, cell.trained_on)
         folder, baseline = builder.build(recipe).folder, builder.build(Recipe()).folder
     return str(folder), str(baseline), read_config(folder).origin
 

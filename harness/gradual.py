@@ -73,6 +73,11 @@ class GradualPruning(Method):
     def scores(self) -> Mapping[str, Tensor]:
         """The score of every pruned weight, by the parameter's name, of the parameter's shape."""
 
+    @property
+    def settled(self) -> float:
+        """The end of the ramp."""
+        return float(self.options.end)
+
     def prepare(self, student: Encoder, context: Context) -> None:
         """Attach masks that keep everything."""
         from harness.pruning import Masks, prunable

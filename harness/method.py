@@ -157,6 +157,13 @@ class Method(ABC):
     def __init__(self, options: Any) -> None:
         self.options = options
 
+    @property
+    def settled(self) -> float:
+        """The training progress from which the student is as compressed as it will be: early stopping chooses among
+        the epochs after it.
+        """
+        return 0.0
+
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """What is trained: by default a copy of the teacher. Must not change the teacher."""
         from copy import deepcopy

@@ -47,6 +47,8 @@ def check_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
     for model in dict.fromkeys(cell.model for cell in cells):
         trained = any(cell.model == model and cell.task is not None for cell in cells)
         check_base_model(model, needs_tokenizer=trained)
+    for device in dict.fromkeys(cell.trained_on for cell in cells):
+        check_device(device)
     for runtime, device in dict.fromkeys(
         (cell.runtime, cell.device) for cell in cells if isinstance(cell, ProfileCell)
     ):

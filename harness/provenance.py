@@ -90,11 +90,16 @@ def artifact_fingerprint(
     data: str,
     seed: int,
     budgets: Mapping[str, Any],
+    device: str = "cpu",
 ) -> str:
-    """What an artifact depends on. `budgets` holds `baseline` and, for the stages of a recipe, `recipe`."""
+    """What an artifact depends on. `budgets` holds `baseline` and, for the stages of a recipe, `recipe`; `device`
+    is the one that trains.
+    """
     if recipe.is_baseline:
+        elsewhere = {} if device == "cpu" else {"device": device.partition(":")[0]}
         return digest(
             {
+                **elsewhere,
                 "origin": origin,
                 "data": data,
                 "seed": seed,
@@ -106,7 +111,9 @@ def artifact_fingerprint(
         )
     assert recipe.parent is not None
     stage = recipe.stages[-1]
-    parent = artifact_fingerprint(recipe.parent, origin=origin, data=data, seed=seed, budgets=budgets)
+    parent = artifact_fingerprint(
+        recipe.parent, origin=origin, data=data, seed=seed, budgets=budgets, device=device
+    )
     return digest(
         {
             "parent": parent,

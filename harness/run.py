@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from harness.cells import Cell, ProfileCell, QualityCell
 from harness.engines.local import LocalEngine, Message
-from harness.hardware import hardware
 from harness.planning import Plan, check_cells, check_engine, make_plan
 from harness.records import Record, Status
 from harness.store import Store
@@ -61,7 +60,7 @@ def run_cells(
     """
     check_engine(engine, workers)
     check_cells(cells, data_dir)
-    store = Store(out, hardware().id)
+    store = Store(out)
     with store.lock():
         plan = make_plan(cells, store, data_dir)
         with Display(plan, quiet) as display:

@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.cells import Cell
 from harness.errors import SkylineError
+from harness.hardware import hardware
 from harness.records import Record, read_record, write_atomically
 
 
@@ -32,9 +33,10 @@ def write_json(path: Path, value: Any) -> None:
 class Store:
     """Records, and the workspace in which artifacts are made."""
 
-    def __init__(self, folder: Path, hardware_id: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.records = folder / "measured" / hardware_id
+        self.measured = folder / "measured"
+        self._hardware: dict[str, str] = {}
         self.workspace = folder / "work"
 
     @contextmanager
@@ -62,13 +64,19 @@ class Store:
 
     def _sweep(self) -> None:
         # What a killed run left half-written starts with a dot, in whichever folder it was.
-        for folder in (self.records, *(entry for entry in self.workspace.iterdir() if entry.is_dir())):
+        for folder in (
+            *self.measured.glob("*/"),
+            *(entry for entry in self.workspace.iterdir() if entry.is_dir()),
+        ):
             for leftover in folder.glob(".*"):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def path(self, cell: Cell) -> Path:
         """Where the cell's record stands."""
-        return self.records / f"{cell.slug}.json"
+        device = cell.measured_on
+        if device not in self._hardware:
+            self._hardware[device] = hardware(device).id
+        return self.measured / self._hardware[device] / f"{cell.slug}.json"
 
     def find(self, cell: Cell) -> Record | None:
         """The cell's record, or None where there is none yet or it cannot be read any more (then it is made

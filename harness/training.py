@@ -215,6 +215,7 @@ def train(student: Encoder, methods: Sequence[Method], context: Context, stage: 
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: linear_schedule(step, steps, budget.warmup)
     )
+    settled = max((method.settled for method in methods), default=0.0)
     order = context.generator("order")
     student.to(device).train()
     context.teacher.to(device).eval()
@@ -247,7 +248,7 @@ def train(student: Encoder, methods: Sequence[Method], context: Context, stage: 
                     context.progress(Progress(done, steps, running))
                 if done == steps:
                     break
-            if held:
+            if held and done / steps >= settled:
                 reached = score(task, predict(student, task, held, device), held)[task.metric]
                 student.train()
                 waited = 0 if reached > best else waited + 1

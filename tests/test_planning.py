@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from harness.cells import Cell, ProfileCell
+from harness.cells import BudgetSpec, Cell, ProfileCell, QualityCell
 from harness.checkpoints import random_model, save_checkpoint
 from harness.config import EncoderConfig
 from harness.engines.local import Job
 from harness.errors import SkylineError
 from harness.execute import artifact_fingerprint_of
 from harness.planning import Plan, check_cells, check_engine, count_trainings, make_plan
+from harness.provenance import artifact_fingerprint
+from harness.recipe import Recipe
 from harness.records import Workload
 from harness.store import Store
-from harness.suites import Experiment, Suite
+from harness.suites import Experiment, Suite, chosen_suite
 
 RECIPES = ("magnitude > dynamic-int8", "magnitude > kd-logits:layers=1", "dynamic-int8")
 """Distinct trainings: the baseline's, magnitude's, and that of kd-logits after it."""
@@ -28,7 +32,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path, "machine")
+    return Store(tmp_path)
 
 
 def cells_of(
@@ -135,3 +139,26 @@ def test_engines() -> None:
         check_engine("ray", 1)
     with pytest.raises(SkylineError, match="--workers 0"):
         check_engine("local", 0)
+
+
+def test_training_on_another_device_is_another_cell_and_another_artifact() -> None:
+    here = QualityCell(
+        recipe="baseline", model="minilm-l6", task="toy-sentiment", seed=0, budget=BudgetSpec()
+    )
+    there = here.model_copy(update={"trained_on": "cuda"})
+    assert "trained_on" not in here.identity()
+    assert there.identity()["trained_on"] == "cuda"
+    assert here.key != there.key
+    assert (here.measured_on, there.measured_on) == ("cpu", "cuda")
+    facts: dict[str, Any] = {"origin": "o", "data": "d", "seed": 0, "budgets": BudgetSpec().model_dump()}
+    stamps = [artifact_fingerprint(Recipe(), **facts, device=d) for d in ("cpu", "cuda", "cuda:1")]
+    assert stamps[0] == artifact_fingerprint(Recipe(), **facts)
+    assert stamps[0] != stamps[1] == stamps[2]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.parametrize("option", ["device", "train_on"])
+def test_a_device_that_is_not_there_is_refused_before_training(option: str) -> None:
+    suite = chosen_suite(None, ["baseline"], "tiny", ["toy-sentiment"], 1, {}, True, **{option: "cuda"})
+    with pytest.raises(SkylineError, match="no CUDA device"):
+        check_cells(suite.cells())

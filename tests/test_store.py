@@ -27,9 +27,10 @@ def rows(model: Encoder) -> EncodedSplit:
 
 
 def test_half_written_files_are_swept_from_every_folder_and_nothing_else(tmp_path: Path) -> None:
-    store = Store(tmp_path, "machine")
+    store = Store(tmp_path)
     folders = [
-        store.records,
+        store.measured / "machine",
+        store.measured / "other",
         *(store.workspace / name for name in ("artifacts", "teacher", "untrained", "new")),
     ]
     kept, left = set(), []
@@ -49,7 +50,7 @@ def test_half_written_files_are_swept_from_every_folder_and_nothing_else(tmp_pat
 
 
 def test_a_fresh_folder_has_nothing_to_sweep(tmp_path: Path) -> None:
-    with Store(tmp_path / "new", "machine").lock():
+    with Store(tmp_path / "new").lock():
         assert (tmp_path / "new" / "work" / ".lock").is_file()
 
 
@@ -63,7 +64,7 @@ def test_the_teachers_logits_are_kept_whole(model: Encoder, rows: EncodedSplit, 
 def test_the_teachers_logits_are_swept_where_a_kill_tore_them(
     model: Encoder, rows: EncodedSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(tmp_path, "machine")
+    store = Store(tmp_path)
     folder = store.workspace / "teacher"
 
     class Killed(BaseException):

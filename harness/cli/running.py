@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness import limits
-from harness.cli.options import DataDir, Json, data_folder, within
+from harness.cli.options import RUNS, DataDir, Json, data_folder, within
 
 if TYPE_CHECKING:
     from harness.cells import Cell
@@ -85,7 +85,7 @@ def run(
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     examples: Annotated[int | None, typer.Option(help="Use so many training examples at most.")] = None,
     data_dir: DataDir = None,
-    out: Annotated[Path, typer.Option(help="Where records and artifacts go.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Where records and artifacts go.")] = RUNS,
     engine: Annotated[str, typer.Option(help="Where cells run: local.")] = "local",
     workers: Annotated[
         int, typer.Option(help="Trainings side by side; each gets its share of the cores.")
@@ -93,11 +93,17 @@ def run(
     profile_: Annotated[
         bool, typer.Option("--profile/--no-profile", help="Profile each recipe's artifact too.")
     ] = True,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where artifacts are profiled: cpu or cuda [default: the suite's, or cpu]."),
+    ] = None,
+    train_on: Annotated[
+        str | None, typer.Option(help="Where they are trained: cpu or cuda [default: the suite's, or cpu].")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done.")] = False,
     json_: Json = False,
 ) -> None:
     """Train, score and profile the cells of a suite; what is recorded and up to date is not done again."""
-    from harness.hardware import hardware
     from harness.planning import check_cells, check_engine, count_trainings, make_plan
     from harness.run import describe_failure, record_name, run_cells
     from harness.store import Store
@@ -113,12 +119,20 @@ def run(
     check_engine(engine, workers)
     data = data_folder(data_dir)
     chosen = chosen_suite(
-        suite, recipe, model, task, seeds, {k: v for k, v in budget.items() if v is not None}, profile_
+        suite,
+        recipe,
+        model,
+        task,
+        seeds,
+        {k: v for k, v in budget.items() if v is not None},
+        profile_,
+        device,
+        train_on,
     )
     cells = chosen.cells(data)
     if dry_run:
         check_cells(cells, data)
-        store = Store(out, hardware().id)
+        store = Store(out)
         plan = make_plan(cells, store, data)
         summary: dict[str, Any] = {
             "cells": [job.cell.slug for job in plan.jobs],

@@ -53,6 +53,9 @@ class Suite(_Table):
     profile_model: str = "bert-base"
     runtime: str = "eager"
     device: str = "cpu"
+    """Where artifacts are profiled."""
+    train_on: str = "cpu"
+    """Where they are trained."""
     workload: BatchAndLength = (1, 128)
     time_cap_s: Annotated[float, Field(ge=MIN_TIME_CAP_S, le=MAX_TIME_CAP_S, allow_inf_nan=False)] = 20.0
     experiments: tuple[Experiment, ...] = ()
@@ -94,6 +97,7 @@ class Suite(_Table):
                         "recipe": str(recipe),
                         "model": self.model,
                         "seed": seed,
+                        "trained_on": self.train_on,
                         **task,
                     }
                     quality.append(QualityCell(**shared, budget=experiment.budget))
@@ -132,6 +136,8 @@ def chosen_suite(
     seeds: int | None,
     budget: dict[str, Any],
     profile: bool,
+    device: str | None = None,
+    train_on: str | None = None,
 ) -> Suite:
     """The suite of that name, or one made of recipes and tasks; what is given replaces what the suite says.
 
@@ -141,6 +147,8 @@ def chosen_suite(
     if seeds is not None and not 1 <= seeds <= MAX_SEEDS:
         raise SkylineError(f"--seeds {seeds} is out of range: use 1 to {MAX_SEEDS}")
     _check_options(budget)
+    given = {"device": device, "train_on": train_on}
+    devices = {option: value for option, value in given.items() if value is not None}
     if name is None:
         if not recipes or not tasks:
             raise SkylineError(f"name a suite ({', '.join(suite_names())}), or give --recipe and --task")
@@ -152,9 +160,10 @@ def chosen_suite(
             budget=spec,
             profile=profile,
         )
-        return Suite(
+        made = Suite(
             title="chosen on the command line", model=model or "minilm-l6", experiments=(experiment,)
         )
+        return made.model_copy(update=devices)
     if recipes or tasks:
         raise SkylineError(
             "a suite names its own recipes and tasks; leave out --recipe and --task, or the suite"
@@ -163,11 +172,12 @@ def chosen_suite(
     if not suite.experiments:
         idle = [f"--{option.replace('_', '-')}" for option in budget]
         idle += ["--seeds"] * (seeds is not None) + ["--no-profile"] * (not profile)
+        idle += ["--train-on"] * (train_on is not None)
         if idle:
             raise SkylineError(
                 f"suite {name} trains nothing, so that {idle[0]} changes nothing; leave it out"
             )
-        return suite.model_copy(update={"profile_model": model or suite.profile_model})
+        return suite.model_copy(update={**devices, "profile_model": model or suite.profile_model})
     experiments = tuple(
         experiment.model_copy(
             update={
@@ -181,7 +191,8 @@ def chosen_suite(
         )
         for experiment in suite.experiments
     )
-    return suite.model_copy(update={"experiments": experiments, "model": model or suite.model})
+    chosen = {"experiments": experiments, "model": model or suite.model}
+    return suite.model_copy(update={**devices, **chosen})
 
 
 def _check_options(budget: dict[str, Any]) -> None:

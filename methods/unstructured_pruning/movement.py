@@ -80,6 +80,11 @@ class Movement(Method):
 
     suite = {"sparsity": (0.6, 0.85, 0.97)}
 
+    @property
+    def settled(self) -> float:
+        """The end of the ramp."""
+        return float(self.options.end)
+
     def prepare(self, student: Encoder, context: Context) -> None:
         """Attach scores to the layers' matrices, and freeze the embeddings."""
         from harness.learned_masks import LearnedMasks

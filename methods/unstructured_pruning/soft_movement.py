@@ -84,6 +84,11 @@ class SoftMovement(Method):
     # The conformance tests train for three steps: at this rate the scores get below a threshold so near to 0.5.
     suite = {"score_learning_rate": (0.5,), "threshold": (0.45, 0.1), "penalty": (400.0, 100.0)}
 
+    @property
+    def settled(self) -> float:
+        """The end of the ramp."""
+        return float(self.options.end)
+
     def prepare(self, student: Encoder, context: Context) -> None:
         """Attach scores to the layers' matrices, and freeze the embeddings."""
         from harness.learned_masks import LearnedMasks

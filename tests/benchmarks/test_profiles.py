@@ -15,7 +15,6 @@ from harness.build import build_untrained
 from harness.cells import ProfileCell
 from harness.encoder import Batch
 from harness.execute import execute_profile, fingerprint
-from harness.hardware import hardware
 from harness.recipe import Recipe
 from harness.records import Workload
 from harness.store import Store
@@ -37,7 +36,7 @@ def test_profile(
     recipe = recipe.replace("layers=6", f"layers={scale.half_its_layers}")
     tiny = request.config.getoption("--benchmark-tiny")
     out = tmp_path / "records" if tiny else Path(request.config.getoption("--benchmark-records"))
-    store = Store(out, hardware().id)
+    store = Store(out)
     workload = Workload(batch=1, length=128)
     cell = ProfileCell(
         recipe=str(Recipe.parse(recipe)), model=scale.model, workload=workload, time_cap_s=scale.cap_s

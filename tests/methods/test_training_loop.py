@@ -25,7 +25,7 @@ from harness.discovery import discover
 from harness.encoder import Encoder
 from harness.errors import SkylineError
 from harness.method import Method, options
-from harness.recipe import Call, RecipeStage
+from harness.recipe import Call, Recipe, RecipeStage
 from harness.tasks import Task, load_task
 from harness.training import (
     Budget,
@@ -293,6 +293,28 @@ def test_early_stopping_goes_on_while_it_gets_better(monkeypatch: pytest.MonkeyP
     judged = Judged(monkeypatch, [60, 60, 61, 61, 62, 62], patience=2)
     assert len(judged.states) == 6
     assert same(state(judged.model), judged.states[4]), "the first of equals"
+
+
+def test_early_stopping_looks_at_no_epoch_before_the_ramp_s_end() -> None:
+    """A best epoch that is less pruned than it will be would be pruned in one shot afterwards."""
+    masks: list[float] = []
+    (stage,) = Recipe.parse("magnitude:sparsity=0.9,begin=0,end=0.75").stages
+    method = stage.calls[0].make()
+    step = method.step
+
+    def watch(student: Encoder, progress: float) -> None:
+        step(student, progress)
+        masks.append(method.masks.sparsity())
+
+    method.step = watch  # type: ignore[method-assign]
+    model = tiny_encoder()
+    made = context(budget={"epochs": 4.0, "patience": 1, "holdout": 0.25})
+    method.prepare(model, made)
+    done = train(model, [method], made, "magnitude")
+    assert done.epochs >= 3, "it may not stop while the ramp goes up"
+    assert masks[0] < 0.9
+    zeros = [float((w == 0).float().mean()) for w in method.masks.weights.values()]
+    assert all(share == pytest.approx(0.9, abs=0.01) for share in zeros)
 
 
 def test_the_held_out_slice_takes_no_part_in_training() -> None:
