@@ -43,7 +43,7 @@ def plain_table(values: np.ndarray, entries: int) -> np.ndarray:
     while True:
         nearest = np.abs(ordered[:, None] - table).argmin(1)
         distance = np.abs(ordered - table[nearest]).sum()
-        if distance >= least:
+        if distance >= least * (1 - 1e-9):
             return best
         best, least = table, distance
         table = np.array(
