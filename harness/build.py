@@ -8,7 +8,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -82,9 +82,9 @@ class Builder:
         return Built(folder, digest, training, fingerprint)
 
     def _baseline(self) -> tuple[Encoder, list[Training], list[str]]:
-        model = load_model(self.model, self.task.output_size, self.seed, self.task.kind)
+        model = self._base_model()
         model.require_tokenizer()
-        context = self._context(model, Budget.model_validate(self.budget.baseline), None, BASELINE)
+        context = self._context(model, Budget.model_validate(self.budget.baseline), None)
         return model, [train(model, [], context, BASELINE)], []
 
     def _stage(self, recipe: Recipe) -> tuple[Encoder, list[Training], list[str]]:
@@ -94,12 +94,14 @@ class Builder:
         previous = teacher if parent.hash == baseline.hash else load_artifact(parent.folder)
         stage = recipe.stages[-1]
         logits = TeacherLogits(self.workspace / "teacher", baseline.hash)
-        context = self._context(teacher, Budget.model_validate(self.budget.recipe), logits, str(stage))
+        context = self._context(teacher, Budget.model_validate(self.budget.recipe), logits)
         student, training = run_stage(stage, to_dense(previous).eval(), context)
         return student, parent.training + training, [parent.hash]
 
-    def _context(self, teacher: Encoder, budget: Budget, logits: TeacherLogits | None, stage: str) -> Context:
-        report = self.report
+    def _base_model(self) -> Encoder:
+        return load_model(self.model, self.task.output_size, self.seed, self.task.kind)
+
+    def _context(self, teacher: Encoder, budget: Budget, logits: TeacherLogits | None) -> Context:
         return Context(
             teacher=teacher,
             task=self.task.training_view(),
@@ -107,7 +109,8 @@ class Builder:
             seed=self.seed,
             device=self.device,
             teacher_logits=logits,
-            progress=None if report is None else lambda progress: report(stage, progress),
+            progress=self.report,
+            load_pretrained=self._base_model,
         )
 
 
@@ -129,17 +132,21 @@ def run_stage(
 ) -> tuple[Encoder, list[Training]]:
     """Apply the hooks of a stage's methods to `previous`, the result of the stage before."""
     methods = [call.make() for call in stage.calls]
+    context = replace(context, trains=training and stage.trains, trained=[], figures={})
     maker = next((method for method in methods if type(method).student is not Method.student), None)
     student = deepcopy(previous) if maker is None else maker.student(previous, context)
     student.storage = deepcopy(student.storage)
     for method in methods:
         method.prepare(student, context)
-    done = [train(student, methods, context, str(stage))] if training and stage.trains else []
+    done = [train(student, methods, context, str(stage))] if context.trains else []
+    before = list(context.trained)
+    context.trained.clear()
     student.to("cpu").eval()
     with torch.no_grad():
         for method in methods:
             student = method.finish(student, context) or student
-    return student, done
+    done = [entry.model_copy(update={"figures": dict(context.figures)}) for entry in done]
+    return student, before + done + context.trained
 
 
 def build_untrained(recipe: Recipe, model: str, workspace: Path, seed: int = 0) -> tuple[Path, Path]:

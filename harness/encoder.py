@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -67,18 +67,26 @@ class Batch:
         return cls(ids, torch.ones_like(ids), torch.zeros_like(ids))
 
 
+class AttentionMap(NamedTuple):
+    """What one layer's queries make of its keys, each (b, h, n, n): the scaled products before the softmax, where
+    padding is not masked yet, and the probabilities.
+    """
+
+    scores: Tensor
+    probabilities: Tensor
+
+
 @dataclass(frozen=True)
 class Output:
     """What an encoder returns.
 
     `logits` (b, outputs), or (b, n, 2) for spans; `hidden_states` L + 1 tensors (b, n, H), the embedding's
-    output first; `attentions` L tensors (b, h, n, n) of attention probabilities. The latter two only when
-    asked for.
+    output first; `attentions` L maps of attention (b, h, n, n). The latter two only when asked for.
     """
 
     logits: Tensor
     hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
+    attentions: tuple[AttentionMap, ...] | None = None
 
 
 class LowRankLinear(nn.Module):
@@ -164,19 +172,19 @@ class Attention(nn.Module):
         self.dropout = dropout
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, probabilities: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the context (b, n, h·d) and, where `probabilities` asks for it, the attention map (b, h, n,
-        n).
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, maps: bool = False
+    ) -> tuple[Tensor, AttentionMap | None]:
+        """Return the context (b, n, h·d) and, where `maps` asks for it, the attention map.
 
         `mask` (b, 1, 1, n) is true where a token may be attended to.
         """
         dropout = self.dropout if self.training else 0.0
         attention = None
-        if probabilities:
+        if maps:
             scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-            attention = torch.softmax(scores.masked_fill(~mask, float("-inf")), dim=-1)
-            context = F.dropout(attention, dropout) @ value
+            probabilities = torch.softmax(scores.masked_fill(~mask, float("-inf")), dim=-1)
+            attention = AttentionMap(scores, probabilities)
+            context = F.dropout(probabilities, dropout) @ value
         else:
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return context.transpose(1, 2).flatten(2), attention
@@ -242,13 +250,13 @@ class Layer(nn.Module):
         self.attention_out = AttentionOut(config, layer) if attends else Closed(config)
         self.ffn = FeedForward(config, layer) if layer.ffn_size else Closed(config)
 
-    def forward(self, x: Tensor, mask: Tensor, probabilities: bool = False) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, mask: Tensor, maps: bool = False) -> tuple[Tensor, AttentionMap | None]:
         """Map states (b, n, H) to the next states, and the attention map where asked for."""
         if isinstance(self.attention_out, Closed):
-            nothing = x.new_zeros(x.shape[0], 0, x.shape[1], x.shape[1]) if probabilities else None
-            return self.ffn(self.attention_out(x)), nothing
+            nothing = x.new_zeros(x.shape[0], 0, x.shape[1], x.shape[1])
+            return self.ffn(self.attention_out(x)), AttentionMap(nothing, nothing) if maps else None
         query, key, value = self.attention_in(x)
-        context, attention = self.attention(query, key, value, mask, probabilities)
+        context, attention = self.attention(query, key, value, mask, maps)
         return self.ffn(self.attention_out(context, x)), attention
 
     def matrices(self) -> dict[Matrix, nn.Module]:

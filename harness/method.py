@@ -20,6 +20,7 @@ from harness.validation import first_fault
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.config import EncoderConfig
     from harness.encoder import Encoder
     from harness.training import Context, Step
 
@@ -133,8 +134,8 @@ class Card:
 class Method(ABC):
     """One published way to change an encoder, or to replace it by a student.
 
-    All hooks are optional. `Options` is a frozen (pydantic) dataclass; `suite` maps an option to the values
-    that a sweep takes, the first of which the conformance tests use. A fresh instance serves each run, so
+    All hooks, and `check`, are optional. `Options` is a frozen (pydantic) dataclass; `suite` maps an option to the
+    values that a sweep takes, the first of which the conformance tests use. A fresh instance serves each run, so
     hooks may keep state on `self`.
     """
 
@@ -163,6 +164,12 @@ class Method(ABC):
         the epochs after it.
         """
         return 0.0
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Raise SkylineError where the method cannot work on an encoder of this shape with these options, and return
+        the shape that it leaves, as far as it is known before training. It is asked before anything is trained.
+        """
+        return config
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """What is trained: by default a copy of the teacher. Must not change the teacher."""

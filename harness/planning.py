@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.cells import Cell, ProfileCell
 from harness.engines.local import Job
@@ -14,6 +15,9 @@ from harness.errors import SkylineError, unknown_name
 from harness.execute import artifact_fingerprint_of, fingerprint, task_of
 from harness.recipe import Recipe
 from harness.store import Store
+
+if TYPE_CHECKING:
+    from harness.config import EncoderConfig
 
 ENGINES = ("local",)
 
@@ -47,6 +51,8 @@ def check_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
     for model in dict.fromkeys(cell.model for cell in cells):
         trained = any(cell.model == model and cell.task is not None for cell in cells)
         check_base_model(model, needs_tokenizer=trained)
+    for model, recipe in dict.fromkeys((cell.model, cell.recipe) for cell in cells):
+        check_recipe(Recipe.parse(recipe), model)
     for device in dict.fromkeys(cell.trained_on for cell in cells):
         check_device(device)
     for runtime, device in dict.fromkeys(
@@ -56,6 +62,24 @@ def check_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
         if device.partition(":")[0] not in (known := get_runtime(runtime).devices):
             raise SkylineError(f"runtime '{runtime}' does not run on {device}; use {' or '.join(known)}")
     check_lengths(cells, data_dir)
+
+
+def check_recipe(recipe: Recipe, model: str) -> EncoderConfig:
+    """The shape that a recipe makes of a base model, as far as it is known before training. Raises SkylineError
+    where a method cannot work on what the methods before it leave, naming both.
+    """
+    from harness.checkpoints import base_config
+
+    config = base_config(model)
+    before: list[str] = []
+    for call in recipe.calls:
+        try:
+            config = call.make().check(config)
+        except SkylineError as error:
+            after = f" after {' and '.join(before)}" if before else ""
+            raise SkylineError(f"'{call.id}' cannot work on {model}{after}: {error}") from None
+        before.append(f"'{call.id}'")
+    return config
 
 
 def check_lengths(cells: Sequence[Cell], data_dir: Path | None = None) -> None:

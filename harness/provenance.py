@@ -34,28 +34,23 @@ def digest(value: Mapping[str, Any]) -> str:
 
 @cache
 def code_hash(path: Path) -> str:
-    """The hash of what a Python file does: comments, docstrings and the card may change without making
-    results stale.
+    """The hash of what a Python file does: comments, docstrings, the card and `check` (which only refuses) may
+    change without making results stale.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             continue
-        node.body = [part for part in node.body if not _is_docstring(part) and not _is_card(part)] or [
-            ast.Pass()
-        ]
+        node.body = [part for part in node.body if not _says_nothing(part)] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
 
 
-def _is_docstring(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
-def _is_card(node: ast.stmt) -> bool:
+def _says_nothing(node: ast.stmt) -> bool:
+    """Whether a statement has no part in results."""
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    if isinstance(node, ast.FunctionDef):
+        return node.name == "check"
     return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["card"]
 
 

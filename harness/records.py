@@ -99,6 +99,8 @@ class Training(_Model):
     precision: Literal["float32", "bfloat16"]
     threads: int | None = None
     """Of this training; another number rounds its sums otherwise."""
+    figures: dict[str, float] = {}
+    """What a method found out in its stage, by name."""
 
 
 class Quality(_Model):

@@ -58,6 +58,10 @@ class Tokenizer:
         """The number of tokens, special ones included."""
         return self.fast.get_vocab_size()
 
+    def same_as(self, other: Tokenizer) -> bool:
+        """Whether both make the same tokens of every text."""
+        return self is other or self.to_json() == other.to_json()
+
     def tokens(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> list[Encoding]:
         """Encode without padding, each cut at `max_length` (of a pair the longer text first).
 

@@ -11,10 +11,10 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +76,30 @@ class Context:
     seed: int = 0
     device: str = "cpu"
     teacher_logits: TeacherLogits | None = None
-    progress: Callable[[Progress], None] | None = None
+    progress: Callable[[str, Progress], None] | None = None
+    """Told the stage's name and how far it is."""
+    load_pretrained: Callable[[], Encoder] | None = None
+    trains: bool = True
+    """Whether anything may be trained; not where only shapes are wanted."""
+    trained: list[Training] = field(default_factory=list)
+    """The trainings that methods began by `train`."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """What methods found out in this stage, by name; it goes into the record of the stage's training."""
+
+    def pretrained(self) -> Encoder:
+        """The base model as it was before the baseline was fine-tuned: pre-trained weights and the new head that
+        the baseline began with. A copy of the teacher where none can be had.
+        """
+        return deepcopy(self.teacher) if self.load_pretrained is None else self.load_pretrained()
+
+    def train(self, student: Encoder, methods: Sequence[Method], stage: str, **budget: Any) -> None:
+        """Train `student` in place before (or after) the stage's own training: one round of several, for example.
+        `methods` act on it; `budget` changes fields of the stage's budget. Does nothing where nothing is trained.
+        """
+        if not self.trains:
+            return
+        own = Budget.model_validate({**self.budget.model_dump(), **budget})
+        self.trained.append(train(student, methods, replace(self, budget=own), stage))
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator of its own for each purpose, so that one more draw here changes nothing there."""
@@ -124,13 +147,23 @@ class Step:
     task_loss: Tensor
     progress: float
     teacher: Encoder
+    teacher_batch: Batch | None = None
+    """The same texts by the teacher's own tokenizer, where that is another than the student's."""
+    needs: frozenset[Need] = frozenset()
     _logits: Tensor | None = field(default=None, repr=False)
 
     @cached_property
     def teacher_output(self) -> Output:
-        """Logits, hidden states and attentions of the teacher on this batch, computed when first asked for."""
-        with torch.inference_mode():
-            output: Output = self.teacher(self.batch, hidden_states=True, attentions=True)
+        """The teacher's output on this batch, computed when first asked for; hidden states and attentions as
+        `needs` says.
+        """
+        # Not inference_mode: its tensors could not be saved for the student's backward pass.
+        with torch.no_grad():
+            output: Output = self.teacher(
+                self.teacher_batch or self.batch,
+                hidden_states="hidden_states" in self.needs,
+                attentions="attentions" in self.needs,
+            )
         return output
 
     @property
@@ -203,9 +236,19 @@ def train(student: Encoder, methods: Sequence[Method], context: Context, stage: 
     length = task.length_within(student.config.positions)
     rows = encode_examples(examples, student, task.kind, length, f"the training set of {task.name}")
     needs: frozenset[Need] = frozenset().union(*(method.needs for method in methods))
+    teacher_rows = rows
+    if needs and not student.require_tokenizer().same_as(context.teacher.require_tokenizer()):
+        if odd := needs - {"teacher_logits"} or ({"spans"} if task.kind == "span" else set()):
+            raise SkylineError(
+                f"'{stage}' compares {min(odd).replace('_', ' ')} token by token, but its teacher reads other tokens; "
+                "distil before the tokenizer is changed"
+            )
+        teacher_rows = encode_examples(
+            examples, context.teacher, task.kind, length, f"the training set of {task.name}"
+        )
     cached = None
     if "teacher_logits" in needs and context.teacher_logits is not None:
-        cached = context.teacher_logits.of(context.teacher, rows, device)
+        cached = context.teacher_logits.of(context.teacher, teacher_rows, device)
     bfloat16 = budget.precision == "bfloat16" or (budget.precision == "auto" and has_bfloat16(device))
     optimizer = torch.optim.AdamW(
         parameter_groups(student, budget.weight_decay, methods), lr=budget.learning_rate, fused=True
@@ -227,7 +270,15 @@ def train(student: Encoder, methods: Sequence[Method], context: Context, stage: 
         while done < steps and waited < (budget.patience or math.inf):
             for chosen in rows.shuffled_batches(budget.batch_size, order):
                 loss = _one_step(
-                    student, methods, context, rows, chosen, needs, cached, bfloat16, done / steps
+                    student,
+                    methods,
+                    context,
+                    (rows, teacher_rows),
+                    chosen,
+                    needs,
+                    cached,
+                    bfloat16,
+                    done / steps,
                 )
                 value = float(loss.detach())
                 if not math.isfinite(value):
@@ -245,7 +296,7 @@ def train(student: Encoder, methods: Sequence[Method], context: Context, stage: 
                     method.step(student, done / steps)
                 running = value if math.isnan(running) else 0.98 * running + 0.02 * value
                 if context.progress is not None and (done % 10 == 0 or done == steps):
-                    context.progress(Progress(done, steps, running))
+                    context.progress(stage, Progress(done, steps, running))
                 if done == steps:
                     break
             if held and done / steps >= settled:
@@ -273,7 +324,7 @@ def _one_step(
     student: Encoder,
     methods: Sequence[Method],
     context: Context,
-    rows: EncodedSplit,
+    read: tuple[EncodedSplit, EncodedSplit],
     chosen: list[int],
     needs: frozenset[Need],
     cached: Tensor | None,
@@ -281,6 +332,7 @@ def _one_step(
     progress: float,
 ) -> Tensor:
     device = context.device
+    rows, teacher_rows = read
     batch, targets = rows.batch(chosen).to(device), rows.targets[chosen].to(device)
     with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16, enabled=bfloat16):
         output = student(batch, hidden_states="hidden_states" in needs, attentions="attentions" in needs)
@@ -294,6 +346,8 @@ def _one_step(
         task_loss=loss,
         progress=progress,
         teacher=context.teacher,
+        teacher_batch=None if teacher_rows is rows else teacher_rows.batch(chosen).to(device),
+        needs=needs,
         _logits=None if cached is None else cached[chosen].to(device),
     )
     terms = [term for method in methods if (term := method.loss(step)) is not None]

@@ -82,7 +82,7 @@ def test_heads_and_widths_may_differ_by_layer() -> None:
     model = random_weights(TINY.with_layers(layers), 0)
     with torch.inference_mode():
         output = model(BATCH, hidden_states=True, attentions=True)
-    assert [tuple(a.shape) for a in output.attentions] == [(3, h, 17, 17) for h, _, _ in shapes]
+    assert [tuple(a.probabilities.shape) for a in output.attentions] == [(3, h, 17, 17) for h, _, _ in shapes]
     assert {tuple(state.shape) for state in output.hidden_states} == {(3, 17, 24)}
     assert torch.isfinite(output.logits).all()
     for layer, (h, d, f) in zip(model.layers, shapes, strict=True):

@@ -189,7 +189,7 @@ def test_a_layer_without_heads_or_columns_is_stored_and_loads(tmp_path: Any) -> 
     assert torch.equal(logits(loaded), logits(cut))
     maps = loaded(batch(), attentions=True).attentions
     assert maps is not None
-    assert [tuple(a.shape) for a in maps] == [(3, 0, 9, 9), (3, 1, 9, 9), (3, 2, 9, 9)]
+    assert [tuple(a.probabilities.shape) for a in maps] == [(3, 0, 9, 9), (3, 1, 9, 9), (3, 2, 9, 9)]
 
 
 def test_the_given_encoder_stays_as_it_is() -> None:

@@ -142,9 +142,12 @@ def test_hidden_states_and_attentions_agree(tmp_path: Path) -> None:
     for ours, other in zip(output.hidden_states, expected.hidden_states, strict=True):
         assert difference(ours, other) <= TOLERANCE
     for ours, other in zip(output.attentions, expected.attentions, strict=True):
-        assert difference(ours, other) <= TOLERANCE
-        assert torch.allclose(ours.sum(-1), torch.ones(()))
-        assert not ours[0, :, :, 3:].any(), "padding is attended to"
+        assert difference(ours.probabilities, other) <= TOLERANCE
+        assert torch.allclose(ours.probabilities.sum(-1), torch.ones(()))
+        assert not ours.probabilities[0, :, :, 3:].any(), "padding is attended to"
+        assert torch.allclose(
+            ours.scores[0, :, :, :3].softmax(-1), ours.probabilities[0, :, :, :3], atol=1e-6
+        )
     for ours, other in zip(only_states.hidden_states, expected.hidden_states, strict=True):
         assert difference(ours, other) <= TOLERANCE
 

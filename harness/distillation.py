@@ -1,0 +1,74 @@
+"""Losses that distilling methods share: on logits, hidden states and attention scores. Padding takes no part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from harness.encoder import AttentionMap
+    from harness.training import Step
+
+
+def logit_rows(step: Step, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sides' logits as rows of one distribution each: (b, classes), or for spans (2 b, n) over the tokens of
+    start and end.
+    """
+    student, teacher = student.float(), teacher.float()
+    if step.kind != "span":
+        return student, teacher
+    padding = step.batch.attention_mask[..., None] == 0
+    pair = [x[:, : student.shape[1]].masked_fill(padding, -1e4) for x in (student, teacher)]
+    return pair[0].transpose(1, 2).flatten(0, 1), pair[1].transpose(1, 2).flatten(0, 1)
+
+
+def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """T² · KL(teacher ‖ student) of softened logits (rows, classes), mean over rows (Hinton et al. 2015, section
+    2).
+    """
+    return temperature**2 * F.kl_div(
+        F.log_softmax(student / temperature, dim=-1),
+        F.log_softmax(teacher / temperature, dim=-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+
+
+def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
+    """−Σ softmax(teacher) · log softmax(student) of logits (rows, classes), summed over classes, mean over rows."""
+    return -(F.softmax(teacher, dim=-1) * F.log_softmax(student, dim=-1)).sum(-1).mean()
+
+
+def logits_loss(step: Step, student: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+    """T² · KL of the teacher's and the student's logits (the step's own, or those given); squared error for
+    regression.
+    """
+    own = step.output.logits if student is None else student
+    ours, theirs = logit_rows(step, own, step.teacher_logits)
+    return F.mse_loss(ours, theirs) if step.kind == "regression" else divergence(ours, theirs, temperature)
+
+
+def hidden_losses(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """The mean squared error of each pair of states (b, n, H) over the tokens of `mask` (b, n): (pairs,)."""
+    chosen = mask.bool()
+    pairs = zip(student, teacher, strict=True)
+    return torch.stack([F.mse_loss(ours[chosen].float(), theirs[chosen].float()) for ours, theirs in pairs])
+
+
+def attention_score_losses(
+    student: Sequence[AttentionMap], teacher: Sequence[AttentionMap], mask: Tensor
+) -> Tensor:
+    """The mean squared error of each pair of score maps (b, h, n, n) before the softmax (Jiao et al. 2020, eq. 7),
+    over pairs of tokens that are both in `mask` (b, n): (pairs,).
+    """
+    real = mask.bool()
+    chosen = (real[:, None, :, None] & real[:, None, None, :]).float()
+    losses = []
+    for ours, theirs in zip(student, teacher, strict=True):
+        squared = (ours.scores.float() - theirs.scores.float()).square() * chosen
+        losses.append(squared.sum() / (chosen.sum() * ours.scores.shape[1]).clamp_min(1))
+    return torch.stack(losses)
