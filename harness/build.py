@@ -130,8 +130,13 @@ def _reusable(folder: Path) -> bool:
 def run_stage(
     stage: RecipeStage, previous: Encoder, context: Context, training: bool = True
 ) -> tuple[Encoder, list[Training]]:
-    """Apply the hooks of a stage's methods to `previous`, the result of the stage before."""
+    """Apply the hooks of a stage's methods to `previous`, the result of the stage before. Raises SkylineError where
+    a method refuses its shape.
+    """
     methods = [call.make() for call in stage.calls]
+    config = previous.config
+    for method in methods:
+        config = method.check(config)
     context = replace(context, trains=training and stage.trains, trained=[], figures={})
     maker = next((method for method in methods if type(method).student is not Method.student), None)
     student = deepcopy(previous) if maker is None else maker.student(previous, context)

@@ -34,8 +34,8 @@ def digest(value: Mapping[str, Any]) -> str:
 
 @cache
 def code_hash(path: Path) -> str:
-    """The hash of what a Python file does: comments, docstrings, the card and `check` (which only refuses) may
-    change without making results stale.
+    """The hash of what a Python file does: comments, docstrings, imports for types, the card and `check` (which
+    only refuses) may change without making results stale.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
@@ -51,6 +51,8 @@ def _says_nothing(node: ast.stmt) -> bool:
         return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     if isinstance(node, ast.FunctionDef):
         return node.name == "check"
+    if isinstance(node, ast.If):
+        return ast.unparse(node.test) == "TYPE_CHECKING"
     return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["card"]
 
 

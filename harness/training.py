@@ -92,6 +92,16 @@ class Context:
         """
         return deepcopy(self.teacher) if self.load_pretrained is None else self.load_pretrained()
 
+    def rewind(self, student: Encoder) -> bool:
+        """Give `student` the weights of the base model before fine-tuning, for methods that follow how weights move
+        from there. Returns whether it could: not where the student's shape is another one.
+        """
+        base = self.pretrained()
+        if base.config != student.config:
+            return False
+        student.load_state_dict(base.state_dict())
+        return True
+
     def train(self, student: Encoder, methods: Sequence[Method], stage: str, **budget: Any) -> None:
         """Train `student` in place before (or after) the stage's own training: one round of several, for example.
         `methods` act on it; `budget` changes fields of the stage's budget. Does nothing where nothing is trained.

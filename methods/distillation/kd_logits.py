@@ -11,6 +11,7 @@ from harness import Card, Claim, Method, Paper, SkylineError, options
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.config import EncoderConfig
     from harness.encoder import Encoder
     from harness.training import Context, Step
 
@@ -106,6 +107,14 @@ class KDLogits(Method):
         alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     suite = {"layers": (1, 3), "choose": ("spread", "first", "last")}
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """The student must not be deeper than its teacher."""
+        from harness.refusals import refuse_shared
+
+        refuse_shared(config, "some")
+        kept = choose_layers(len(config.layers), self.options.layers, self.options.choose)
+        return config.with_layers(tuple(config.layers[index] for index in kept))
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """A copy of the chosen layers, with the teacher's embedding and head."""

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from harness import Card, Method, Paper, options
+from harness import Card, Method, Paper, SkylineError, options
 
 if TYPE_CHECKING:
+    from harness.config import EncoderConfig
     from harness.encoder import Encoder
     from harness.training import Context
 
@@ -48,6 +49,17 @@ class EmbeddingFactorization(Method):
         rank: Annotated[int, Field(ge=1)] = 128
 
     suite = {"rank": (8, 16, 24)}
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """The table must be dense, and wider than the rank."""
+        from harness.config import EncoderConfig as Config
+
+        rank, hidden = self.options.rank, config.hidden_size
+        if config.embedding_rank is not None:
+            raise SkylineError("the word embeddings are factorized already; leave one of the methods out")
+        if rank >= hidden:
+            raise SkylineError(f"rank={rank} is not below the hidden size {hidden}; use a smaller one")
+        return Config.model_validate({**config.model_dump(), "embedding_rank": rank})
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The copy whose table is a product."""

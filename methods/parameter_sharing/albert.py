@@ -9,17 +9,13 @@ from pydantic import Field
 from harness import Card, Claim, Method, Paper, SkylineError, options
 
 if TYPE_CHECKING:
+    from harness.config import EncoderConfig
     from harness.encoder import Encoder
     from harness.training import Context
 
 
 def groups_of_layers(layers: int, groups: int) -> list[list[int]]:
-    """Neighbouring layers in `groups` groups of one size. Raises SkylineError where they do not divide."""
-    if groups > layers or layers % groups:
-        fitting = [n for n in range(1, layers + 1) if layers % n == 0]
-        raise SkylineError(
-            f"albert:groups={groups} does not divide {layers} layers; use one of {', '.join(map(str, fitting))}"
-        )
+    """Neighbouring layers in `groups` groups of one size; `groups` divides `layers`."""
     size = layers // groups
     return [list(range(start, start + size)) for start in range(0, layers, size)]
 
@@ -67,6 +63,34 @@ class Albert(Method):
 
     suite = {"groups": (2, 1, 4), "init": ("first", "mean")}
 
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Groups must be of one size, their layers alike, and the chosen one among them."""
+        from harness.refusals import divisors
+
+        o, layers = self.options, config.layers
+        if o.groups not in divisors(len(layers)):
+            fitting = ", ".join(map(str, divisors(len(layers))))
+            raise SkylineError(
+                f"groups={o.groups} does not divide {len(layers)} layers; use one of {fitting}"
+            )
+        groups = groups_of_layers(len(layers), o.groups)
+        if o.init == "chosen" and o.chosen >= len(groups[0]):
+            raise SkylineError(
+                f"chosen={o.chosen} is none of the {len(groups[0])} layers of a group; use a smaller number"
+            )
+        shared = list(layers)
+        for group in groups:
+            first = layers[group[0]]
+            for index in group:
+                if layers[index].shares_with is not None or layers[index] != first:
+                    raise SkylineError(
+                        f"layer {index} has another shape than layer {group[0]}, or shares weights already; "
+                        "share layers that are alike"
+                    )
+                if index != group[0]:
+                    shared[index] = first.model_copy(update={"shares_with": group[0]})
+        return config.with_layers(tuple(shared))
+
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The copy whose layers share."""
         import torch
@@ -75,10 +99,6 @@ class Albert(Method):
 
         o = self.options
         groups = groups_of_layers(len(teacher.config.layers), o.groups)
-        if o.init == "chosen" and o.chosen >= len(groups[0]):
-            raise SkylineError(
-                f"albert:chosen={o.chosen} is none of the {len(groups[0])} layers of a group; use a smaller number"
-            )
         sources = [None if index == group[0] else group[0] for group in groups for index in group]
         student = share_layers(teacher, sources)
         with torch.no_grad():

@@ -11,6 +11,7 @@ from harness import Card, Method, Paper, SkylineError, options
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.config import EncoderConfig
     from harness.encoder import Encoder
     from harness.training import Context
 
@@ -105,6 +106,22 @@ class HeadPruning(Method):
 
     suite = {"share": (0.5, 0.2, 0.3), "batches": (2,)}
 
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Enough heads, in matrices of their own."""
+        from harness.refusals import refuse_factorized, refuse_shared
+
+        refuse_shared(config, "heads")
+        refuse_factorized(config, ("query", "key", "value", "attention_out"), "heads")
+        o = self.options
+        counts = [layer.heads for layer in config.layers]
+        wanted, spare = round(o.share * sum(counts)), sum(max(0, count - o.at_least) for count in counts)
+        if wanted > spare:
+            raise SkylineError(
+                f"share={o.share} takes {wanted} of {sum(counts)} heads, but at_least={o.at_least} in each layer "
+                f"leaves {spare} to take; lower one of them"
+            )
+        return config
+
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """Prune, measure again, prune."""
         from harness.surgery import keep_heads
@@ -112,12 +129,6 @@ class HeadPruning(Method):
         o = self.options
         counts = [layer.heads for layer in teacher.config.layers]
         wanted, each = round(o.share * sum(counts)), max(1, round(o.step * sum(counts)))
-        spare = sum(max(0, count - o.at_least) for count in counts)
-        if wanted > spare:
-            raise SkylineError(
-                f"head-pruning:share={o.share} takes {wanted} of {sum(counts)} heads, but at_least={o.at_least} in "
-                f"each layer leaves {spare} to take; lower one of them"
-            )
         alive = [list(range(count)) for count in counts]
         model = teacher
         while wanted > 0:

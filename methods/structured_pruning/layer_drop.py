@@ -12,6 +12,7 @@ from harness import Card, Method, Paper, SkylineError, options
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.config import EncoderConfig
     from harness.encoder import Encoder
     from harness.training import Context
 
@@ -23,13 +24,8 @@ def layers_to_keep(available: int, dropped: int, strategy: str) -> list[int]:
 
     top: the last ones go; bottom: the first; alternate: every other one from the top (of 12, dropping 4: 5, 7,
     9, 11; then what is next below where these do not suffice); symmetric: the middle ones, an odd one out
-    nearer the top. Raises SkylineError where none would be left.
+    nearer the top.
     """
-    if not 0 < dropped < available:
-        raise SkylineError(
-            f"layer-drop:drop={dropped} leaves nothing of {available} layers or drops none; "
-            f"use 1 to {available - 1}"
-        )
     if strategy == "top":
         gone = range(available - dropped, available)
     elif strategy == "bottom":
@@ -100,13 +96,27 @@ class LayerDrop(Method):
 
     suite = {"drop": (2, 1, 3), "strategy": ("top", "bottom", "alternate", "symmetric", "contribution")}
 
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Something must be left."""
+        from harness.refusals import refuse_shared
+
+        refuse_shared(config, "some")
+        available, dropped = len(config.layers), self.options.drop
+        if dropped >= available:
+            raise SkylineError(
+                f"drop={dropped} leaves none of {available} layers; use {available - 1} or fewer"
+            )
+        if self.options.strategy == "contribution":
+            return config.with_layers(config.layers[: available - dropped])
+        kept = layers_to_keep(available, dropped, self.options.strategy)
+        return config.with_layers(tuple(config.layers[index] for index in kept))
+
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """A copy of the layers that stay."""
         from harness.surgery import keep_layers
 
         available = len(teacher.config.layers)
         if self.options.strategy == "contribution":
-            layers_to_keep(available, self.options.drop, "top")  # for its range check
             order = contributions(teacher, context).argsort(stable=True).tolist()
             return keep_layers(teacher, sorted(order[self.options.drop :]))
         return keep_layers(teacher, layers_to_keep(available, self.options.drop, self.options.strategy))

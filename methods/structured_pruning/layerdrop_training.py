@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import Field
 
-from harness import Card, Method, Paper, options
+from harness import Card, Method, Paper, SkylineError, options
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from harness.config import EncoderConfig
     from harness.encoder import Encoder
     from harness.training import Context
 
@@ -57,6 +58,16 @@ class LayerDropTraining(Method):
 
     suite = {"probability": (0.2, 0.5), "keep_every": (2, 3)}
 
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Layers must be there to be left out."""
+        from harness.refusals import refuse_shared
+
+        refuse_shared(config, "some")
+        if len(config.layers) < 2:
+            raise SkylineError("an encoder of one layer has none to leave out; take a deeper one")
+        kept = every_other(len(config.layers), self.options.keep_every)
+        return config.with_layers(tuple(config.layers[index] for index in kept))
+
     def prepare(self, student: Encoder, context: Context) -> None:
         """Make the layers skippable."""
         generator = context.generator("layerdrop-training")
@@ -78,6 +89,8 @@ def _skippable() -> type[nn.Module]:
     import torch
     from torch import nn
 
+    from harness.encoder import AttentionMap
+
     class Skippable(nn.Module):
         """A layer that training leaves out now and then."""
 
@@ -85,13 +98,11 @@ def _skippable() -> type[nn.Module]:
             super().__init__()
             self.layer, self.probability, self.generator = layer, probability, generator
 
-        def forward(
-            self, x: Tensor, mask: Tensor, probabilities: bool = False
-        ) -> tuple[Tensor, Tensor | None]:
+        def forward(self, x: Tensor, mask: Tensor, maps: bool = False) -> tuple[Tensor, AttentionMap | None]:
             """As a layer; a skipped one hands its input on."""
             if self.training and float(torch.rand((), generator=self.generator)) < self.probability:
-                length = x.shape[1]
-                return x, x.new_zeros(x.shape[0], 0, length, length) if probabilities else None
-            return cast("tuple[Tensor, Tensor | None]", self.layer(x, mask, probabilities))
+                nothing = x.new_zeros(x.shape[0], 0, x.shape[1], x.shape[1])
+                return x, AttentionMap(nothing, nothing) if maps else None
+            return cast("tuple[Tensor, AttentionMap | None]", self.layer(x, mask, maps))
 
     return Skippable

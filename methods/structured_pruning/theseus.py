@@ -11,7 +11,8 @@ from harness import Card, Claim, Method, Paper, SkylineError, options
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from harness.encoder import Encoder
+    from harness.config import EncoderConfig
+    from harness.encoder import AttentionMap, Encoder
     from harness.training import Context
 
 
@@ -87,19 +88,26 @@ class Theseus(Method):
 
     suite = {"layers": (2, 1), "base": (0.3, 0.5)}
 
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """The successors must divide the layers into modules of at least two."""
+        from harness.refusals import divisors, refuse_shared
+
+        refuse_shared(config, "modules")
+        available, wanted = len(config.layers), self.options.layers
+        fitting = divisors(available)[:-1]
+        if wanted not in fitting:
+            raise SkylineError(
+                f"layers={wanted} does not divide {available} layers into modules of at least two; "
+                f"use {' or '.join(map(str, fitting)) or 'a deeper encoder'}"
+            )
+        return config.with_layers(config.layers[:wanted])
+
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The successors alone: the teacher's first layers."""
         from harness.surgery import keep_layers
 
-        available, wanted = len(teacher.config.layers), self.options.layers
-        if available % wanted or wanted == available:
-            fitting = [n for n in range(1, available) if available % n == 0]
-            raise SkylineError(
-                f"theseus:layers={wanted} does not divide the teacher's {available} layers into modules of at least "
-                f"two; use one of {', '.join(map(str, fitting))}"
-            )
         self.predecessor = teacher
-        return keep_layers(teacher, range(wanted))
+        return keep_layers(teacher, range(self.options.layers))
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Put each successor beside its predecessors, and freeze all else."""
@@ -144,15 +152,13 @@ def _module() -> type[nn.Module]:
             super().__init__()
             self.successor, self.predecessors, self.generator = successor, predecessors, generator
 
-        def forward(
-            self, x: Tensor, mask: Tensor, probabilities: bool = False
-        ) -> tuple[Tensor, Tensor | None]:
+        def forward(self, x: Tensor, mask: Tensor, maps: bool = False) -> tuple[Tensor, AttentionMap | None]:
             """As a layer."""
             if not self.training or float(torch.rand((), generator=self.generator)) < self.rate:
-                return cast("tuple[Tensor, Tensor | None]", self.successor(x, mask, probabilities))
+                return cast("tuple[Tensor, AttentionMap | None]", self.successor(x, mask, maps))
             attention = None
             for layer in cast(nn.ModuleList, self.predecessors):
-                x, attention = layer(x, mask, probabilities)
+                x, attention = layer(x, mask, maps)
             if self.last and not x.requires_grad:
                 # Only predecessors ran: the loss must still have a gradient, if one of zeros.
                 x = x + 0 * next(self.successor.parameters()).sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -37,7 +37,7 @@ class SoftMovement(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "Starts from the fine-tuned baseline. Distillation is not built in: combine it with kd-logits. In short "
+            "Distillation is not built in: combine it with kd-logits. In short "
             "trainings the scores have little time to fall, so the sparsity that a penalty reaches is lower."
         ),
         touches=("attention_in", "attention_out", "ffn"),
@@ -67,7 +67,8 @@ class SoftMovement(Method):
     @options
     class Options:
         """`penalty` λ at the end; the final `threshold` τ; `begin` and `end` of the ramp in training progress;
-        `score_learning_rate`, the peak rate of the scores.
+        `score_learning_rate`, the peak rate of the scores; `start`: from the pre-trained weights, whose movement
+        the paper follows (where the student has their shape), or from those that the stage before left.
         """
 
         penalty: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 400.0
@@ -75,6 +76,7 @@ class SoftMovement(Method):
         begin: Annotated[float, Field(ge=0, lt=1)] = 0.1
         end: Annotated[float, Field(gt=0, le=1)] = 0.8
         score_learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-2
+        start: Literal["pretrained", "fine-tuned"] = "pretrained"
 
         def __post_init__(self) -> None:
             """The ramp must go forward."""
@@ -90,9 +92,11 @@ class SoftMovement(Method):
         return float(self.options.end)
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Attach scores to the layers' matrices, and freeze the embeddings."""
+        """Go back to the start, attach scores to the layers' matrices, and freeze the embeddings."""
         from harness.learned_masks import LearnedMasks
 
+        if self.options.start == "pretrained":
+            context.rewind(student)
         student.embedding.requires_grad_(False)
         self.masks = LearnedMasks(student, list(student.matrix_names()))
 

@@ -16,6 +16,7 @@ from harness.encoder import Encoder
 from harness.learned_masks import LearnedMasks, ScoredWeight, is_score
 from harness.parametrized import attach, attached
 from harness.recipe import Recipe
+from harness.surgery import keep_layers
 from harness.training import Context, parameter_groups
 
 
@@ -50,6 +51,25 @@ def test_a_weight_that_the_loss_moves_away_from_zero_gains_score() -> None:
     loss.backward()
     optimizer.step()
     assert scored.scores[0, 0] > 0 > scored.scores[0, 1]
+
+
+@pytest.mark.parametrize("method", ["movement", "soft-movement"])
+def test_movement_is_followed_from_the_pretrained_weights(method: str) -> None:
+    """Not where the student has another shape, or where the option says otherwise."""
+    base, teacher = tiny_encoder(), tiny_encoder()
+    with torch.no_grad():
+        teacher.layers[0].ffn.out.weight.add_(1)
+    for recipe, source in ((method, base), (f"{method}:start=fine-tuned", teacher)):
+        (stage,) = Recipe.parse(recipe).stages
+        told = context(teacher)
+        told.load_pretrained = tiny_encoder
+        student, hook = tiny_encoder(), stage.calls[0].make()
+        student.load_state_dict(teacher.state_dict())
+        hook.prepare(student, told)
+        assert torch.equal(student.layers[0].ffn.out.weight, source.layers[0].ffn.out.weight)
+    cut = keep_layers(teacher, [0])
+    assert not told.rewind(cut)
+    assert torch.equal(cut.layers[0].ffn.out.weight, teacher.layers[0].ffn.out.weight)
 
 
 def test_scores_have_their_own_rate_and_do_not_decay() -> None:

