@@ -85,6 +85,8 @@ class ArtifactFacts(_Model):
     bits_per_weight: float
     survey_params: float
     survey_params_without_embeddings: float
+    survey_layer_params: float | None = None
+    """Of these, what stands in the layers: the density that the survey gives encoder-only methods."""
 
 
 class Training(_Model):

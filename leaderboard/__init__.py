@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from leaderboard.board import Board as Board
     from leaderboard.board import Row as Row
     from leaderboard.claims import installed_cards as installed_cards
+    from leaderboard.findings import findings_table as findings_table
     from leaderboard.ledger import read_ledger as read_ledger
     from leaderboard.ledger import tally as tally
     from leaderboard.measured import measured_board as measured_board
     from leaderboard.page import render_page as render_page
     from leaderboard.page import write_page as write_page
     from leaderboard.published_boards import published_board as published_board
+    from leaderboard.survey_artifacts import sizes_table as sizes_table
     from leaderboard.tables import to_csv as to_csv
     from leaderboard.tables import to_json as to_json
     from leaderboard.tables import to_markdown as to_markdown
@@ -31,12 +33,14 @@ _HOME = {
     "Row": "leaderboard.board",
     "architecture_board": "leaderboard.architecture",
     "check_records": "harness.record_checks",
+    "findings_table": "leaderboard.findings",
     "installed_cards": "leaderboard.claims",
     "measured_board": "leaderboard.measured",
     "print_board": "leaderboard.terminal",
     "published_board": "leaderboard.published_boards",
     "read_ledger": "leaderboard.ledger",
     "render_page": "leaderboard.page",
+    "sizes_table": "leaderboard.survey_artifacts",
     "tally": "leaderboard.ledger",
     "to_csv": "leaderboard.tables",
     "to_json": "leaderboard.tables",

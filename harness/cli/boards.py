@@ -22,7 +22,8 @@ def board(
     table: Annotated[
         str | None,
         typer.Option(
-            help="Published table: ganesh2021 [default], gordon2020, movva2022, movva2022-ratios or lilbobby."
+            help="Of published: ganesh2021 [default], gordon2020, movva2022, movva2022-ratios or lilbobby; of "
+            "architecture: sizes, beside the survey's; of measured: findings, of the papers."
         ),
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks.")] = None,
@@ -58,7 +59,19 @@ def board(
         raise SkylineError("--json, --markdown and --csv exclude each other; choose one")
     if readme is not None and (json_ or csv):
         raise SkylineError("--readme writes Markdown into a file; leave out --json and --csv")
-    _only_for(kind, ["published"], "table", table)
+    if kind in SMALL_TABLES and table is not None:
+        if axis or task or model:
+            raise SkylineError(
+                f"--axis, --task and --model choose among boards; leave them out of --table {table}"
+            )
+        _small_table(
+            kind,
+            table,
+            profiles,
+            readme,
+            "json" if json_ else "csv" if csv else "markdown" if markdown else "",
+        )
+        return
     _only_for(kind, ["measured"], "task", task)
     _only_for(kind, ["measured", "architecture"], "model", model)
     whole, folder = True, None
@@ -87,6 +100,37 @@ def board(
         typer.echo(to_csv(made), nl=False)
     else:
         print_board(made)
+    _say_folder(profiles, folder)
+    if not whole:
+        raise typer.Exit(1)
+
+
+SMALL_TABLES = {"architecture": "sizes", "measured": "findings"}
+"""The tables beside these boards, by board."""
+
+
+def _small_table(kind: str, table: str, profiles: Path | None, readme: Path | None, form: str) -> None:
+    """Print a table that is no board, or write it into a README."""
+    import json
+
+    from leaderboard import findings_table, installed_cards, sizes_table, update_readme
+    from leaderboard.plain_tables import to_csv, to_markdown, to_text
+
+    if table != SMALL_TABLES[kind]:
+        raise unknown_name(f"table of the {kind} board", table, [SMALL_TABLES[kind]])
+    folder = _profiles_dir(profiles, "measured")
+    records, whole = _read_records(folder)
+    if kind == "measured":
+        made = findings_table(records)
+    else:
+        made = sizes_table(records, _profiles_dir(profiles, "published"), installed_cards())
+    if readme is not None:
+        update_readme(readme, table, to_markdown(made))
+    elif form == "json":
+        typer.echo(json.dumps(made.to_dict(), indent=1, ensure_ascii=False))
+    else:
+        write = {"markdown": to_markdown, "csv": to_csv}.get(form, to_text)
+        typer.echo(write(made), nl=False)
     _say_folder(profiles, folder)
     if not whole:
         raise typer.Exit(1)

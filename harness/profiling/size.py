@@ -29,7 +29,7 @@ def artifact_facts(folder: Path) -> ArtifactFacts:
     with torch.device("meta"):
         model = Encoder(config.model)
     params = nonzero = embedding_params = embedding_bytes = 0
-    survey = survey_embedding = 0.0
+    survey = survey_embedding = survey_layers = 0.0
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     for name, encoded in EncodedWeights(folder, config, shapes):
         codec, shape = Codec.parse(config.codecs.get(name, "dense")), shapes[name]
@@ -39,6 +39,8 @@ def artifact_facts(folder: Path) -> ArtifactFacts:
         counted = codec.kept(encoded, shape) * codec.bits / 32
         if not name.startswith(CLASSIFIER):
             survey += counted
+        if name.startswith("layers."):
+            survey_layers += counted
         if name == WORD_EMBEDDING:
             embedding_params, survey_embedding = shape.numel(), counted
             embedding_bytes = sum(tensor.nbytes for tensor in (encoded.values, *encoded.beside.values()))
@@ -57,6 +59,7 @@ def artifact_facts(folder: Path) -> ArtifactFacts:
         bits_per_weight=8 * weight_bytes / params,
         survey_params=survey,
         survey_params_without_embeddings=survey - survey_embedding,
+        survey_layer_params=survey_layers,
     )
 
 

@@ -1,0 +1,227 @@
+"""Findings of the papers, tried on the records: which of two recipes is better, by how much, and whether the
+interval says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.errors import SkylineError
+from harness.recipe import Recipe
+from harness.records import Quality, Record
+from leaderboard.joining import newest
+from leaderboard.names import task_title
+from leaderboard.plain_tables import Cell, Column, PlainTable
+from leaderboard.statistics import average_drop, score
+
+Expected = Literal["above", "below"]
+MODEL = "minilm-l6"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`first` is expected above (or below) `second`; `label` says at which setting."""
+
+    label: str
+    first: str
+    second: str
+    expected: Expected = "above"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a paper found, and the comparisons that try it."""
+
+    name: str
+    statement: str
+    source: str
+    comparisons: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A figure that records of `recipe` hold, expected to be at most `limit`."""
+
+    statement: str
+    source: str
+    recipes: tuple[str, ...]
+    figure: str
+    limit: float
+
+
+def _against(
+    first: str, second: str, sparsities: Sequence[float], below: Sequence[float] = ()
+) -> Iterator[Comparison]:
+    for sparsity in sparsities:
+        yield Comparison(
+            f"{sparsity:.0%} pruned".replace("%", " %"),
+            f"{first}:sparsity={sparsity}",
+            f"{second}:sparsity={sparsity}",
+            "below" if sparsity in below else "above",
+        )
+
+
+FINDINGS: tuple[Finding, ...] = (
+    Finding(
+        "magnitude-against-random",
+        "magnitude pruning beats random pruning at every sparsity from 40 %",
+        "Gordon et al. 2020, Table 1",
+        tuple(_against("magnitude", "random-pruning", (0.4, 0.6, 0.8, 0.9))),
+    ),
+    Finding(
+        "movement-against-magnitude",
+        "movement pruning beats magnitude pruning at 85 % and more, and loses at 40 to 60 %",
+        "Sanh et al. 2020, Figure 2; Movva et al. 2022",
+        tuple(_against("movement", "magnitude", (0.4, 0.6, 0.85, 0.95), below=(0.4, 0.6))),
+    ),
+    Finding(
+        "top-against-bottom",
+        "dropping top layers beats dropping bottom layers",
+        "Sajjad et al. 2020, section 4",
+        tuple(
+            Comparison(
+                f"{drop} of 6 layers", f"layer-drop:drop={drop}", f"layer-drop:drop={drop},strategy=bottom"
+            )
+            for drop in (1, 2, 3)
+        ),
+    ),
+    Finding(
+        "groups-against-tensor",
+        "group-wise quantization beats one range for a whole matrix",
+        "Shen et al. 2020, Table 3",
+        (
+            Comparison("4 bits", "q-bert:bits=4", "q-bert:bits=4,groups=1"),
+            Comparison("3 bits", "q-bert:bits=3", "q-bert:bits=3,groups=1"),
+        ),
+    ),
+    Finding(
+        "outliers",
+        "outliers kept beat a dictionary alone",
+        "Zadeh et al. 2020, section 3",
+        (Comparison("3 bits", "gobo", "gobo:outliers=none"),),
+    ),
+)
+MASKS = Share(
+    "the masks that magnitude chooses before and after fine-tuning differ in less than 6 to 10 %",
+    "Gordon et al. 2020, section 5",
+    tuple(f"magnitude:sparsity={sparsity}" for sparsity in (0.4, 0.6, 0.8, 0.9)),
+    "mask_changed",
+    0.10,
+)
+COLUMNS = (
+    Column(key="finding", heading="Finding"),
+    Column(key="setting", heading="Setting"),
+    Column(key="task", heading="Task"),
+    Column(key="seeds", heading="Seeds"),
+    Column(key="first", heading="First"),
+    Column(key="second", heading="Second"),
+    Column(key="difference", heading="Difference"),
+    Column(key="low", heading="95 % from"),
+    Column(key="high", heading="to"),
+    Column(key="verdict", heading="Verdict"),
+)
+
+
+def findings_table(records: Iterable[Record], model: str = MODEL) -> PlainTable:
+    """Every comparison of which both sides are recorded on a task. Raises SkylineError where there is none."""
+    found, _ = newest(records)
+    runs: dict[tuple[str, str], dict[int, Quality]] = {}
+    for record in found:
+        if record.quality is not None and record.model == model and record.task is not None:
+            runs.setdefault((record.recipe, record.task), {})[record.seed or 0] = record.quality
+    tasks = sorted({task for _, task in runs})
+    rows: list[list[Cell]] = []
+    for finding in FINDINGS:
+        for comparison in finding.comparisons:
+            pair = [_canonical(comparison.first), _canonical(comparison.second)]
+            for task in tasks:
+                if all((recipe, task) in runs for recipe in pair):
+                    row = _compared(comparison, task, runs[pair[0], task], runs[pair[1], task])
+                    rows.append([f"{finding.statement} ({finding.source})", *row])
+    rows += _shares(MASKS, runs, tasks)
+    if not rows:
+        raise SkylineError(
+            f"no finding can be tried on the records of {model} yet; `skyline run findings --out profiles` does"
+        )
+    return PlainTable(
+        name="findings",
+        title=f"Findings of the papers, tried on {model}",
+        columns=list(COLUMNS),
+        rows=rows,
+        notes=[
+            "first and second: the task's metric on dev, mean over seeds; the difference's 95 % interval is paired",
+            "reproduced: the interval lies on the expected side of zero; agrees: the difference does, the interval not",
+            "with one seed an interval covers the choice of dev examples only, not training's chance",
+        ],
+    )
+
+
+def _canonical(recipe: str) -> str:
+    """A recipe as records spell it."""
+    return str(Recipe.parse(recipe))
+
+
+def _compared(
+    comparison: Comparison, task: str, first: dict[int, Quality], second: dict[int, Quality]
+) -> list[Cell]:
+    shared = sorted(first.keys() & second.keys())
+    first, second = {s: first[s] for s in shared}, {s: second[s] for s in shared}
+    if not shared:
+        return [comparison.label, task_title(task), "none shared", None, None, None, None, None, "no verdict"]
+    drop = average_drop({task: first}, {task: second})
+    low, high = drop.ci95 or (None, None)
+    return [
+        comparison.label,
+        task_title(task),
+        len(shared),
+        score(task, first).mean,
+        score(task, second).mean,
+        drop.mean,
+        low,
+        high,
+        verdict(comparison.expected, drop.mean, low, high),
+    ]
+
+
+def verdict(expected: Expected, mean: float | None, low: float | None, high: float | None) -> str:
+    """What an interval says of an expectation: reproduced, agrees, differs or contradicted."""
+    if mean is None or low is None or high is None:
+        return "no verdict"
+    if expected == "below":
+        mean, low, high = -mean, -high, -low
+    if low > 0:
+        return "reproduced"
+    if high < 0:
+        return "contradicted"
+    return "agrees" if mean > 0 else "differs"
+
+
+def _shares(
+    share: Share, runs: dict[tuple[str, str], dict[int, Quality]], tasks: list[str]
+) -> Iterator[list[Cell]]:
+    for recipe in map(_canonical, share.recipes):
+        for task in tasks:
+            seeds = runs.get((recipe, task), {})
+            values = [
+                stage.figures[share.figure]
+                for quality in seeds.values()
+                for stage in quality.training
+                if share.figure in stage.figures
+            ]
+            if values:
+                mean = 100 * sum(values) / len(values)
+                verdict_ = "reproduced" if mean < 100 * share.limit else "contradicted"
+                yield [
+                    f"{share.statement} ({share.source})",
+                    recipe,
+                    task_title(task),
+                    len(values),
+                    mean,
+                    100 * share.limit,
+                    mean - 100 * share.limit,
+                    None,
+                    None,
+                    verdict_,
+                ]

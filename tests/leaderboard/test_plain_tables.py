@@ -1,0 +1,120 @@
+"""The small tables beside the boards: verdicts from intervals, sizes by the survey's formula, and how they print."""
+
+from __future__ import annotations
+
+import pytest
+from factory import facts, profile, quality, replicates
+
+from harness.errors import SkylineError
+from harness.records import Training
+from leaderboard.findings import findings_table, verdict
+from leaderboard.plain_tables import Column, PlainTable, to_csv, to_markdown, to_text
+from leaderboard.survey_artifacts import by_convention, by_count, sizes_table
+from leaderboard.survey_sizes import BASE, EMBEDDING_SHARE
+
+
+@pytest.mark.parametrize(
+    ("expected", "mean", "low", "high", "said"),
+    [
+        ("above", 2.0, 0.5, 3.5, "reproduced"),
+        ("above", 2.0, -0.5, 4.5, "agrees"),
+        ("above", -1.0, -2.5, 0.5, "differs"),
+        ("above", -2.0, -3.5, -0.5, "contradicted"),
+        ("below", -2.0, -3.5, -0.5, "reproduced"),
+        ("below", 2.0, 0.5, 3.5, "contradicted"),
+        ("above", 2.0, None, None, "no verdict"),
+    ],
+)
+def test_what_an_interval_says(expected, mean, low, high, said) -> None:
+    assert verdict(expected, mean, low, high) == said
+
+
+def test_a_finding_needs_both_sides_on_a_task_and_a_seed() -> None:
+    above, below = "magnitude:sparsity=0.6", "random-pruning:sparsity=0.6"
+    records = [
+        quality(above, "sst2", 90.0),
+        quality(below, "sst2", 80.0),
+        quality(above, "mrpc", 80.0, 0),
+        quality(above, "mrpc", 82.0, 1),
+        quality(below, "mrpc", 81.0, 1, resampled=replicates(81.0, 9.0, seed=5)),
+        quality(above, "cola", 50.0),
+    ]
+    rows = {row["task"]: row for row in findings_table(records).records()}
+    assert set(rows) == {"SST-2", "MRPC"}
+    assert rows["SST-2"]["difference"] == pytest.approx(10.0)
+    assert rows["SST-2"]["verdict"] == "reproduced"
+    assert (rows["MRPC"]["seeds"], rows["MRPC"]["first"], rows["MRPC"]["second"]) == (1, 82.0, 81.0)
+    assert rows["MRPC"]["verdict"] == "agrees"
+    with pytest.raises(SkylineError, match="no finding can be tried"):
+        findings_table(records[-1:])
+
+
+def test_the_share_of_masks_that_fine_tuning_changes() -> None:
+    record = quality("magnitude:sparsity=0.6", "mrpc", 80.0)
+    stage = Training(
+        stage="magnitude",
+        epochs=1,
+        steps=1,
+        examples=1,
+        seconds=1,
+        final_loss=1,
+        precision="float32",
+        figures={"mask_changed": 0.031},
+    )
+    assert record.quality is not None
+    trained = record.model_copy(update={"quality": record.quality.model_copy(update={"training": [stage]})})
+    (row,) = findings_table([trained]).records()
+    assert row["first"] == pytest.approx(3.1)
+    assert row["verdict"] == "reproduced"
+
+
+def test_sizes_by_the_survey_s_formula_and_by_count() -> None:
+    """Half of the layers, all words: s + 0.5 (1 − s)."""
+    half = facts("half").model_copy(
+        update={
+            "survey_params": BASE.total - BASE.layers / 2,
+            "survey_params_without_embeddings": BASE.without_word_embedding - BASE.layers / 2,
+            "survey_layer_params": BASE.layers / 2,
+        }
+    )
+    assert by_convention(half) == pytest.approx((100 * (EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) / 2), 50.0))
+    assert by_convention(half)[0] == pytest.approx(60.7, abs=0.01)
+    assert by_count(half) == pytest.approx((61.16, 50.6), abs=0.03)
+    with pytest.raises(SkylineError, match="run its suite again"):
+        by_convention(facts("old"))
+
+
+def test_the_sizes_table_says_what_is_not_built() -> None:
+    base = profile("baseline", model="bert-base", artifact=facts("b", disk=400))
+    half = facts("h", disk=100).model_copy(
+        update={
+            "survey_params": BASE.total - BASE.layers / 2,
+            "survey_params_without_embeddings": BASE.without_word_embedding - BASE.layers / 2,
+            "survey_layer_params": BASE.layers / 2,
+        }
+    )
+    built = profile("theseus:layers=6", model="bert-base", artifact=half)
+    table = sizes_table([base, built])
+    (row,) = table.records()
+    assert (row["survey_with"], row["survey_without"], row["honest"]) == (60.7, 50.0, 25.0)
+    assert row["largest_difference"] < 0.05
+    assert "gobo" in table.notes[-1]
+    with pytest.raises(SkylineError, match="survey-sizes"):
+        sizes_table([base])
+
+
+def test_a_table_in_each_form() -> None:
+    table = PlainTable(
+        name="t",
+        title="A | title",
+        columns=[Column(key="name", heading="Na|me"), Column(key="value", heading="Value", digits=2)],
+        rows=[["a|b", 1.005], ["c", None]],
+        notes=["a *note*"],
+    )
+    markdown = to_markdown(table).splitlines()
+    assert markdown[0] == r"| Na\|me   |   Value |"
+    assert "1.00" in markdown[2]
+    assert "–" in markdown[3]
+    assert markdown[-1] == r"- a \*note\*"
+    assert to_csv(table) == "name,value\na|b,1.005\nc,\n"
+    assert to_text(table).startswith("A | title\n")
