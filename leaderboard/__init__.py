@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from leaderboard.page import render_page as render_page
     from leaderboard.page import write_page as write_page
     from leaderboard.published_boards import published_board as published_board
+    from leaderboard.realisation import realisation_table as realisation_table
     from leaderboard.survey_artifacts import sizes_table as sizes_table
     from leaderboard.tables import to_csv as to_csv
     from leaderboard.tables import to_json as to_json
@@ -39,6 +40,7 @@ _HOME = {
     "print_board": "leaderboard.terminal",
     "published_board": "leaderboard.published_boards",
     "read_ledger": "leaderboard.ledger",
+    "realisation_table": "leaderboard.realisation",
     "render_page": "leaderboard.page",
     "sizes_table": "leaderboard.survey_artifacts",
     "tally": "leaderboard.ledger",

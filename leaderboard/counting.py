@@ -41,11 +41,10 @@ class Count:
 def count(config: EncoderConfig) -> Count:
     """The parameters of an encoder of this shape. A layer that shares another's weights counts once."""
     hidden = config.hidden_size
-    width = config.embedding_rank or hidden
-    projection = width * hidden if config.embedding_rank else 0
+    projection = config.embedding_rank * hidden if config.embedding_rank else 0
     pooled = config.pooler and config.head.kind != "span"
     return Count(
-        word_embedding=config.vocab_size * width,
+        word_embedding=config.word_parameters,
         embedding=projection + (config.positions + config.segments) * hidden + 2 * hidden,
         layers=sum(_layer(hidden, layer) for layer in config.layers if layer.shares_with is None),
         pooler=_dense(hidden, hidden) if pooled else 0,

@@ -23,7 +23,7 @@ def board(
         str | None,
         typer.Option(
             help="Of published: ganesh2021 [default], gordon2020, movva2022, movva2022-ratios or lilbobby; of "
-            "architecture: sizes, beside the survey's; of measured: findings, of the papers."
+            "architecture: sizes (beside the survey's) or realised (speedups over FLOPs); of measured: findings."
         ),
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks.")] = None,
@@ -105,7 +105,7 @@ def board(
         raise typer.Exit(1)
 
 
-SMALL_TABLES = {"architecture": "sizes", "measured": "findings"}
+SMALL_TABLES = {"architecture": ("sizes", "realised"), "measured": ("findings",)}
 """The tables beside these boards, by board."""
 
 
@@ -113,15 +113,17 @@ def _small_table(kind: str, table: str, profiles: Path | None, readme: Path | No
     """Print a table that is no board, or write it into a README."""
     import json
 
-    from leaderboard import findings_table, installed_cards, sizes_table, update_readme
+    from leaderboard import findings_table, installed_cards, realisation_table, sizes_table, update_readme
     from leaderboard.plain_tables import to_csv, to_markdown, to_text
 
-    if table != SMALL_TABLES[kind]:
-        raise unknown_name(f"table of the {kind} board", table, [SMALL_TABLES[kind]])
+    if table not in SMALL_TABLES[kind]:
+        raise unknown_name(f"table of the {kind} board", table, SMALL_TABLES[kind])
     folder = _profiles_dir(profiles, "measured")
     records, whole = _read_records(folder)
-    if kind == "measured":
+    if table == "findings":
         made = findings_table(records)
+    elif table == "realised":
+        made = realisation_table(records, cards=installed_cards())
     else:
         made = sizes_table(records, _profiles_dir(profiles, "published"), installed_cards())
     if readme is not None:

@@ -9,6 +9,7 @@ from harness.errors import SkylineError
 from harness.records import Training
 from leaderboard.findings import findings_table, verdict
 from leaderboard.plain_tables import Column, PlainTable, to_csv, to_markdown, to_text
+from leaderboard.realisation import realisation_table
 from leaderboard.survey_artifacts import by_convention, by_count, sizes_table
 from leaderboard.survey_sizes import BASE, EMBEDDING_SHARE
 
@@ -101,6 +102,25 @@ def test_the_sizes_table_says_what_is_not_built() -> None:
     assert "gobo" in table.notes[-1]
     with pytest.raises(SkylineError, match="survey-sizes"):
         sizes_table([base])
+
+
+def test_speedups_over_the_ratio_of_flops() -> None:
+    whole = profile("baseline", model="bert-base")
+    assert whole.profile is not None
+    half = profile("theseus:layers=6", model="bert-base", flops=1_000_000_000, speedup=1.8)
+    same = profile("magnitude", model="bert-base")
+    records = [
+        record.model_copy(
+            update={"profile": record.profile.model_copy(update={"baseline": whole.profile.total})}
+        )
+        for record in (half, same)
+        if record.profile is not None
+    ]
+    (row,) = realisation_table([whole, *records]).records()
+    assert row["flops_ratio"] == 2.0
+    assert row["realised"] == pytest.approx(0.9)
+    with pytest.raises(SkylineError, match="saves FLOPs"):
+        realisation_table([whole, records[1]])
 
 
 def test_a_table_in_each_form() -> None:
