@@ -84,8 +84,8 @@ def save_artifact(model: Encoder, folder: Path, recipe: str = "baseline", parent
 
 def _encoded(model: Encoder) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        encoded = model.storage.codecs.get(name, Codec()).encode(parameter.data)
+    for name, tensor in model.contents().items():
+        encoded = model.storage.codecs.get(name, Codec()).encode(tensor.detach())
         tensors[name] = encoded.values.clone()
         tensors.update(
             {f"{name}::{suffix}": beside.contiguous() for suffix, beside in encoded.beside.items()}
@@ -227,7 +227,7 @@ def load_artifact(folder: Path | str) -> Encoder:
         model = Encoder(config.model, tokenizer, config.origin)
     model.storage.codecs = {name: Codec.parse(codec) for name, codec in config.codecs.items()}
     model.storage.kernels = dict(config.kernels)
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    shapes = {name: tensor.shape for name, tensor in model.contents().items()}
     executed = {f"{path}.weight" for path in model.storage.kernels}
     for name, encoded in EncodedWeights(folder, config, shapes):
         codec = model.storage.codecs.get(name, Codec())
@@ -259,7 +259,8 @@ def _set_parameter(model: Encoder, name: str, value: Tensor) -> None:
     if isinstance(module, Int8Linear):
         setattr(module, attribute, value)
     else:
-        setattr(module, attribute, nn.Parameter(value))
+        made = getattr(module, attribute)
+        setattr(module, attribute, nn.Parameter(value) if made.is_floating_point() else value.to(made.dtype))
 
 
 def to_dense(model: Encoder) -> Encoder:
@@ -274,7 +275,7 @@ def to_dense(model: Encoder) -> Encoder:
             if module.bias is not None:
                 state[f"{path}.bias"] = module.bias
     named = model.named_parameters(remove_duplicate=False)
-    state.update({name: parameter.data for name, parameter in named})
+    state.update({name: tensor.detach() for name, tensor in (*named, *model.contents().items())})
     dense.load_state_dict(state)
     dense.storage.codecs = dict(model.storage.codecs)
     return dense

@@ -4,9 +4,18 @@ weights.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from harness.errors import SkylineError, unknown_name
 
@@ -64,12 +73,48 @@ class HeadConfig(_Frozen):
         return self
 
 
+class CodedWords(_Frozen):
+    """Each token's embedding is a sum of `books` vectors, one of the `entries` of each code book; its codes say
+    which (Shu & Nakayama 2018).
+    """
+
+    kind: Literal["codes"] = "codes"
+    books: Positive = 32
+    entries: Annotated[int, Field(ge=2, le=256)] = 16
+
+    @field_validator("entries")
+    @classmethod
+    def _fill_their_bits(cls, entries: int) -> int:
+        if entries & (entries - 1):
+            raise ValueError(f"a code book has 2, 4, 8, … 256 entries, not {entries}")
+        return entries
+
+    @property
+    def code_bits(self) -> int:
+        """Bits of one code: log₂ of the entries."""
+        return self.entries.bit_length() - 1
+
+
+class HashedWords(_Frozen):
+    """Each token's embedding is a weighted sum of `hashes` of the `buckets` vectors that all tokens share; fixed
+    hashes of its id choose which, and it owns the weights (Svenstrup et al. 2017).
+    """
+
+    kind: Literal["hash"] = "hash"
+    buckets: Positive = 4096
+    hashes: Annotated[int, Field(ge=1, le=16)] = 2
+
+
 class EncoderConfig(_Frozen):
-    """The elastic encoder's shape (Devlin et al. 2019 where every layer is alike)."""
+    """The elastic encoder's shape (Devlin et al. 2019 where every layer is alike).
+
+    `words` says how the word embeddings are made where they are no table with a row for each token.
+    """
 
     vocab_size: Positive = 30522
     hidden_size: Positive = 768
     embedding_rank: Positive | None = None
+    words: Annotated[CodedWords | HashedWords, Field(discriminator="kind")] | None = None
     positions: Positive = 512
     segments: Positive = 2
     layers: Annotated[tuple[LayerConfig, ...], Field(min_length=1)]
@@ -89,6 +134,18 @@ class EncoderConfig(_Frozen):
         layer = LayerConfig(heads=heads, head_size=hidden // heads, ffn_size=ffn or 4 * hidden)
         return cls.model_validate({"hidden_size": hidden, "layers": (layer,) * layers, **other})
 
+    @model_serializer(mode="wrap")
+    def _leave_out_absent_words(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Configurations from before there were other kinds than tables keep their text, and so their hashes.
+        data: dict[str, Any] = serialize(self)
+        return {name: value for name, value in data.items() if name != "words" or value is not None}
+
+    @model_validator(mode="after")
+    def _words_are_made_in_one_way(self) -> EncoderConfig:
+        if self.words is not None and self.embedding_rank is not None:
+            raise ValueError("word embeddings of codes or hashes have no rank")
+        return self
+
     @model_validator(mode="after")
     def _sharing_points_back(self) -> EncoderConfig:
         for index, layer in enumerate(self.layers):
@@ -100,6 +157,22 @@ class EncoderConfig(_Frozen):
             if layer.model_copy(update={"shares_with": None}) != self.layers[source]:
                 raise ValueError(f"layer {index} shares weights with layer {source} but has another shape")
         return self
+
+    @property
+    def word_parameters(self) -> int:
+        """Parameters of the word embeddings: the table's, codes and code books, or buckets and weights. A factorized
+        table's projection is not among them.
+        """
+        words = self.words
+        if isinstance(words, CodedWords):
+            return self.vocab_size * words.books + words.books * words.entries * self.hidden_size
+        if isinstance(words, HashedWords):
+            return words.buckets * self.hidden_size + self.vocab_size * words.hashes
+        return self.vocab_size * (self.embedding_rank or self.hidden_size)
+
+    def with_words(self, words: CodedWords | HashedWords) -> EncoderConfig:
+        """This configuration with word embeddings of codes or hashes, validated again."""
+        return EncoderConfig.model_validate({**self.model_dump(), "words": words})
 
     def with_layers(self, layers: tuple[LayerConfig, ...]) -> EncoderConfig:
         """This configuration with other layers, validated again."""

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.config import EncoderConfig, HeadConfig, LayerConfig, Matrix
+from harness.embeddings import CodedEmbedding, HashedEmbedding, word_embedding
 from harness.errors import SkylineError
 
 if TYPE_CHECKING:
@@ -119,15 +120,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "gelu_tanh
 
 
 class Embedding(nn.Module):
-    """Word + position + segment embeddings, normalised; words through a rank-r factor where the configuration
-    says so.
+    """Word + position + segment embeddings, normalised; words through a rank-r factor, or from codes or hashes,
+    where the configuration says so.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        width = config.embedding_rank or config.hidden_size
-        self.word = nn.Embedding(config.vocab_size, width)
-        self.project = nn.Linear(width, config.hidden_size, bias=False) if config.embedding_rank else None
+        self.word = word_embedding(config)
+        rank = config.embedding_rank
+        self.project = nn.Linear(rank, config.hidden_size, bias=False) if rank else None
         self.position = nn.Embedding(config.positions, config.hidden_size)
         self.segment = nn.Embedding(config.segments, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -371,6 +372,8 @@ class Encoder(nn.Module):
                 module.weight.data.normal_(0.0, INITIALIZER_RANGE, generator=generator)
                 if isinstance(module, nn.Linear) and module.bias is not None:
                     module.bias.data.zero_()
+            elif isinstance(module, CodedEmbedding | HashedEmbedding):
+                module.initialize(INITIALIZER_RANGE, generator)
             elif isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
         return self
@@ -385,6 +388,13 @@ class Encoder(nn.Module):
             for component in ("attention_in", "attention", "attention_out", "ffn"):
                 yield component, f"layers.{index}.{component}", getattr(layer, component)
         yield "head", "head", self.head
+
+    def contents(self) -> dict[str, Tensor]:
+        """What an artifact stores, by name: the parameters, shared ones once, and the codes of word embeddings."""
+        found: dict[str, Tensor] = dict(self.named_parameters())
+        if isinstance(self.embedding.word, CodedEmbedding):
+            found["embedding.word.codes"] = self.embedding.word.codes
+        return found
 
     def matrix_names(self) -> dict[str, Matrix]:
         """Names of the layers' weight matrices (both factors of a low-rank one), each with its kind; shared

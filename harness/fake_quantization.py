@@ -4,28 +4,31 @@ through (Jacob et al. 2018; Zafrir et al. 2019, section 2).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.codecs import INT8_MAX, Stage
+from harness.codecs import INT8_MAX, Codec, Pack, Stage
 from harness.encoder import Encoder
 from harness.parametrized import attach, bake, straight_through
 
 
 class Rounded(nn.Module):
-    """A weight as a codec's stage would give it back: what training sees is what the artifact will hold."""
+    """A weight as a codec's stage would give it back: what training sees is what the artifact will hold. Weights
+    beyond `clip` in size, where it is given, get no gradient.
+    """
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, clip: float | None = None) -> None:
         super().__init__()
-        self.stage = stage
+        self.stage, self.clip = stage, clip
 
     def forward(self, weight: Tensor) -> Tensor:
         """Encode, decode, and pass the gradient through."""
         values, beside = self.stage.encode(weight.detach().float())
-        return straight_through(weight, self.stage.decode(values, beside, weight.shape))
+        passed = weight if self.clip is None else weight.clamp(-self.clip, self.clip)
+        return straight_through(passed, self.stage.decode(values, beside, weight.shape))
 
 
 class RoundedInput(nn.Module):
@@ -48,19 +51,59 @@ class RoundedInput(nn.Module):
             before = self.largest.to(largest.device)
             started = bool(before > 0)
             self.largest = before - (1 - self.decay) * (before - largest) if started else largest
-        scale = (self.largest / INT8_MAX).clamp_min(torch.finfo(torch.float32).tiny).to(x.device)
-        rounded = (x.detach().float() / scale).round().clamp(-INT8_MAX, INT8_MAX) * scale
-        return (straight_through(x, rounded.to(x.dtype)), *inputs[1:])
+        return (_round_int8(x, self.largest), *inputs[1:])
+
+
+def rounded_as_it_comes(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A forward pre-hook: rounds the first input to symmetric int8, its range max |x| of this very tensor (Zhang et
+    al. 2020, section 3.1).
+    """
+    x = inputs[0]
+    return (_round_int8(x, x.detach().abs().amax().float()), *inputs[1:])
+
+
+def _round_int8(x: Tensor, largest: Tensor) -> Tensor:
+    scale = (largest / INT8_MAX).clamp_min(torch.finfo(torch.float32).tiny).to(x.device)
+    rounded = (x.detach().float() / scale).round().clamp(-INT8_MAX, INT8_MAX) * scale
+    return straight_through(x, rounded.to(x.dtype))
+
+
+InputHook = Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]
 
 
 class QuantizedTraining:
-    """Fake quantization of an encoder: `stages` by weight name, and int8 inputs where `decay` is given."""
+    """Fake quantization of an encoder: `stages` by weight name; int8 inputs of its linear maps with a moving range
+    where `decay` is given, with each batch's own range where they are `dynamic`. `clip`: see `Rounded`.
+    """
 
-    def __init__(self, student: Encoder, stages: Mapping[str, Stage], decay: float | None = None) -> None:
+    def __init__(
+        self,
+        student: Encoder,
+        stages: Mapping[str, Stage],
+        decay: float | None = None,
+        dynamic: bool = False,
+        clip: float | None = None,
+    ) -> None:
         self.stages = dict(stages)
         for name, stage in self.stages.items():
-            attach(student, name, Rounded(stage))
-        self._hooks = [] if decay is None else list(_hook_inputs(student, self.stages, decay))
+            attach(student, name, Rounded(stage, clip))
+        self._hooks = list[Any]()
+        if dynamic:
+            self._hooks += _hook_inputs(student, self.stages, lambda: rounded_as_it_comes)
+        elif decay is not None:
+            self._hooks += _hook_inputs(student, self.stages, lambda: RoundedInput(decay))
+
+    def store(self, student: Encoder) -> None:
+        """End, and let the artifact store the rounded weights, codes of less than a byte packed. Masks of sparse
+        weights stay.
+        """
+        self.end(student)
+        codecs = student.storage.codecs
+        for name, stage in self.stages.items():
+            kept = [s for s in codecs.get(name, Codec()).stages if s.order not in (stage.order, Pack.order)]
+            codec = Codec(tuple(kept)).with_stage(stage)
+            width = round(stage.bits(32))
+            codecs[name] = codec if width >= 8 else codec.with_stage(Pack(width))
 
     def end(self, student: Encoder) -> None:
         """Leave the rounded weights in the encoder and take everything else away."""
@@ -70,11 +113,13 @@ class QuantizedTraining:
             bake(student, name)
 
 
-def _hook_inputs(student: Encoder, names: Mapping[str, Stage], decay: float) -> Iterator[Any]:
+def _hook_inputs(
+    student: Encoder, names: Mapping[str, Stage], make: Callable[[], InputHook]
+) -> Iterator[Any]:
     for name in names:
         module = student.get_submodule(name.rpartition(".")[0])
         if isinstance(module, nn.Linear):
-            yield module.register_forward_pre_hook(RoundedInput(decay))
+            yield module.register_forward_pre_hook(make())
 
 
 def linear_weights(student: Encoder) -> list[str]:
@@ -84,3 +129,12 @@ def linear_weights(student: Encoder) -> list[str]:
         for path, module in student.named_modules()
         if isinstance(module, nn.Linear) and not path.startswith("head.classifier")
     ]
+
+
+def embedding_tables(student: Encoder) -> dict[str, int]:
+    """The rows of every lookup table in the embedding, by its weight's name: words, positions, segments."""
+    return {
+        f"embedding.{path}.weight": module.num_embeddings
+        for path, module in student.embedding.named_modules()
+        if isinstance(module, nn.Embedding)
+    }

@@ -1,26 +1,30 @@
 """Gradual pruning: what methods share that raise the sparsity of their masks on a schedule while the model
-trains.
+trains, on the task or before that as a language model (the regimes of Gordon et al. 2020).
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from harness.method import Method, options
+from harness.errors import SkylineError
+from harness.method import Claim, Method, options
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.config import EncoderConfig
     from harness.encoder import Encoder
     from harness.pruning import Masks
     from harness.training import Context
 
 Schedule = Literal["cubic", "linear", "one-shot"]
 Scope = Literal["matrix", "global"]
+Regime = Literal["after-fine-tuning", "pretraining", "information-deletion"]
+AFTER: Regime = "after-fine-tuning"
 UPDATES = 50
 """Masks are chosen anew so many times over the ramp; between them the chosen weights stay zero."""
 
@@ -47,6 +51,11 @@ class RampOptions:
     `sparsity` is the final share of zeros among the pruned matrices, chosen for each matrix or over all
     (`scope`); `schedule` is the shape of the ramp up to it (see `sparsity_at`), `begin` and `end` bound it in
     training progress; `embeddings` prunes the word embeddings too.
+
+    `regime` is when: after-fine-tuning, while the baseline is fine-tuned further; pretraining, while the pre-trained
+    encoder is trained on as a language model, before it is fine-tuned with the masks held; information-deletion, in
+    the same way, but the zeros may move again in fine-tuning. `pretraining_epochs` of the training set's text are
+    read for that, and the ramp is then in the progress of this reading.
     """
 
     sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -55,6 +64,8 @@ class RampOptions:
     embeddings: bool = False
     begin: Annotated[float, Field(ge=0, lt=1)] = 0.0
     end: Annotated[float, Field(gt=0, le=1)] = 0.6
+    regime: Regime = AFTER
+    pretraining_epochs: Annotated[float, Field(gt=0)] = 10.0
 
     def __post_init__(self) -> None:
         """The ramp must go forward."""
@@ -75,15 +86,49 @@ class GradualPruning(Method):
 
     @property
     def settled(self) -> float:
-        """The end of the ramp."""
-        return float(self.options.end)
+        """The end of the ramp; the beginning where that is over before the training."""
+        return float(self.options.end) if self.options.regime == AFTER else 0.0
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """There must be a matrix, and a pre-trained encoder where the regime begins with one."""
+        from harness.rewinding import refuse_changed
+
+        o = self.options
+        if o.regime != AFTER:
+            refuse_changed(config, f"regime={o.regime}")
+        if not o.embeddings and not any(layer.heads or layer.ffn_size for layer in config.layers):
+            raise SkylineError("the layers have no matrix to prune; use embeddings=true or leave it out")
+        return config
+
+    def draw(self, context: Context) -> None:
+        """Draw what the scores need, once the masks are attached."""
+        return
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Attach masks that keep everything."""
+        """Attach masks that keep everything; in the regimes of pre-training, rewind, pre-train and prune."""
         from harness.pruning import Masks, prunable
 
-        self.masks = Masks(student, prunable(student, self.options.embeddings))
+        o = self.options
+        if o.regime != AFTER:
+            from harness.rewinding import rewind
+
+            rewind(student, context, f"regime={o.regime}")
+        self.masks = Masks(student, prunable(student, o.embeddings))
         self._updates = 0
+        self._held = True
+        self.draw(context)
+        if o.regime != AFTER:
+            self._pretrain(student, context)
+            self._held = o.regime == "pretraining"
+
+    def _pretrain(self, student: Encoder, context: Context) -> None:
+        from harness.masked_language_model import pretrain
+
+        stage = f"{self.card.id} pre-training"
+        loss = pretrain(student, [self], context, stage, self.options.pretraining_epochs)
+        if loss is not None:
+            context.figures["pretraining_loss"] = loss
+        self.step(student, 1.0)
 
     def step(self, student: Encoder, progress: float) -> None:
         """Raise the sparsity on schedule, and keep dropped weights at zero."""
@@ -95,11 +140,32 @@ class GradualPruning(Method):
             self._updates = due
             sparsity = sparsity_at(progress, o.sparsity, o.schedule, o.begin, o.end)
             self.masks.replace(keep_largest(self.scores(), sparsity, o.scope))
-        self.masks.apply()
+        if self._held:
+            self.masks.apply()
 
     def finish(self, student: Encoder, context: Context) -> None:
         """Bring the sparsity to its final value (in one shot where nothing was trained) and store the rest
-        sparsely.
+        sparsely; densely after information deletion, where little is zero any more.
         """
         self.step(student, 1.0)
-        self.masks.store(student)
+        if self._held:
+            self.masks.store(student)
+
+
+def regime_claims(where: str, rows: Mapping[float, Sequence[float]], regime: Regime) -> tuple[Claim, ...]:
+    """The claims of Gordon et al. 2020, Table 1: accuracies on MNLI, QQP, QNLI, SST-2 and CoLA of the rows of one
+    regime, by sparsity. `where` is the table's own name of it.
+    """
+    tasks = ("mnli", "qqp", "qnli", "sst2", "cola")
+    return tuple(
+        Claim(
+            task,
+            "dev",
+            "accuracy",
+            value,
+            f"Table 1, {where}, {100 * sparsity:g} %",
+            options={"sparsity": sparsity, "regime": regime},
+        )
+        for sparsity, values in rows.items()
+        for task, value in zip(tasks, values, strict=True)
+    )

@@ -159,6 +159,11 @@ class Method(ABC):
         self.options = options
 
     @property
+    def needs_training(self) -> bool:
+        """Whether it needs the training loop with its options; `trains` where these do not decide it."""
+        return self.trains
+
+    @property
     def settled(self) -> float:
         """The training progress from which the student is as compressed as it will be: early stopping chooses among
         the epochs after it.

@@ -51,6 +51,12 @@ def _keep(scores: Tensor, sparsity: float) -> Tensor:
     return kept
 
 
+def share_changed(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    """The share of weights that one of two masks keeps and the other drops, over all matrices."""
+    changed = sum(int((mask != other[name]).sum()) for name, mask in one.items())
+    return changed / sum(mask.numel() for mask in one.values())
+
+
 class Masks:
     """Masks on a model's parameters. `apply` zeroes what they drop; a weight's mask can only lose ones unless
     replaced.
@@ -72,6 +78,7 @@ class Masks:
         """Zero the dropped weights in place."""
         with torch.no_grad():
             for name, weight in self.weights.items():
+                self.kept[name] = self.kept[name].to(weight.device)
                 weight.mul_(self.kept[name])
 
     def sparsity(self) -> float:

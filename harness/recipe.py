@@ -62,7 +62,7 @@ class RecipeStage:
     @property
     def trains(self) -> bool:
         """Whether the training loop runs at all."""
-        return any(call.method.trains for call in self.calls)
+        return any(call.make().needs_training for call in self.calls)
 
     def __str__(self) -> str:
         return " + ".join(str(call) for call in self.calls)

@@ -31,6 +31,24 @@ def refuse_factorized(config: EncoderConfig, matrices: Iterable[Matrix], what: s
             )
 
 
+def refuse_other_words(config: EncoderConfig) -> None:
+    """Raise SkylineError where the word embeddings are no table with a row for each token."""
+    made = "factorized" if config.embedding_rank is not None else None
+    if config.words is not None:
+        made = {"codes": "sums of code-book entries", "hash": "sums of hashed buckets"}[config.words.kind]
+    if made is not None:
+        raise SkylineError(f"the word embeddings are {made} already; leave one of the methods out")
+
+
+def refuse_hashed_words(config: EncoderConfig) -> None:
+    """Raise SkylineError where a token's id decides its embedding, so that tokens cannot be numbered anew."""
+    if config.words is not None and config.words.kind == "hash":
+        raise SkylineError(
+            "hashes of a token's id choose its buckets, so no token can be taken out; prune the vocabulary first, "
+            "hash then"
+        )
+
+
 def matrix_shape(config: EncoderConfig, layer: LayerConfig, matrix: Matrix) -> tuple[int, int]:
     """The (out, in) shape of a layer's matrix."""
     hidden, projected, columns = config.hidden_size, layer.projection_size, layer.ffn_size

@@ -12,10 +12,12 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from harness.config import EncoderConfig, LayerConfig, Matrix
+from harness.codecs import Codec, Codes, Pack
+from harness.config import CodedWords, EncoderConfig, HashedWords, LayerConfig, Matrix
 from harness.encoder import Encoder, LowRankLinear
 from harness.errors import SkylineError
 from harness.parametrized import attached
+from harness.refusals import refuse_hashed_words, refuse_other_words
 
 
 def keep_layers(model: Encoder, kept: Sequence[int]) -> Encoder:
@@ -84,7 +86,7 @@ def keep_hidden(model: Encoder, kept: Sequence[int]) -> Encoder:
         raise SkylineError("no hidden unit would be left; keep at least one")
     chosen = torch.tensor(list(kept), dtype=torch.long)
     smaller = EncoderConfig.model_validate({**config.model_dump(), "hidden_size": len(kept)})
-    old, new = (dict(_empty(c).named_parameters()) for c in (config, smaller))
+    old, new = (_empty(c).contents() for c in (config, smaller))
     masks: dict[str, tuple[int, Tensor]] = {}
     both: list[str] = []
     for name, parameter in old.items():
@@ -141,8 +143,7 @@ def factorize_embedding(model: Encoder, rank: int) -> Encoder:
     SkylineError where they are no dense matrix, or the rank is not below the hidden size.
     """
     config = model.config
-    if config.embedding_rank is not None:
-        raise SkylineError("the word embeddings are factorized already; leave one of the methods out")
+    refuse_other_words(config)
     if not 0 < rank < config.hidden_size:
         raise SkylineError(
             f"rank {rank} is not below the hidden size {config.hidden_size}; use a smaller one"
@@ -152,6 +153,45 @@ def factorize_embedding(model: Encoder, rank: int) -> Encoder:
     return _rebuilt(
         model, smaller, values={"embedding.word.weight": word, "embedding.project.weight": project.T}
     )
+
+
+def code_words(model: Encoder, codes: Tensor, books: Tensor) -> Encoder:
+    """A copy of `model` whose word embeddings are sums of code-book entries: `codes` (V, M) into `books` (M, K, H).
+    Its artifact stores a code in log₂ K bits. Raises SkylineError where the embeddings are no dense matrix.
+    """
+    refuse_other_words(model.config)
+    words = CodedWords(books=books.shape[0], entries=books.shape[1])
+    values = {"embedding.word.weight": books.flatten(0, 1), "embedding.word.codes": codes}
+    student = _rebuilt(model, model.config.with_words(words), values=values)
+    student.storage.codecs["embedding.word.codes"] = Codec((Codes(words.code_bits), Pack(words.code_bits)))
+    return student
+
+
+def hash_words(model: Encoder, buckets: Tensor, importance: Tensor) -> Encoder:
+    """A copy of `model` whose word embeddings are weighted sums of hashed buckets: `buckets` (B, H), and the weights
+    `importance` (V, k). Raises SkylineError where the embeddings are no dense matrix.
+    """
+    refuse_other_words(model.config)
+    words = HashedWords(buckets=len(buckets), hashes=importance.shape[1])
+    values = {"embedding.word.weight": buckets, "embedding.word.importance": importance}
+    return _rebuilt(model, model.config.with_words(words), values=values)
+
+
+def keep_vocabulary(model: Encoder, kept: Sequence[int]) -> Encoder:
+    """A copy of `model` with only the tokens `kept`, numbered anew in that order: their rows of the word embeddings
+    and a tokenizer that has no others. Raises SkylineError for hashed embeddings, and where the tokenizer cannot do
+    without a token (see `Tokenizer.keep`).
+    """
+    config = model.config
+    refuse_hashed_words(config)
+    _check_indices(kept, config.vocab_size, "tokens", None)
+    if not kept:
+        raise SkylineError("no token would be left; keep at least one")
+    name = "embedding.word.weight" if config.words is None else "embedding.word.codes"
+    smaller = EncoderConfig.model_validate({**config.model_dump(), "vocab_size": len(kept)})
+    student = _rebuilt(model, smaller, {name: (0, torch.tensor(list(kept)))})
+    student.tokenizer = None if model.tokenizer is None else model.tokenizer.keep(kept)
+    return student
 
 
 def share_layers(model: Encoder, sources: Sequence[int | None]) -> Encoder:
@@ -231,7 +271,7 @@ def _rebuilt(
     student, old = Encoder(config, model.tokenizer, model.origin), model.state_dict()
     state: dict[str, Tensor] = {}
     # Shared weights come once, under their first name: the others' old values would overwrite them.
-    for name, _ in student.named_parameters():
+    for name in student.contents():
         if values is not None and name in values:
             state[name] = values[name]
             continue

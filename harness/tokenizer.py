@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,36 @@ class Tokenizer:
         """Whether both make the same tokens of every text."""
         return self is other or self.to_json() == other.to_json()
 
+    def keep(self, kept: Sequence[int]) -> Tokenizer:
+        """A tokenizer of the tokens `kept` (ids) alone, numbered anew in that order: what was a token of its own falls
+        into pieces that are left.
+
+        Raises SkylineError for one that is no WordPiece tokenizer, an id that it does not have, and where a special
+        token would be missing.
+        """
+        data = json.loads(self.to_json())
+        if data["model"]["type"] != "WordPiece":
+            raise SkylineError(
+                f"tokens can be taken out of a WordPiece tokenizer, not of {data['model']['type']}; "
+                "use a BERT with a WordPiece vocabulary"
+            )
+        tokens = {number: token for token, number in self.fast.get_vocab().items()}
+        if foreign := [number for number in kept if number not in tokens]:
+            raise SkylineError(f"the tokenizer has no token {foreign[0]}; keep ids that it has")
+        numbers = {tokens[old]: new for new, old in enumerate(kept)}
+        missing = {data["model"]["unk_token"], *(added["content"] for added in data["added_tokens"])} - set(
+            numbers
+        )
+        if missing:
+            raise SkylineError(f"the special token '{min(missing)}' would be lost; keep it")
+        data["model"]["vocab"] = {
+            token: numbers[token] for token in data["model"]["vocab"] if token in numbers
+        }
+        for added in data["added_tokens"]:
+            added["id"] = numbers[added["content"]]
+        _renumber(data["post_processor"], numbers)
+        return Tokenizer(FastTokenizer.from_str(json.dumps(data)))
+
     def tokens(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> list[Encoding]:
         """Encode without padding, each cut at `max_length` (of a pair the longer text first).
 
@@ -103,6 +133,18 @@ class Tokenizer:
     def to_json(self) -> str:
         """The content of tokenizer.json."""
         return str(self.fast.to_str())
+
+
+def _renumber(processor: dict[str, Any] | None, numbers: Mapping[str, int]) -> None:
+    """Give the special tokens of a stored post-processor (BERT's, a template, or several) their new ids, in place."""
+    processor = processor or {}
+    for name in ("cls", "sep"):
+        if name in processor:
+            processor[name][1] = numbers[processor[name][0]]
+    for special in processor.get("special_tokens", {}).values():
+        special["ids"] = [numbers[token] for token in special["tokens"]]
+    for part in processor.get("processors", []):
+        _renumber(part, numbers)
 
 
 def _require_strings(name: str, given: object) -> None:

@@ -92,7 +92,8 @@ FINDINGS: tuple[Finding, ...] = (
         "group-wise quantization beats one range for a whole matrix",
         "Shen et al. 2020, Table 3",
         (
-            Comparison("4 bits", "q-bert:bits=4", "q-bert:bits=4,groups=1"),
+            Comparison("4 bits, untrained", "q-bert:train=false", "q-bert:groups=1,train=false"),
+            Comparison("4 bits", "q-bert", "q-bert:groups=1"),
             Comparison("3 bits", "q-bert:bits=3", "q-bert:bits=3,groups=1"),
         ),
     ),

@@ -28,6 +28,10 @@ def hf_config(config: EncoderConfig) -> dict[str, Any]:
         raise SkylineError(
             "transformers' BERT cannot express this encoder (layers differ, are factorized or share weights)"
         )
+    if config.words is not None:
+        raise SkylineError(
+            "transformers' BERT cannot express word embeddings of codes or hashes; export the encoder before them"
+        )
     if not config.pooler and config.head.kind in ("classification", "regression"):
         raise SkylineError(f"transformers' BERT cannot express a {config.head.kind} head without a pooler")
     architecture = {

@@ -6,12 +6,15 @@ and the int8 values that are not zero. Every byte that decoding needs is in the 
 tensors like any other. A new stage is a file here and a line in `pipeline.STAGES`.
 """
 
+from harness.codecs.blocks import Blocks
+from harness.codecs.codes import Codes
 from harness.codecs.dictionary import Dictionary
 from harness.codecs.floating import Cast
 from harness.codecs.groups import Groups
 from harness.codecs.integers import INT8_MAX, Int8
 from harness.codecs.packing import Pack
 from harness.codecs.pipeline import STAGES, Codec, Encoded
+from harness.codecs.product import Product
 from harness.codecs.sparse import Bitmask
 from harness.codecs.stage import Stage
 from harness.codecs.ternary import Ternary
@@ -20,13 +23,16 @@ __all__ = [
     "INT8_MAX",
     "STAGES",
     "Bitmask",
+    "Blocks",
     "Cast",
     "Codec",
+    "Codes",
     "Dictionary",
     "Encoded",
     "Groups",
     "Int8",
     "Pack",
+    "Product",
     "Stage",
     "Ternary",
 ]

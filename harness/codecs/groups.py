@@ -66,17 +66,17 @@ class Groups(Stage):
         scale = (high / top - low / top).to(torch.float32)
         divisor = torch.where(scale > 0, scale, torch.ones_like(scale))[:, None]
         zero = torch.round(-low / divisor[:, 0]).clamp(0, top)
-        steps = torch.round(rows / divisor)
-        codes = torch.minimum(torch.maximum(steps, -zero[:, None]), top - zero[:, None])
-        wrapped = torch.where(codes < 0, codes + (top + 1), codes)
-        return wrapped.to(torch.uint8).view(values.shape), {"scale": scale, "zero": zero.to(torch.uint8)}
+        codes = (rows / divisor).round_().clamp_(-zero[:, None], top - zero[:, None])
+        wrapped = codes.to(torch.int16).bitwise_and_(top).to(torch.uint8)
+        return wrapped.view(values.shape), {"scale": scale, "zero": zero.to(torch.uint8)}
 
     def decode(self, values: Tensor, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
         """Unwrap and multiply by the scale."""
-        codes = values.reshape(self._groups(shape), -1).to(torch.float32)
-        above = codes > ((1 << self.width) - 1 - beside["zero"].to(torch.float32))[:, None]
-        codes -= above * float(1 << self.width)
-        return codes.mul_(beside["scale"][:, None]).view(shape)
+        codes = values.reshape(self._groups(shape), -1)
+        above = codes > (((1 << self.width) - 1) - beside["zero"])[:, None]
+        # In two bytes a weight: this is most of what loading takes.
+        unwrapped = codes.to(torch.int16).sub_(above.to(torch.int16), alpha=1 << self.width)
+        return unwrapped.to(torch.float32).mul_(beside["scale"][:, None]).view(shape)
 
     def bits(self, before: float) -> float:
         """k."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cache
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -53,10 +54,37 @@ class Pack(Stage):
         count = int(beside["count"])
         if values.shape != ((count * self.width + 7) // 8,):
             raise ValueError(f"{count} codes of {self.width} bits do not take {values.numel()} bytes")
-        bits = np.unpackbits(values.numpy(), count=count * self.width).reshape(count, self.width)
-        codes = np.packbits(np.pad(bits, ((0, 0), (8 - self.width, 0))), axis=1).reshape(-1)
-        unpacked = torch.from_numpy(codes)
+        unpacked = torch.from_numpy(_unpack(values.numpy(), self.width, count))
         return unpacked.view(shape) if count == shape.numel() else unpacked
 
     def __str__(self) -> str:
         return f"pack({self.width})"
+
+
+def _unpack(packed: np.ndarray[Any, Any], width: int, count: int) -> np.ndarray[Any, Any]:
+    """The first `count` codes. Several stand in a byte, or in one and a half: they are looked up together."""
+    if 8 % width == 0:
+        numbers, window = packed, 8
+    elif 12 % width == 0:
+        threes = np.pad(packed, (0, -len(packed) % 3)).reshape(-1, 3).astype(np.uint16)
+        halves = (threes[:, 0] << 4 | threes[:, 1] >> 4, (threes[:, 1] & 15) << 8 | threes[:, 2])
+        numbers, window = np.stack(halves, axis=1).reshape(-1), 12
+    else:
+        return _codes(np.unpackbits(packed, count=count * width), width)
+    codes: np.ndarray[Any, Any] = _table(window, width)[numbers].view(np.uint8)[:count]
+    return codes
+
+
+def _codes(bits: np.ndarray[Any, Any], width: int) -> np.ndarray[Any, Any]:
+    rows = np.pad(bits.reshape(-1, width), ((0, 0), (8 - width, 0)))
+    codes: np.ndarray[Any, Any] = np.packbits(rows, axis=1).reshape(-1)
+    return codes
+
+
+@cache
+def _table(window: int, width: int) -> np.ndarray[Any, Any]:
+    """The codes in each number of `window` bits, the codes of one number seen as one item."""
+    numbers = np.arange(1 << window, dtype=">u2")
+    bits = np.unpackbits(numbers.view(np.uint8)).reshape(-1, 16)[:, 16 - window :]
+    together: np.ndarray[Any, Any] = _codes(bits.reshape(-1), width).view(f"u{window // width}")
+    return together

@@ -10,11 +10,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from harness.codecs.blocks import Blocks
+from harness.codecs.codes import Codes
 from harness.codecs.dictionary import Dictionary
 from harness.codecs.floating import Cast
 from harness.codecs.groups import Groups
 from harness.codecs.integers import Int8
 from harness.codecs.packing import Pack
+from harness.codecs.product import Product
 from harness.codecs.sparse import Bitmask
 from harness.codecs.stage import Stage
 from harness.codecs.ternary import Ternary
@@ -26,7 +29,10 @@ STAGES: dict[str, Callable[..., Stage]] = {
     "groups": Groups,
     "ternary": Ternary,
     "dictionary": Dictionary,
+    "codes": Codes,
+    "product": Product,
     "bitmask": Bitmask,
+    "blocks": Blocks,
     "pack": Pack,
 }
 """By name. The arguments in a codec's text are those of the stage, in order; whole numbers are integers."""
@@ -58,11 +64,13 @@ class Codec:
         if any(first.order >= second.order for first, second in pairwise(stages)):
             raise SkylineError(
                 f"codec '{text}' has stages that cannot follow each other; give one that changes values "
-                "(as cast and int8 do), then bitmask, then pack"
+                "(as cast and int8 do), then bitmask or blocks, then pack"
             )
-        if len(stages) > 1 and isinstance(stages[0], Dictionary) and isinstance(stages[1], Bitmask):
+        if isinstance(stages[0], Dictionary | Product) and any(
+            stage.order == Bitmask.order for stage in stages
+        ):
             raise SkylineError(
-                f"codec '{text}': a dictionary has no code for zero, so no bitmask can follow it"
+                f"codec '{text}': a {stages[0].name} has no code for zero, so no {stages[1].name} can follow it"
             )
         return cls(tuple(stages))
 
@@ -90,7 +98,7 @@ class Codec:
         """How many of the tensor's weights are stored: fewer than it has where zeros are left out."""
         count = shape.numel()
         for stage in self.stages:
-            count = stage.kept(count, encoded.beside)
+            count = stage.kept(count, encoded.beside, shape)
         return count
 
     def encode(self, tensor: Tensor) -> Encoded:
@@ -121,19 +129,23 @@ class Codec:
             stage.check(encoded.beside, shape)
 
     def unpack(self, encoded: Encoded, shape: torch.Size) -> Tensor:
-        """Undo only what leaves values out: the full tensor in its stored type (int8 for an int8 codec)."""
-        values = encoded.values
+        """Undo only what leaves values out: the full tensor in its stored type (int8 for an int8 codec; one code a
+        block for product quantization).
+        """
+        values, stored = encoded.values, shape
         try:
             self._check(encoded, shape)
+            for stage in self.stages:
+                stored = stage.stored_shape(stored)
             for stage in reversed([s for s in self.stages if s.order > 0]):
-                values = stage.decode(values, encoded.beside, shape)
+                values = stage.decode(values, encoded.beside, stored)
         except (ValueError, RuntimeError) as error:
             raise SkylineError(
                 f"a weight does not fit its codec '{self}' ({error}); make the artifact again"
             ) from None
-        if values.shape != shape:
+        if values.shape != stored:
             raise SkylineError(
-                f"a weight of shape {tuple(values.shape)} is stored where {tuple(shape)} belongs; "
+                f"a weight of shape {tuple(values.shape)} is stored where {tuple(stored)} belongs; "
                 "make the artifact again"
             )
         return values

@@ -26,30 +26,48 @@ class Bitmask(Stage):
 
     def check(self, beside: Mapping[str, Tensor], shape: torch.Size) -> None:
         """One bit for each weight, the last byte filled up with zeros."""
-        mask, count = beside["mask"], shape.numel()
-        if mask.dtype != torch.uint8 or mask.shape != ((count + 7) // 8,):
-            raise ValueError(f"its mask is {mask.dtype} of shape {tuple(mask.shape)}")
-        if count % 8 and int(mask[-1]) & (0xFF >> count % 8):
-            raise ValueError("its mask has bits after the last weight")
+        check_bits(beside["mask"], shape.numel())
 
-    def kept(self, before: int, beside: Mapping[str, Tensor]) -> int:
+    def kept(self, before: int, beside: Mapping[str, Tensor], shape: torch.Size) -> int:
         """The ones of the mask."""
-        return int(np.unpackbits(beside["mask"].numpy()).sum())
+        return int(unpack_bits(beside["mask"], shape.numel()).sum())
 
     def encode(self, values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Pack the mask eight weights a byte, row by row."""
         kept = values != 0
-        packed = np.packbits(kept.flatten().numpy())
-        return values[kept], {"mask": torch.from_numpy(packed)}
+        return values[kept], {"mask": pack_bits(kept)}
 
     def decode(self, values: Tensor, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
         """Put the values back where the mask has ones. Raises SkylineError where their number does not fit."""
-        count = shape.numel()
-        kept = torch.from_numpy(np.unpackbits(beside["mask"].numpy(), count=count).astype(bool))
-        if int(kept.sum()) != values.numel():
-            raise SkylineError(
-                "a sparse weight's mask does not fit its values: the artifact is corrupted; make it again"
-            )
-        full = torch.zeros(count, dtype=values.dtype)
-        full[kept] = values.flatten()
-        return full.view(shape)
+        return spread(values, unpack_bits(beside["mask"], shape.numel())).view(shape)
+
+
+def pack_bits(mask: Tensor) -> Tensor:
+    """A mask's bits (uint8), eight a byte from the highest on, row by row; the last byte is filled up with zeros."""
+    return torch.from_numpy(np.packbits(mask.flatten().numpy()))
+
+
+def unpack_bits(bits: Tensor, count: int) -> Tensor:
+    """The first `count` bits as a mask (count,)."""
+    return torch.from_numpy(np.unpackbits(bits.numpy(), count=count).astype(bool))
+
+
+def check_bits(bits: Tensor, count: int) -> None:
+    """Raise a ValueError where `bits` is no packed mask of `count` bits."""
+    if bits.dtype != torch.uint8 or bits.shape != ((count + 7) // 8,):
+        raise ValueError(f"its mask is {bits.dtype} of shape {tuple(bits.shape)}")
+    if count % 8 and int(bits[-1]) & (0xFF >> count % 8):
+        raise ValueError("its mask has bits after the last weight")
+
+
+def spread(values: Tensor, kept: Tensor) -> Tensor:
+    """A tensor of the mask's shape with `values`, in order, where the mask is true, and zeros elsewhere. Raises
+    SkylineError where their number does not fit.
+    """
+    if int(kept.sum()) != values.numel():
+        raise SkylineError(
+            "a sparse weight's mask does not fit its values: the artifact is corrupted; make it again"
+        )
+    full = torch.zeros(kept.shape, dtype=values.dtype)
+    full[kept] = values.flatten()
+    return full

@@ -30,6 +30,10 @@ class Stage(ABC):
         """The type of the values after this stage; None where it leaves the type as it is."""
         return None
 
+    def stored_shape(self, shape: torch.Size) -> torch.Size:
+        """The shape of the values that this stage makes of a tensor of `shape`, where none are left out or packed."""
+        return shape
+
     def check(self, beside: Mapping[str, Tensor], shape: torch.Size) -> None:
         """Raise a ValueError where the tensors beside the values do not fit a tensor of `shape`."""
         return
@@ -48,8 +52,8 @@ class Stage(ABC):
         """Bits of one kept weight after this stage, given those before it (scales and masks not charged)."""
         return before
 
-    def kept(self, before: int, beside: Mapping[str, Tensor]) -> int:
-        """How many of the `before` weights are still stored after this stage."""
+    def kept(self, before: int, beside: Mapping[str, Tensor], shape: torch.Size) -> int:
+        """How many of the `before` weights, of a tensor of `shape`, are still stored after this stage."""
         return before
 
     def __str__(self) -> str:

@@ -52,14 +52,19 @@ class Ternary(Stage):
         rows = values.reshape(self._rows(values.shape), -1)
         size = rows.abs()
         large = size > THRESHOLD * size.mean(1, keepdim=True)
-        scale = (size * large).sum(1) / large.sum(1).clamp_min(1)
-        codes = torch.where(rows > 0, 1, 2) * large
-        return codes.to(torch.uint8).view(values.shape), {"scale": scale.to(torch.float32)}
+        above = size * large
+        scale = above.sum(1) / large.sum(1).clamp_min(1)
+        # A mean of equal numbers is that number, whatever the sum's rounding: what is ternary already stays.
+        least = above.masked_fill(~large, torch.inf).amin(1)
+        scale = torch.minimum(torch.maximum(scale, least), above.amax(1))
+        codes = large.to(torch.uint8) + (large & (rows < 0)).to(torch.uint8)
+        return codes.view(values.shape), {"scale": scale.to(torch.float32)}
 
     def decode(self, values: Tensor, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
         """Multiply by α."""
-        signs = torch.tensor([0.0, 1.0, -1.0, 0.0])[values.reshape(self._rows(shape), -1).int()]
-        return signs.mul_(beside["scale"][:, None]).view(shape)
+        codes = values.reshape(self._rows(shape), -1)
+        signs = (codes == 1).to(torch.int8).sub_((codes == 2).to(torch.int8))
+        return signs.to(torch.float32).mul_(beside["scale"][:, None]).view(shape)
 
     def bits(self, before: float) -> float:
         """Two."""

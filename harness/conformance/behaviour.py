@@ -161,9 +161,9 @@ def check_reload(subject: Subject) -> None:
 def _as_stored(student: Encoder) -> Encoder:
     copied = deepcopy(student).eval()
     with torch.no_grad():
-        for name, parameter in copied.named_parameters():
+        for name, tensor in copied.contents().items():
             codec = copied.storage.codecs.get(name, Codec())
-            parameter.copy_(codec.decode(codec.encode(parameter), parameter.shape))
+            tensor.copy_(codec.decode(codec.encode(tensor), tensor.shape))
     return copied
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.artifacts import WEIGHTS
+from harness.artifacts import WEIGHTS, EncodedWeights, read_config
 from harness.codecs import Codec
 from harness.config import COMPONENTS
 from harness.encoder import Batch, Encoder
@@ -39,13 +39,15 @@ def _owners(model: Encoder) -> dict[str, str]:
 
 
 def component_params(model: Encoder) -> dict[str, int]:
-    """Parameters of each component, shared ones once. Pruned weights count, scales and masks do not."""
+    """Parameters of each component, shared ones once. Pruned weights and the codes of word embeddings count, scales
+    and masks do not.
+    """
     with torch.device("meta"):
         dense = type(model)(model.config)  # the kernels of a loaded artifact hold its weights in other forms
     counts = dict.fromkeys(COMPONENTS, 0)
     owners = _owners(dense)
-    for name, parameter in dense.named_parameters():
-        counts[_component_of(name, owners)] += parameter.numel()
+    for name, tensor in dense.contents().items():
+        counts[_component_of(name, owners)] += tensor.numel()
     return counts
 
 
@@ -92,15 +94,16 @@ def stored_params(model: Encoder, folder: Path) -> int:
     """Parameters that the artifact stores: those that a codec leaves out (zeros under a bitmask) are not
     among them.
     """
-    stored = stored_tensors(folder)
     with torch.device("meta"):
         dense = type(model)(model.config)
-    count = 0
-    for name, parameter in dense.named_parameters():
-        codec = model.storage.codecs.get(name, Codec())
-        left_out = any(stage.order > 0 for stage in codec.stages)
-        count += stored[name].values if left_out else parameter.numel()
-    return count
+    shapes = {name: tensor.shape for name, tensor in dense.contents().items()}
+    codecs = model.storage.codecs
+    if not any(stage.order > 0 for codec in codecs.values() for stage in codec.stages):
+        return sum(shape.numel() for shape in shapes.values())
+    return sum(
+        codecs.get(name, Codec()).kept(encoded, shapes[name])
+        for name, encoded in EncodedWeights(folder, read_config(folder), shapes)
+    )
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -106,6 +106,14 @@ def einsum_macs(equation: str, shapes: list[list[int]]) -> int:
     return total
 
 
+def _embedding_bag(inputs: list[Any], _: list[Any]) -> Counter[str]:
+    """Rows (…, d) are added up: an operation for each of their elements, or a multiply-add where each row has a
+    weight.
+    """
+    count = prod(_shape(inputs[1])) * _shape(inputs[0])[-1]
+    return _macs(count) if inputs[6].isCompleteTensor() else _elementwise(count)
+
+
 def _conversion(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """Nothing where the type stays: moving or copying computes nothing."""
     if inputs[0].type().dtype() == outputs[0].type().dtype():
@@ -131,6 +139,7 @@ def operator_handles() -> dict[str, Handle]:
         "aten::addmv": _product(1),
         "aten::baddbmm": _product(1),
         "aten::einsum": _einsum,
+        "aten::embedding_bag": _embedding_bag,
         "aten::layer_norm": _normalisation,
         "aten::native_layer_norm": _normalisation,
         "aten::rms_norm": _normalisation,

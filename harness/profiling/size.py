@@ -11,10 +11,10 @@ import torch
 from harness.artifacts import CONFIG, WEIGHTS, EncodedWeights, artifact_hash, read_config
 from harness.codecs import Codec
 from harness.encoder import Encoder
-from harness.pruning import WORD_EMBEDDING
 from harness.records import ArtifactFacts
 
 CLASSIFIER = "head.classifier."
+WORD_EMBEDDINGS = "embedding.word."
 GZIP_LEVEL = 6
 
 
@@ -30,20 +30,23 @@ def artifact_facts(folder: Path) -> ArtifactFacts:
         model = Encoder(config.model)
     params = nonzero = embedding_params = embedding_bytes = 0
     survey = survey_embedding = survey_layers = 0.0
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    shapes = {name: tensor.shape for name, tensor in model.contents().items()}
+    codes = {name for name, tensor in model.contents().items() if not tensor.is_floating_point()}
     for name, encoded in EncodedWeights(folder, config, shapes):
         codec, shape = Codec.parse(config.codecs.get(name, "dense")), shapes[name]
         params += shape.numel()
-        nonzero += int(torch.count_nonzero(codec.decode(encoded, shape)))
+        # The code 0 names an entry as any other does.
+        nonzero += shape.numel() if name in codes else int(torch.count_nonzero(codec.decode(encoded, shape)))
         # Only a codec that leaves zeros out saves them.
         counted = codec.kept(encoded, shape) * codec.bits / 32
         if not name.startswith(CLASSIFIER):
             survey += counted
         if name.startswith("layers."):
             survey_layers += counted
-        if name == WORD_EMBEDDING:
-            embedding_params, survey_embedding = shape.numel(), counted
-            embedding_bytes = sum(tensor.nbytes for tensor in (encoded.values, *encoded.beside.values()))
+        if name.startswith(WORD_EMBEDDINGS):
+            embedding_params += shape.numel()
+            survey_embedding += counted
+            embedding_bytes += sum(tensor.nbytes for tensor in (encoded.values, *encoded.beside.values()))
     weight_bytes = (folder / WEIGHTS).stat().st_size
     config_bytes = (folder / CONFIG).stat().st_size
     return ArtifactFacts(

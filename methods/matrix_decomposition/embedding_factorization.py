@@ -53,10 +53,10 @@ class EmbeddingFactorization(Method):
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """The table must be dense, and wider than the rank."""
         from harness.config import EncoderConfig as Config
+        from harness.refusals import refuse_other_words
 
         rank, hidden = self.options.rank, config.hidden_size
-        if config.embedding_rank is not None:
-            raise SkylineError("the word embeddings are factorized already; leave one of the methods out")
+        refuse_other_words(config)
         if rank >= hidden:
             raise SkylineError(f"rank={rank} is not below the hidden size {hidden}; use a smaller one")
         return Config.model_validate({**config.model_dump(), "embedding_rank": rank})

@@ -172,7 +172,7 @@ def test_parse_defaults() -> None:
         ("int9", "did you mean 'int8'"),
         ("bitmaks", "did you mean 'bitmask'"),
         ("densee", "did you mean 'dense'"),
-        ("", "known: bitmask, cast, dense, dictionary, groups, int8, pack, ternary"),
+        ("", "known: bitmask, blocks, cast, codes, dense, dictionary, groups, int8, pack, product, ternary"),
         ("int8(", "known|did you mean 'int8'"),
         ("int8(row)", "unknown granularity of int8 'row'.*channel"),
         ("cast(float61)", "did you mean 'float16'"),

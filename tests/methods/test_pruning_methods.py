@@ -169,7 +169,7 @@ def test_the_schedules_by_hand(progress: float, schedule: Schedule, wanted: floa
 @given(
     st.floats(0.01, 0.99),
     st.sampled_from(["cubic", "linear", "one-shot"]),
-    st.floats(0, 0.5),
+    st.just(0.0) | st.floats(0.001, 0.5),
     st.floats(0.01, 0.5),
     st.lists(st.floats(0, 1), min_size=2),
 )

@@ -1,0 +1,73 @@
+"""Back to the pre-trained weights: what methods share that compress before the baseline's fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from harness.errors import SkylineError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.config import EncoderConfig
+    from harness.encoder import Encoder
+    from harness.training import Context
+
+
+def refuse_changed(config: EncoderConfig, who: str) -> None:
+    """Raise SkylineError for a shape that no pre-trained encoder has: factorized, coded or hashed, shared, or without
+    a sub-unit.
+
+    `who` begins with the pre-trained weights.
+    """
+    if config.embedding_rank is not None:
+        raise SkylineError(_message(who, "the word embeddings are factorized"))
+    if config.words is not None:
+        raise SkylineError(_message(who, "the word embeddings are no table"))
+    for index, layer in enumerate(config.layers):
+        if layer.ranks:
+            raise SkylineError(_message(who, f"layer {index} is factorized"))
+        if layer.shares_with is not None:
+            raise SkylineError(_message(who, f"layer {index} shares its weights"))
+        if not (layer.heads and layer.ffn_size):
+            raise SkylineError(_message(who, f"layer {index} lacks a sub-unit"))
+
+
+def rewind(student: Encoder, context: Context, who: str) -> dict[str, Tensor]:
+    """Give every trained weight of `student`, its head's too, the value that it had before the baseline's
+    fine-tuning (Frankle & Carbin 2019: θ₀), and return copies of these, by name.
+
+    Raises SkylineError where the student is not the baseline as it was fine-tuned: what other methods made of it
+    would be lost.
+    """
+    from harness.parametrized import trained_weights
+
+    start = {name: weight.detach() for name, weight in context.pretrained().named_parameters()}
+    teacher = dict(context.teacher.named_parameters())
+    try:
+        own = trained_weights(student, start)
+    except SkylineError:
+        raise SkylineError(_message(who, "another method changed the encoder's shape")) from None
+    for name, weight in own.items():
+        if weight.shape != start[name].shape:
+            raise SkylineError(_message(who, "another method changed the encoder's shape"))
+        if name not in teacher or not weight.equal(teacher[name].to(weight.device)):
+            raise SkylineError(_message(who, "another method changed the encoder's weights"))
+    restore(student, start)
+    return start
+
+
+def restore(student: Encoder, start: Mapping[str, Tensor]) -> None:
+    """Give the trained weights of `student` the values in `start`, by name."""
+    import torch
+
+    from harness.parametrized import trained_weights
+
+    with torch.no_grad():
+        for name, weight in trained_weights(student, start).items():
+            weight.copy_(start[name])
+
+
+def _message(who: str, why: str) -> str:
+    return f"{who} begins anew with the pre-trained weights, but {why} before it; put it first"

@@ -1,0 +1,104 @@
+"""vocabulary-pruning: tokens that the training set hardly has lose their embedding; texts are split into those left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, Field
+
+from harness import Card, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from harness.config import EncoderConfig
+    from harness.encoder import Encoder
+    from harness.training import Context
+
+
+def tokens_wanted(keep: float, vocabulary: int) -> int:
+    """The number of tokens that `keep` asks for: a share of the vocabulary below 1, a number from 1 on."""
+    return round(keep * vocabulary) if keep < 1 else int(keep)
+
+
+def _share_or_number(keep: float) -> float:
+    if keep >= 1 and keep != int(keep):
+        raise ValueError("must be a share below 1 or a whole number of tokens")
+    return keep
+
+
+class VocabularyPruning(Method):
+    """Keep the tokens that are most frequent in the training set, with a WordPiece tokenizer of these alone, then
+    fine-tune (after Abdaoui et al. 2020, section 3).
+
+    Special tokens and single characters stay, so a word that is no token any more becomes several. The rows of the
+    embeddings are gone.
+    """
+
+    card = Card(
+        id="vocabulary-pruning",
+        title="Vocabulary pruning",
+        family="embedding-compression",
+        paper=Paper(
+            title="Load What You Need: Smaller Versions of Multilingual BERT",
+            authors="Abdaoui, Pradel, Sigel",
+            year=2020,
+            venue="SustaiNLP",
+            link="https://arxiv.org/abs/2010.05609",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "The paper drops the tokens of other languages from a multilingual BERT, by their frequency in text of "
+            "the languages that stay, before fine-tuning. Here tokens go that one task's training set hardly has, "
+            "after fine-tuning on it, and the encoder is fine-tuned again with the smaller vocabulary."
+        ),
+        touches=("embedding",),
+        reduces=("disk", "parameters", "memory"),
+        notes=(
+            "Of a length FLOPs are what they were, but the same text has more tokens. Words of the dev split that are "
+            "rare in training are read in pieces: how many there are cannot be seen from the training set."
+        ),
+    )
+    rewrites = frozenset({"the student"})
+
+    @options
+    class Options:
+        """`keep`: the tokens to keep, as a share of the vocabulary (below 1) or as a number (from 1 on), special
+        tokens and single characters among them.
+        """
+
+        keep: Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_share_or_number)] = 0.25
+
+    suite = {"keep": (0.1, 0.5, 256)}
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Fewer tokens must be wanted than there are, and their embeddings must not depend on their numbers."""
+        from harness.refusals import refuse_hashed_words
+
+        refuse_hashed_words(config)
+        wanted = tokens_wanted(self.options.keep, config.vocab_size)
+        if not 0 < wanted < config.vocab_size:
+            raise SkylineError(
+                f"keep={self.options.keep:g} is {wanted} of {config.vocab_size} tokens; keep some and drop some"
+            )
+        return config.model_copy(update={"vocab_size": wanted})
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """The copy with the smaller vocabulary. Raises SkylineError where it has no room for the tokens that always
+        stay.
+        """
+        from harness.surgery import keep_vocabulary
+        from harness.vocabulary import token_counts, tokens_to_keep
+
+        wanted = tokens_wanted(self.options.keep, teacher.config.vocab_size)
+        counts = token_counts(teacher, context)
+        kept = tokens_to_keep(teacher.require_tokenizer(), counts, wanted)
+        if len(kept) > wanted:
+            raise SkylineError(
+                f"vocabulary-pruning:keep={self.options.keep:g} is {wanted} tokens, but {len(kept)} special tokens and "
+                f"single characters always stay; use at least keep={len(kept)}"
+            )
+        context.figures["tokens kept"] = len(kept)
+        context.figures["share of training tokens that fall into pieces"] = 1 - float(
+            counts[kept].sum() / counts.sum()
+        )
+        return keep_vocabulary(teacher, kept)

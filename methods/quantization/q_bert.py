@@ -1,0 +1,192 @@
+"""q-bert: two to four bits a weight, each group of rows with its own range, more bits where the loss curves more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from harness import Card, Claim, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.codecs import Stage
+    from harness.config import EncoderConfig
+    from harness.encoder import Encoder
+    from harness.training import Context
+
+EMA_DECAY = 0.99
+"""Of the range of the inputs; the paper says that it is a moving average, not which."""
+TOLERANCE = 1e-2
+"""Of an eigenvalue between two iterations: the ranking of layers needs no more."""
+PUBLISHED: tuple[tuple[Mapping[str, str | float | bool], float, float], ...] = (
+    ({"bits": "4"}, 83.89, 92.66),
+    ({"bits": "3"}, 83.41, 92.54),
+    ({"bits": "2"}, 76.56, 84.63),
+    ({"bits": "mixed", "high": 4, "low": 2}, 83.51, 92.55),
+    ({"bits": "mixed", "high": 3, "low": 2}, 81.75, 92.08),
+)
+"""Options, accuracy on MNLI and on SST-2."""
+AS_PUBLISHED = {"groups": 128, "embedding_bits": 8, "position_bits": 8, "activations": True, "train": True}
+
+
+def layer_bits(sensitivities: list[float], share: float, high: int, low: int) -> list[int]:
+    """Bits of each layer: `high` for the round(share · layers) most sensitive ones, `low` for the others. The first
+    of equals goes first.
+    """
+    ranked = sorted(range(len(sensitivities)), key=lambda index: -sensitivities[index])
+    chosen = set(ranked[: round(share * len(ranked))])
+    return [high if index in chosen else low for index in range(len(ranked))]
+
+
+class QBERT(Method):
+    """Group-wise quantization-aware training (Shen et al. 2020): the rows of each matrix in groups, each with a
+    uniform grid over its own range. `bits=mixed` ranks the layers by Ω = |mean(λ)| + std(λ), λ the top eigenvalue of
+    the Hessian of the layer's matrices on several shards of the training data.
+    """
+
+    card = Card(
+        id="q-bert",
+        title="Q-BERT",
+        family="quantization",
+        paper=Paper(
+            title="Q-BERT: Hessian Based Ultra Low Precision Quantization of BERT",
+            authors="Shen, Dong, Ye, Ma, Yao, Gholami, Mahoney, Keutzer",
+            year=2020,
+            venue="AAAI",
+            link="https://arxiv.org/abs/1909.05840",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "No code was released: grids run from a group's smallest to its largest weight with zero on them; groups "
+            "are blocks of neighbouring rows of every matrix (a head's rows lie together in queries, keys and values), "
+            "128 a matrix as remembered. Inputs of the linear maps are rounded to symmetric int8 in training, with a "
+            "moving range; the artifact stores packed codes and executes them decoded, in float32. Biases, norms, "
+            "segment embeddings and the classifier stay float32; the tables of words and positions carry a range a "
+            "row. The Hessian is that of the layer's matrices on a few small shards, not on ten of 10 % of the data."
+        ),
+        touches=("embedding", "attention_in", "attention_out", "ffn", "head"),
+        reduces=("disk",),
+        claims=tuple(
+            Claim(task, "dev", "accuracy", value, "Table 1, remembered", False, {**AS_PUBLISHED, **chosen})
+            for chosen, mnli, sst2 in PUBLISHED
+            for task, value in (("mnli", mnli), ("sst2", sst2))
+        ),
+        notes=(
+            "groups=1 is quantization with one range a matrix. A group's scale and zero take 5 bytes, counted in the "
+            "artifact. train=false rounds without training. Activations are not quantized when it executes."
+        ),
+    )
+    rewrites = frozenset({"how weights are stored"})
+    last = True
+
+    @options
+    class Options:
+        """`bits` of a weight in the linear maps, in `groups` of rows a matrix; `embedding_bits` and `position_bits` of
+        the tables (0: float32). For bits=mixed: the `share` of layers with `high` bits, the others have `low`; the
+        Hessian on `shards` of so many `examples`, in at most so many `iterations`. `activations`: whether training
+        sees int8 inputs; `train`: whether there is any.
+        """
+
+        bits: Literal["2", "3", "4", "8", "mixed"] = "4"
+        groups: Annotated[int, Field(ge=1)] = 128
+        embedding_bits: Annotated[int, Field(ge=0, le=8)] = 8
+        position_bits: Annotated[int, Field(ge=0, le=8)] = 8
+        high: Annotated[int, Field(ge=3, le=8)] = 4
+        low: Annotated[int, Field(ge=2, le=7)] = 2
+        share: Annotated[float, Field(ge=0, le=1)] = 0.5
+        shards: Annotated[int, Field(ge=1)] = 5
+        examples: Annotated[int, Field(ge=1)] = 16
+        iterations: Annotated[int, Field(ge=1)] = 10
+        activations: bool = True
+        train: bool = True
+
+        @model_validator(mode="after")
+        def _bits_fit(self) -> QBERT.Options:
+            if 1 in (self.embedding_bits, self.position_bits):
+                raise ValueError("a table takes 2 to 8 bits, or 0 to stay float32")
+            if self.bits == "mixed" and self.low >= self.high:
+                raise ValueError(
+                    f"low={self.low} is not below high={self.high}; give the sensitive layers more bits"
+                )
+            return self
+
+    suite = {"groups": (8, 1, 4, 128), "bits": ("4", "3", "2", "mixed"), "train": (True, False)}
+
+    @property
+    def needs_training(self) -> bool:
+        """Unless told to round without."""
+        return bool(self.options.train)
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """The groups must divide the rows of every matrix."""
+        from math import gcd
+
+        from harness.config import MATRICES
+        from harness.refusals import divisors, matrix_shape
+
+        rows = {"the pooler": config.hidden_size} if config.pooler else {}
+        for index, layer in enumerate(config.layers):
+            for matrix in MATRICES:
+                shape = matrix_shape(config, layer, matrix)
+                if min(shape):
+                    rows[f"{matrix} in layer {index}"] = shape[0]
+                    rows[f"the first factor of {matrix} in layer {index}"] = layer.ranks.get(matrix, shape[0])
+        for what, count in rows.items():
+            if count % self.options.groups:
+                common = divisors(gcd(*rows.values()))
+                raise SkylineError(
+                    f"groups={self.options.groups} does not divide the {count} rows of {what}; "
+                    f"use one of {', '.join(map(str, common))}"
+                )
+        return config
+
+    def prepare(self, student: Encoder, context: Context) -> None:
+        """Choose the bits, and let forward see rounded weights and inputs."""
+        from harness.codecs import Groups, Int8
+        from harness.fake_quantization import QuantizedTraining, embedding_tables, linear_weights
+
+        o = self.options
+        names = linear_weights(student)
+        bits = (
+            self._mixed(student, context, names) if o.bits == "mixed" else dict.fromkeys(names, int(o.bits))
+        )
+        stages: dict[str, Stage] = {name: Groups(width, o.groups) for name, width in bits.items()}
+        for name, rows in embedding_tables(student).items():
+            widths = {"embedding.position.weight": o.position_bits, "embedding.segment.weight": 0}
+            if width := widths.get(name, o.embedding_bits):
+                stages[name] = Int8() if width == 8 else Groups(width, rows)
+        self.training = QuantizedTraining(student, stages, EMA_DECAY if o.activations else None)
+
+    def _mixed(self, student: Encoder, context: Context, names: list[str]) -> dict[str, int]:
+        """Bits by weight; what belongs to no layer gets the high ones."""
+        o = self.options
+        owners = {name: int(name.split(".")[1]) for name in names if name.startswith("layers.")}
+        layers = sorted(set(owners.values()))
+        blocks = [[name for name, owner in owners.items() if owner == layer] for layer in layers]
+        if o.train and not context.trains:  # only shapes are wanted: any layers will do
+            bits = layer_bits([0.0] * len(layers), o.share, o.high, o.low)
+        else:
+            omegas = self._sensitivities(student, context, blocks)
+            bits = layer_bits(omegas, o.share, o.high, o.low)
+            for layer, omega, width in zip(layers, omegas, bits, strict=True):
+                context.figures[f"sensitivity of layer {layer}"] = omega
+                context.figures[f"bits of layer {layer}"] = width
+        by_layer = dict(zip(layers, bits, strict=True))
+        return {name: by_layer[owners[name]] if name in owners else o.high for name in names}
+
+    def _sensitivities(self, student: Encoder, context: Context, blocks: list[list[str]]) -> list[float]:
+        from harness.curvature import sensitivity, shard_eigenvalues
+        from harness.parametrized import trained_weights
+
+        o = self.options
+        weights: list[list[Tensor]] = [list(trained_weights(student, block).values()) for block in blocks]
+        found = shard_eigenvalues(student, context, weights, o.shards, o.examples, o.iterations, TOLERANCE)
+        return [float(omega) for omega in sensitivity(found)]
+
+    def finish(self, student: Encoder, context: Context) -> None:
+        """Store packed codes."""
+        self.training.store(student)

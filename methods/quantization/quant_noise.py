@@ -1,0 +1,242 @@
+"""quant-noise: fine-tune under the noise of the quantization that follows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from harness import Card, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from harness.codecs import Product, Stage
+    from harness.config import EncoderConfig
+    from harness.encoder import Encoder
+    from harness.training import Context
+
+WORDS = "embedding.word.weight"
+PHASES = ("ffn", "embedding", "attention")
+"""The order in which product quantization takes the matrices."""
+
+
+class QuantNoise(Method):
+    """Quant-Noise (Fan et al. 2021): each forward pass of the training quantizes, or zeroes, another random part of
+    the weights. Then all are quantized: to int8 or int4, or by product quantization, group by group (iPQ).
+    """
+
+    card = Card(
+        id="quant-noise",
+        title="Quant-Noise",
+        family="quantization",
+        paper=Paper(
+            title="Training with Quantization Noise for Extreme Model Compression",
+            authors="Fan, Stock, Graham, Grave, Gribonval, Jégou, Joulin",
+            year=2021,
+            venue="ICLR",
+            link="https://arxiv.org/abs/2004.07320",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "The noise acts in fine-tuning only; the paper pre-trains with it too. Noise is functional: the released "
+            "code writes it into the weights and leaves it there. Product quantization: a table is fitted to at most "
+            "65,536 blocks of its matrix; after each of the three groups tables and the matrices that are still float "
+            "are tuned for `tuning` epochs instead of days, without noise and without the other methods of the stage; "
+            "pooler, classifier, biases and the other small parameters are float16. int8 and int4: ranges follow each "
+            "matrix's or row's weights in every step; int8 rounds inputs with a scale for each token, as the "
+            "artifact's kernels do; int4 does not round inputs, and is decoded to float32 when loaded."
+        ),
+        touches=("embedding", "attention_in", "attention_out", "ffn", "head"),
+        reduces=("disk",),
+        notes=(
+            "The paper's figures are of RoBERTa, pre-trained with noise (its abstract: 82.5 on MNLI in 14 MB, with "
+            "layers shared and pruned), so no claim stands here. int8 also executes in int8. Product quantization "
+            "decides every weight, zeros too, so pruning goes into an earlier stage, and its zeros do not stay."
+        ),
+    )
+    rewrites = frozenset({"how weights are stored", "which weights are zero"})
+    last = True
+
+    @options
+    class Options:
+        """The `quantizer`; `noise`, the share of blocks (product: 0.2 unless given) or weights (int8, int4: 0.5) hit in
+        each forward pass; 0 is quantization after training, 1 (int8, int4) ordinary quantization-aware training.
+
+        Product: `block` weights share a code in the feed-forward matrices and word embeddings, half as many in
+        attention; `entries` of a table; `tuning` epochs after each group, with `table_learning_rate` the peak
+        rate of tables. int8, int4: one scale `per` row (channel) or matrix (tensor).
+        """
+
+        quantizer: Literal["product", "int8", "int4"] = "product"
+        noise: Annotated[float, Field(ge=0, le=1)] | None = None
+        block: Annotated[int, Field(ge=2, le=32, multiple_of=2)] = 8
+        entries: Annotated[int, Field(ge=2, le=256)] = 256
+        tuning: Annotated[float, Field(ge=0, le=100)] = 1.0
+        table_learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+        per: Literal["channel", "tensor"] = "channel"
+
+        def __post_init__(self) -> None:
+            """Blocks that are all gone leave nothing to grow."""
+            if self.quantizer == "product" and self.noise == 1:
+                raise ValueError("noise=1 leaves nothing of a block-noised matrix; use less than 1")
+
+    suite = {
+        "quantizer": ("product", "int8", "int4"),
+        "entries": (16, 32),
+        "block": (8, 4),
+        "noise": (0.2, 0),
+    }
+
+    @property
+    def share(self) -> float:
+        """The share that the noise hits."""
+        o = self.options
+        return float(o.noise if o.noise is not None else 0.2 if o.quantizer == "product" else 0.5)
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Blocks must divide the rows of every matrix."""
+        if self.options.quantizer != "product":
+            return config
+        for what, kind, width in row_widths(config):
+            block = self._block(kind)
+            if width % block:
+                raise SkylineError(
+                    f"blocks of {block} weights do not divide the {width} columns of {what}; use another block"
+                )
+        return config
+
+    def prepare(self, student: Encoder, context: Context) -> None:
+        """Attach the noise."""
+        from torch import nn
+
+        from harness.fake_quantization import linear_weights
+        from harness.parametrized import attach
+        from harness.quantization_noise import BlockNoise, Draws, InputNoise, RoundingNoise
+
+        draws, o = Draws(context.generator(self.card.id)), self.options
+        self.hooks = []
+        if o.quantizer == "product":
+            self.groups = group_weights(student)
+            for kind, names in self.groups.items():
+                for name in names:
+                    attach(student, name, BlockNoise(self._block(kind), self.share, draws))
+            return
+        self.stages = {name: self._scalar(student, name) for name in [*linear_weights(student), WORDS]}
+        for name, stage in self.stages.items():
+            attach(student, name, RoundingNoise(stage, self.share, draws))
+            module = student.get_submodule(name.removesuffix(".weight"))
+            if o.quantizer == "int8" and isinstance(module, nn.Linear):
+                self.hooks.append(module.register_forward_pre_hook(InputNoise(self.share, draws).hook))
+
+    def learning_rate(self, name: str) -> float | None:
+        """The tables' own."""
+        is_table = ".parametrizations." in name and name.endswith(".table")
+        return self.options.table_learning_rate if is_table else None
+
+    def finish(self, student: Encoder, context: Context) -> None:
+        """Quantize all that was noised."""
+        if self.options.quantizer == "product":
+            self._finish_product(student, context)
+        else:
+            self._finish_scalar(student)
+
+    def _finish_scalar(self, student: Encoder) -> None:
+        from harness.codecs import Codec, Pack
+        from harness.parametrized import bake
+
+        for hook in self.hooks:
+            hook.remove()
+        storage = student.storage
+        for name, stage in self.stages.items():
+            bake(student, name)
+            mask = storage.codecs.get(name, Codec()).find("bitmask")
+            codec = Codec((stage,) if mask is None else (stage, mask))
+            storage.codecs[name] = codec.with_stage(Pack(4)) if self.options.quantizer == "int4" else codec
+            if self.options.quantizer == "int8" and name != WORDS:
+                storage.kernels[name.removesuffix(".weight")] = "int8"
+
+    def _finish_product(self, student: Encoder, context: Context) -> None:
+        from harness.codecs import Cast, Codec, Pack
+        from harness.parametrized import bake
+
+        for name in (names := [name for group in self.groups.values() for name in group]):
+            bake(student, name)
+        if context.trains:
+            for place, kind in enumerate(PHASES, 1):
+                self._quantize(student, kind, place, context)
+            for name in names:
+                bake(student, name)
+        codecs = student.storage.codecs
+        for name, _ in student.named_parameters():
+            codecs[name] = Codec((Cast("float16"),))
+        for kind, names in self.groups.items():
+            stage = self._product(kind)
+            packed = Codec((stage,) if stage.width == 8 else (stage, Pack(stage.width)))
+            codecs.update(dict.fromkeys(names, packed))
+
+    def _quantize(self, student: Encoder, kind: str, place: int, context: Context) -> None:
+        """Fit the tables of one group, and let all that can still move recover."""
+        import torch
+
+        from harness.parametrized import attach, trained_weights
+        from harness.quantization_noise import TrainedTable
+
+        errors = []
+        for name, weight in trained_weights(student, self.groups[kind]).items():
+            table = TrainedTable(self._product(kind), weight)
+            attach(student, name, table)
+            errors.append(table.relative_error)
+        context.figures[f"{kind}_quantization_error"] = sum(errors) / max(1, len(errors))
+        if self.options.tuning and errors:
+            stage = f"{self.card.id} phase {place} of {len(PHASES)}: {kind}"
+            with torch.enable_grad():
+                context.train(student, [self], stage, epochs=self.options.tuning)
+            student.to("cpu").eval()
+
+    def _block(self, kind: str) -> int:
+        return int(self.options.block) // (2 if kind == "attention" else 1)
+
+    def _product(self, kind: str) -> Product:
+        from harness.codecs import Product
+
+        return Product(self._block(kind), self.options.entries)
+
+    def _scalar(self, student: Encoder, name: str) -> Stage:
+        from harness.codecs import Groups, Int8
+
+        if self.options.quantizer == "int8":
+            return Int8(self.options.per)
+        rows = student.get_parameter(name).shape[0]
+        return Groups(4, rows if self.options.per == "channel" else 1)
+
+
+def group_weights(student: Encoder) -> dict[str, list[str]]:
+    """The matrices that product quantization takes, by phase: the feed-forward ones, the word embeddings, and the
+    attention's with the word embeddings' projection. Factors of a low-rank matrix are matrices.
+    """
+    groups: dict[str, list[str]] = {kind: [] for kind in PHASES}
+    for name, matrix in student.matrix_names().items():
+        groups["ffn" if matrix.startswith("ffn") else "attention"].append(name)
+    groups["embedding"].append(WORDS)
+    if student.embedding.project is not None:
+        groups["attention"].append("embedding.project.weight")
+    return groups
+
+
+def row_widths(config: EncoderConfig) -> list[tuple[str, str, int]]:
+    """(what, phase, columns) of the matrices that `group_weights` finds in an encoder of this shape."""
+    from harness.config import MATRICES
+    from harness.refusals import matrix_shape
+
+    found = [("the word embeddings", "embedding", config.embedding_rank or config.hidden_size)]
+    if config.embedding_rank is not None:
+        found.append(("the word embeddings' projection", "attention", config.embedding_rank))
+    for index, layer in enumerate(config.layers):
+        for matrix in MATRICES:
+            kind = "ffn" if matrix.startswith("ffn") else "attention"
+            outputs, inputs = matrix_shape(config, layer, matrix)
+            if outputs and inputs:
+                found.append((f"{matrix} in layer {index}", kind, inputs))
+                if matrix in layer.ranks:
+                    found.append((f"the factorized {matrix} in layer {index}", kind, layer.ranks[matrix]))
+    return found

@@ -1,0 +1,134 @@
+"""ternarybert: weights of three values, learned from the full-precision teacher's attention and hidden states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from harness import Card, Claim, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.codecs import Stage
+    from harness.encoder import Encoder
+    from harness.training import Context, Step
+
+WORDS = "embedding.word.weight"
+CLIP = 2.5
+"""Weights beyond it in size get no gradient, as in the released code."""
+
+
+class TernaryBERT(Method):
+    """Distillation-aware ternarization (Zhang et al. 2020): −α, 0, α with one α a matrix (a row in the word
+    embeddings), inputs in int8.
+
+    L = soft cross-entropy of the logits + Σ MSE(attention scores) + Σ MSE(hidden states, the embedding's included).
+    """
+
+    card = Card(
+        id="ternarybert",
+        title="TernaryBERT",
+        family="quantization",
+        paper=Paper(
+            title="TernaryBERT: Distillation-aware Ultra-low Bit BERT",
+            authors="Zhang, Hou, Yin, Shang, Chen, Jiang, Liu",
+            year=2020,
+            venue="EMNLP",
+            link="https://arxiv.org/abs/2009.12812",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "No augmented data, which the released code trains on. Int8 rounding of activations is that of the linear "
+            "maps' inputs, not of the products inside attention, and is simulated in training: the artifact stores two "
+            "bits a weight and executes them decoded, in float32. Squared errors are means over real tokens, without "
+            "padding."
+        ),
+        touches=("embedding", "attention_in", "attention_out", "ffn"),
+        reduces=("disk",),
+        claims=(
+            Claim(
+                "mnli",
+                "dev",
+                "accuracy",
+                83.3,
+                "without augmented data, remembered",
+                False,
+                {"distillation": "all", "embeddings": True, "activations": True},
+            ),
+        ),
+        notes=(
+            "Position and segment embeddings, biases, norms, pooler and classifier stay float32. The artifact's codes "
+            "are those of the training: the published export ternarizes embeddings by another rule than it trains."
+        ),
+    )
+    replaces_task_loss = True
+    needs = frozenset({"teacher_logits", "hidden_states", "attentions"})
+    rewrites = frozenset({"how weights are stored"})
+    last = True
+
+    @options
+    class Options:
+        """`distillation`: from logits, attention and hidden states; from logits alone; or none, the task loss.
+        `embeddings`: whether the words' are ternary too; `activations`: whether training sees int8 inputs.
+        """
+
+        distillation: Literal["all", "logits", "none"] = "all"
+        embeddings: bool = True
+        activations: bool = True
+
+    suite = {"distillation": ("all", "logits", "none"), "embeddings": (True, False)}
+
+    def prepare(self, student: Encoder, context: Context) -> None:
+        """Let forward see ternary weights. Raises SkylineError where layers cannot be compared with the teacher's."""
+        from harness.codecs import Ternary
+        from harness.fake_quantization import QuantizedTraining, embedding_tables
+
+        if self.options.distillation == "all":
+            _require_comparable(student, context.teacher)
+        stages: dict[str, Stage] = dict.fromkeys(student.matrix_names(), Ternary())
+        if self.options.embeddings and WORDS in embedding_tables(student):
+            stages[WORDS] = Ternary("row")
+        self.training = QuantizedTraining(student, stages, dynamic=self.options.activations, clip=CLIP)
+
+    def loss(self, step: Step) -> Tensor:
+        """The distillation's, instead of the task's."""
+        from harness.distillation import (
+            attention_score_losses,
+            hidden_losses,
+            logit_rows,
+            logits_loss,
+            soft_cross_entropy,
+        )
+
+        if self.options.distillation == "none":
+            return step.task_loss
+        if step.kind == "regression":
+            total = logits_loss(step)
+        else:
+            total = soft_cross_entropy(*logit_rows(step, step.output.logits, step.teacher_logits))
+        if self.options.distillation == "logits":
+            return total
+        ours, theirs, mask = step.output, step.teacher_output, step.batch.attention_mask
+        assert ours.hidden_states is not None
+        assert theirs.hidden_states is not None
+        assert ours.attentions is not None
+        assert theirs.attentions is not None
+        states = hidden_losses(ours.hidden_states, theirs.hidden_states, mask)
+        return total + attention_score_losses(ours.attentions, theirs.attentions, mask).sum() + states.sum()
+
+    def finish(self, student: Encoder, context: Context) -> None:
+        """Store two bits a weight."""
+        self.training.store(student)
+
+
+def _require_comparable(student: Encoder, teacher: Encoder) -> None:
+    ours, theirs = (
+        (model.config.hidden_size, [layer.heads for layer in model.config.layers])
+        for model in (student, teacher)
+    )
+    if ours != theirs:
+        raise SkylineError(
+            "the student's layers, heads or hidden size are not the teacher's any more, so attention and hidden states "
+            "cannot be compared; use ternarybert:distillation=logits"
+        )

@@ -1,0 +1,302 @@
+"""identity-prior: residual mappings are pushed towards nothing, and the smallest functions go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping as Dict
+from copy import deepcopy
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from harness import Card, Claim, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.config import EncoderConfig
+    from harness.encoder import Encoder
+    from harness.residuals import Mapping, ResidualMappings
+    from harness.spectral import SpectralNormalisation
+    from harness.training import Context, Step
+
+Rank = Literal["norm", "energy"]
+SCALE_RATE = 1e-2
+"""Of the learned scales: with a fine-tuning rate a scale could hardly move from 1 in a few hundred steps."""
+
+
+def parameter_shares(mappings: Iterable[Mapping], config: EncoderConfig) -> list[float]:
+    """The parameters of each residual mapping as a share of its layer's."""
+    from harness.counts import head_parameters, layer_parameters
+
+    shares = []
+    for mapping in mappings:
+        layer = config.layers[mapping.layer]
+        whole = layer_parameters(config, layer)
+        if mapping.kind == "head":
+            own = head_parameters(config, layer)
+        else:
+            field = "ffn_size" if mapping.kind == "ffn" else "heads"
+            own = whole - layer_parameters(config, layer.model_copy(update={field: 0}))
+        shares.append(own / whole)
+    return shares
+
+
+class _Cut:
+    """Which heads and FFNs are left, and how many parameters of the layers are still to go."""
+
+    def __init__(self, config: EncoderConfig, share: float) -> None:
+        self.layers = config.layers
+        self.config = config
+        self.heads = [list(range(layer.heads)) for layer in self.layers]
+        self.ffn = [layer.ffn_size > 0 for layer in self.layers]
+        self.room = share * sum(self._left(i, len(heads), True) for i, heads in enumerate(self.heads))
+
+    def _left(self, index: int, heads: int, ffn: bool) -> int:
+        from harness.counts import layer_parameters
+
+        layer = self.layers[index]
+        size = layer.ffn_size if ffn else 0
+        return layer_parameters(self.config, layer.model_copy(update={"heads": heads, "ffn_size": size}))
+
+    def size(self, mapping: Mapping) -> int:
+        """The parameters that go with a mapping now: with the last head of a block its bias too."""
+        index, count = mapping.layer, len(self.heads[mapping.layer])
+        now = self._left(index, count, self.ffn[index])
+        if mapping.kind == "ffn":
+            return now - self._left(index, count, False)
+        left = count - 1 if mapping.kind == "head" else 0
+        return now - self._left(index, left, self.ffn[index])
+
+    def taken(self, mapping: Mapping) -> bool:
+        """Whether it is gone."""
+        if mapping.kind == "ffn":
+            return not self.ffn[mapping.layer]
+        heads = self.heads[mapping.layer]
+        return mapping.head not in heads if mapping.kind == "head" else not heads
+
+    def fits(self, mapping: Mapping) -> bool:
+        """Whether it may go: it fits into what is to go, and some head of the encoder is left after it."""
+        going = {"ffn": 0, "head": 1, "attention": len(self.heads[mapping.layer])}[mapping.kind]
+        return self.size(mapping) <= self.room and (not going or going < sum(map(len, self.heads)))
+
+    def take(self, mapping: Mapping) -> None:
+        """Remove it."""
+        self.room -= self.size(mapping)
+        if mapping.kind == "ffn":
+            self.ffn[mapping.layer] = False
+        elif mapping.kind == "head":
+            self.heads[mapping.layer].remove(mapping.head)
+        else:
+            self.heads[mapping.layer].clear()
+
+    def give_back(self, head: Mapping) -> None:
+        """Keep a head after all, unless more than the surplus would come back."""
+        heads = self.heads[head.layer]
+        heads.append(head.head)
+        heads.sort()
+        size = self.size(head)
+        if self.room + size > 0:
+            heads.remove(head.head)
+        else:
+            self.room += size
+
+
+def smallest_mappings(
+    norms: Dict[Mapping, float], config: EncoderConfig, share: float, rank: Rank = "energy"
+) -> tuple[list[list[int]], list[bool]]:
+    """The heads that stay in each layer, and whether its FFN does, after the smallest residual mappings went.
+
+    Mappings are taken in the order of their function norm n (`norm`: one threshold for all, as published), or of
+    n² for each parameter (`energy`: what the residual stream loses, for what is saved). Each goes that still fits
+    into `share` of the layers' parameters; with an attention block, all heads that are left of it. Where that leaves
+    much to go, the next FFN goes too and the largest heads stay instead, if that comes nearer. The encoder's last
+    head always stays: without any, its output would be the same for all inputs.
+    """
+    state = _Cut(config, share)
+    sizes = list(norms.values())
+    if rank == "energy":
+        sizes = [size**2 / state.size(mapping) for mapping, size in norms.items()]
+    ranked = [mapping for _, mapping in sorted(zip(sizes, norms, strict=True), key=lambda pair: pair[0])]
+    for mapping in ranked:
+        if not state.taken(mapping) and state.fits(mapping):
+            state.take(mapping)
+    rest = [mapping for mapping in ranked if mapping.kind == "ffn" and not state.taken(mapping)]
+    if rest:
+        other = deepcopy(state)
+        other.take(rest[0])
+        for mapping in reversed(ranked):
+            if mapping.kind == "head" and other.taken(mapping):
+                other.give_back(mapping)
+        if abs(other.room) < state.room:
+            state = other
+    return state.heads, state.ffn
+
+
+class IdentityPrior(Method):
+    """Lin et al. 2020 (SNIP): fine-tune with an L1 penalty on what each residual mapping adds and spectrally
+    normalised matrices, remove the mappings of the smallest function norm, fine-tune what is left.
+    """
+
+    card = Card(
+        id="identity-prior",
+        title="Spectral-normalised identity prior",
+        family="structured-pruning",
+        paper=Paper(
+            title="Pruning Redundant Mappings in Transformer Models via Spectral-Normalized Identity Prior",
+            authors="Lin, Liu, Yang, Hua, Roth",
+            year=2020,
+            venue="Findings of EMNLP",
+            link="https://arxiv.org/abs/2010.01791",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "A reconstruction: no code is published, and only the paper's abstract and a summary of it could be read. "
+            "The penalty takes each mapping's L1 norm over its input's, so that its weight means the same in every "
+            "encoder, and weighs it by the mapping's share of its layer's parameters. Instead of a threshold the "
+            "share of the layers' parameters to remove is given. Mappings of different sizes are compared by their "
+            "squared norm for each parameter, because by the norm alone (rank=norm) single heads go before FFN "
+            "blocks. The encoder's last head always stays. The learned scale of a matrix begins at its own spectral "
+            "norm and has a learning rate of its own."
+        ),
+        touches=("attention_in", "attention", "attention_out", "ffn"),
+        reduces=("disk", "parameters", "flops", "latency", "memory"),
+        claims=(
+            Claim(
+                "sst2",
+                "unknown",
+                "accuracy",
+                91.8,
+                "Ganesh et al. 2021, Table 1, 50 %",
+                False,
+                {"share": 0.5},
+            ),
+            Claim(
+                "qqp", "unknown", "accuracy", 88.9, "Ganesh et al. 2021, Table 1, 50 %", False, {"share": 0.5}
+            ),
+        ),
+        notes=(
+            "A layer whose heads or FFN are all gone keeps the normalisation that followed them. The norms are taken "
+            "on training examples. What goes is mostly in the top layers. The paper's own tables could not be read; "
+            "the figures are the survey's."
+        ),
+    )
+    rewrites = frozenset({"the student"})
+
+    @options
+    class Options:
+        """`share` of the layers' parameters that goes; `penalty`: the weight in the loss of the sum of relative
+        function norms, for `epochs` before pruning; `spectral`: whether matrices are spectrally normalised meanwhile;
+        `rank`: by what mappings are compared (see `smallest_mappings`); `batches` of 16 training examples give the
+        norms.
+        """
+
+        share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+        penalty: Annotated[float, Field(ge=0, le=1e3)] = 0.2
+        epochs: Annotated[float, Field(gt=0, le=1e3)] = 1.0
+        spectral: bool = True
+        rank: Rank = "energy"
+        batches: Annotated[int, Field(ge=1)] = 32
+
+    suite = {
+        "share": (0.5, 0.25),
+        "spectral": (True, False),
+        "rank": ("energy", "norm"),
+        "batches": (2,),
+    }
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Matrices of their own, and something small enough to go."""
+        from harness.config import MATRICES
+        from harness.counts import head_parameters, layer_parameters
+        from harness.refusals import refuse_factorized, refuse_shared
+
+        refuse_shared(config, "residual mappings")
+        refuse_factorized(config, MATRICES, "residual mappings")
+        whole = sum(layer_parameters(config, layer) for layer in config.layers)
+        sizes = [head_parameters(config, layer) for layer in config.layers if layer.heads]
+        sizes += [
+            (2 * config.hidden_size + 1) * layer.ffn_size + config.hidden_size
+            for layer in config.layers
+            if layer.ffn_size
+        ]
+        if not sizes or min(sizes) > self.options.share * whole:
+            least = f"the smallest residual mapping has {min(sizes):,}" if sizes else "none is left to remove"
+            raise SkylineError(
+                f"share={self.options.share} of the layers is {int(self.options.share * whole):,} parameters, but "
+                f"{least}; {'raise share' if sizes else 'leave this method out'}"
+            )
+        return config
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """Fine-tune under the penalty, measure, and cut."""
+        from harness.residuals import function_norms
+        from harness.surgery import keep_columns, keep_heads
+
+        o = self.options
+        model = deepcopy(teacher)
+        if context.trains:
+            prior = IdentityPenalty(o.penalty, o.spectral)
+            prior.prepare(model, context)
+            context.train(model, [prior], "identity-prior penalty", epochs=o.epochs, patience=None)
+            prior.finish(model, context)
+        model.to(context.device)
+        drawn = context.batches(model, 16, o.batches, "identity-prior")
+        norms = function_norms(model, (batch for batch, _ in drawn))
+        heads, ffn = smallest_mappings(norms, model.config, o.share, o.rank)
+        context.figures["heads kept"] = sum(map(len, heads))
+        context.figures["FFN blocks kept"] = sum(ffn)
+        sizes = [layer.ffn_size for layer in model.config.layers]
+        columns = [range(size if stays else 0) for size, stays in zip(sizes, ffn, strict=True)]
+        return keep_columns(keep_heads(model, heads), columns)
+
+
+class IdentityPenalty(Method):
+    """The first training: `penalty` · Σ w E‖F(x)‖₁ / E‖x‖₁ over the residual mappings is added to the task loss; w is
+    the share of its layer's parameters.
+    """
+
+    mappings: ResidualMappings
+    normalised: SpectralNormalisation | None
+    weights: Tensor
+
+    def __init__(self, penalty: float, spectral: bool) -> None:
+        super().__init__(None)
+        self.penalty, self.spectral = penalty, spectral
+
+    def prepare(self, student: Encoder, context: Context) -> None:
+        """Normalise the layers' matrices and read the mappings."""
+        import torch
+
+        from harness.residuals import ResidualMappings
+        from harness.spectral import SpectralNormalisation
+
+        generator = context.generator("identity-prior spectral")
+        names = student.matrix_names()
+        self.normalised = SpectralNormalisation(student, names, generator) if self.spectral else None
+        self.mappings = ResidualMappings(student)
+        self.weights = torch.tensor(parameter_shares(self.mappings.mappings, student.config))
+
+    def learning_rate(self, name: str) -> float | None:
+        """Of the scales."""
+        from harness.spectral import is_scale
+
+        return SCALE_RATE if is_scale(name) else None
+
+    def loss(self, step: Step) -> Tensor:
+        """The penalty on this batch."""
+        added, given = self.mappings.norms(step.batch.attention_mask)
+        penalty: Tensor = self.penalty * (self.weights.to(added) * added / given.clamp_min(1e-12)).sum()
+        return penalty
+
+    def step(self, student: Encoder, progress: float) -> None:
+        """One power iteration."""
+        if self.normalised is not None:
+            self.normalised.iterate()
+
+    def finish(self, student: Encoder, context: Context) -> None:
+        """An encoder as any other again."""
+        self.mappings.close()
+        if self.normalised is not None:
+            self.normalised.bake(student)

@@ -1,0 +1,355 @@
+"""schubert: factors on every dimension of the design are learned with a penalty, and the smallest units go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
+
+from pydantic import Field
+
+from harness import Card, Claim, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch import Tensor
+
+    from harness.config import EncoderConfig
+    from harness.encoder import Batch, Encoder
+    from harness.training import Context, Step
+    from harness.unit_factors import UnitFactors
+
+Dimensions = Literal["all", "hidden"]
+FACTOR_RATE = 1e-2
+"""The peak learning rate of the factors: they must be able to fall from 1 to 0 in a few hundred steps."""
+
+
+BEST: Mapping[str, str | float | bool] = {"dimensions": "hidden", "keep": 0.39}
+
+
+class Kept(NamedTuple):
+    """The units that stay: hidden ones, and of each layer heads and FFN columns."""
+
+    hidden: list[int]
+    heads: list[list[int]]
+    columns: list[list[int]]
+
+
+def with_sizes(
+    config: EncoderConfig, hidden: int, heads: Sequence[int], columns: Sequence[int]
+) -> EncoderConfig:
+    """`config` with another hidden size, and other numbers of heads and FFN columns in each layer."""
+    layers = tuple(
+        layer.model_copy(update={"heads": a, "ffn_size": f})
+        for layer, a, f in zip(config.layers, heads, columns, strict=True)
+    )
+    return config.model_copy(update={"hidden_size": hidden, "layers": layers})
+
+
+def unit_costs(config: EncoderConfig) -> tuple[float, list[float], list[float]]:
+    """β of a hidden unit, of each layer's heads and of each layer's FFN columns: the parameters that go with one,
+    as a multiple of the largest head's. At BERT-base they are the published 0.73, 1 and 0.0078.
+    """
+    from harness.counts import encoder_parameters, head_parameters
+
+    hidden = encoder_parameters(config) - encoder_parameters(
+        config.model_copy(update={"hidden_size": config.hidden_size - 1})
+    )
+    heads = [head_parameters(config, layer) for layer in config.layers]
+    unit = max(heads)
+    return hidden / unit, [n / unit for n in heads], [(2 * config.hidden_size + 1) / unit for _ in heads]
+
+
+def l1_penalty(factors: UnitFactors, costs: tuple[float, list[float], list[float]]) -> Tensor:
+    """Σ_d β_d ‖α_d‖₁ over the factors that are learned."""
+    import torch
+
+    hidden, heads, columns = costs
+    terms = [hidden * factors.hidden.abs().sum()]
+    for cost, factor in zip((*heads, *columns), (*factors.heads, *factors.columns), strict=True):
+        if factor.requires_grad:
+            terms.append(cost * factor.abs().sum())
+    return torch.stack(terms).sum()
+
+
+def largest_units(factors: UnitFactors, config: EncoderConfig, budget: float, dimensions: Dimensions) -> Kept:
+    """The units that stay where those of the smallest |α| go, of all kinds together, until the encoder has at most
+    `budget` parameters. The hidden unit and the head of the largest |α| stay in any case; among equal ones the last
+    go, from each dimension the same share.
+    """
+    from harness.counts import encoder_parameters
+
+    groups: list[Tensor] = [factors.hidden, *factors.heads, *factors.columns]
+    magnitudes = [group.detach().abs().double().tolist() for group in groups]
+    count = len(config.layers)
+    # Without any head the output would be the same for all inputs.
+    fixed = {_largest(magnitudes, range(1)), _largest(magnitudes, range(1, count + 1))}
+    order = sorted(
+        (size, 1 - (unit + 1) / len(sizes), group, unit)
+        for group, sizes in enumerate(magnitudes)
+        if dimensions == "all" or group == 0
+        for unit, size in enumerate(sizes)
+        if (group, unit) not in fixed
+    )
+
+    def left(gone: int) -> list[int]:
+        sizes = [len(group) for group in magnitudes]
+        for _, _, group, _ in order[:gone]:
+            sizes[group] -= 1
+        return sizes
+
+    def parameters(gone: int) -> int:
+        hidden, *rest = left(gone)
+        return encoder_parameters(with_sizes(config, hidden, rest[:count], rest[count:]))
+
+    few, many = 0, len(order)
+    while few < many:
+        middle = (few + many) // 2
+        if parameters(middle) <= budget:
+            many = middle
+        else:
+            few = middle + 1
+    dropped = {(group, unit) for _, _, group, unit in order[:few]}
+    kept = [
+        [unit for unit in range(len(sizes)) if (group, unit) not in dropped]
+        for group, sizes in enumerate(magnitudes)
+    ]
+    return Kept(kept[0], kept[1 : count + 1], kept[count + 1 :])
+
+
+def _largest(magnitudes: list[list[float]], groups: Iterable[int]) -> tuple[int, int] | None:
+    """The first (group, unit) of the largest magnitude among `groups`; None where they have no units."""
+    units = [(size, -group, -unit) for group in groups for unit, size in enumerate(magnitudes[group])]
+    if not units:
+        return None
+    _, group, unit = max(units)
+    return -group, -unit
+
+
+def correct_norms(model: Encoder, kept: Sequence[int], batches: Iterable[Batch]) -> None:
+    """Change gain and bias of each normalisation so that it gives on the mean over the tokens of `batches` the same
+    when its mean μ and deviation σ come from the hidden units `kept` alone: (u − μ)/σ = g (u − μ′)/σ′ + s with
+    g = σ′/σ and s = (μ′ − μ)/σ, of which the means over tokens are taken.
+    """
+    import torch
+    from torch import nn
+
+    from harness.encoder import evaluating
+
+    norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
+    sums = {id(norm): torch.zeros(2, dtype=torch.double) for norm in norms}
+    chosen = torch.tensor(list(kept))
+    tokens = 0
+
+    def read(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        assert isinstance(norm, nn.LayerNorm)
+        whole = inputs[0][mask].double()
+        part = whole[:, chosen.to(whole.device)]
+        old, new = ((x.var(1, correction=0) + norm.eps).sqrt() for x in (whole, part))
+        gain, shift = new / old, (part.mean(1) - whole.mean(1)) / old
+        sums[id(norm)] += torch.stack([gain.sum(), shift.sum()]).cpu()
+
+    hooks = [norm.register_forward_pre_hook(read) for norm in norms]
+    try:
+        with torch.no_grad(), evaluating(model):
+            for batch in batches:
+                mask = batch.attention_mask.bool()
+                model(batch)
+                tokens += int(mask.sum())
+            for norm in norms:
+                gain, shift = (sums[id(norm)] / tokens).tolist()
+                norm.bias.add_(norm.weight, alpha=shift)
+                norm.weight.mul_(gain)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class SchuBERT(Method):
+    """Khetan & Karnin 2020: with the encoder frozen, factors on hidden units, heads and FFN columns are learned
+    under an L1 penalty that weighs a unit by its parameters; the smallest go, the rest is fine-tuned, in rounds.
+    """
+
+    card = Card(
+        id="schubert",
+        title="schuBERT (fine-tuning form)",
+        family="structured-pruning",
+        paper=Paper(
+            title="schuBERT: Optimizing Elements of BERT",
+            authors="Khetan, Karnin",
+            year=2020,
+            venue="ACL",
+            link="https://aclanthology.org/2020.acl-main.250/",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "The paper learns factors and weights on BERT's pre-training losses and pre-trains again after each "
+            "round; here both are learned on the task, from the fine-tuned encoder, with a budget of minutes, so far "
+            "worse scores than the paper's must be expected. Key and value sizes are not pruned: the paper finds "
+            "that they stay as they are. The penalty's weights are computed from the encoder's shape, which gives "
+            "the published ones at BERT-base. The factors stay in the weights of the units that are kept. A "
+            "normalisation over fewer hidden units has another mean and deviation: its gain and bias are corrected "
+            "for that by means over training data, which is ours. What the pooler puts out is cut with the hidden "
+            "units."
+        ),
+        touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
+        reduces=("disk", "parameters", "flops", "latency", "memory"),
+        claims=(
+            Claim(
+                "mnli", "unknown", "accuracy", 83.4, "Ganesh et al. 2021, Table 1, 43 million", False, BEST
+            ),
+            Claim(
+                "sst2", "unknown", "accuracy", 90.9, "Ganesh et al. 2021, Table 1, 43 million", False, BEST
+            ),
+        ),
+        notes=(
+            "The paper's best encoder of 43 million parameters prunes the hidden size alone (dimensions=hidden). Its "
+            "own tables could not be read; the figures are the survey's."
+        ),
+    )
+    rewrites = frozenset({"the student"})
+
+    @options
+    class Options:
+        """`keep`: the share of all parameters that stays, embeddings and head counted; `dimensions`: all (hidden
+        units, heads, FFN columns) or hidden ones alone; `rounds` of learning factors for `factor_epochs`, pruning
+        the same number of parameters, and (but for the last, which the stage's own training follows) fine-tuning
+        for `round_epochs`; `penalty`: the weight of the factors' L1 norms in the loss.
+        """
+
+        keep: Annotated[float, Field(gt=0, lt=1)] = 0.7
+        dimensions: Dimensions = "all"
+        rounds: Annotated[int, Field(ge=1, le=100)] = 3
+        factor_epochs: Annotated[float, Field(gt=0, le=1e3)] = 0.5
+        round_epochs: Annotated[float, Field(gt=0, le=1e3)] = 1.0
+        penalty: Annotated[float, Field(ge=0, le=1e3)] = 1e-3
+
+    suite = {
+        "keep": (0.6, 0.9),
+        "dimensions": ("all", "hidden"),
+        "rounds": (2, 1),
+        "factor_epochs": (1.0,),
+        "round_epochs": (1.0,),
+    }
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Matrices of their own, and a size that can be reached. Of hidden units alone the shape is known."""
+        from harness.config import MATRICES
+        from harness.counts import encoder_parameters
+        from harness.refusals import refuse_factorized, refuse_shared
+
+        refuse_shared(config, "units")
+        o, zeros = self.options, [0] * len(config.layers)
+        if o.dimensions == "all":
+            refuse_factorized(config, MATRICES, "heads or FFN columns")
+        budget = o.keep * encoder_parameters(config)
+        sizes = [layer.heads for layer in config.layers], [layer.ffn_size for layer in config.layers]
+        attending = [layer.heads > 0 for layer in config.layers]
+        one = [int(attends and not any(attending[:i])) for i, attends in enumerate(attending)]
+        smallest = with_sizes(config, 1, *((one, zeros) if o.dimensions == "all" else sizes))
+        if encoder_parameters(smallest) > budget:
+            raise SkylineError(
+                f"keep={o.keep} leaves {int(budget):,} parameters, but with one hidden unit there are still "
+                f"{encoder_parameters(smallest):,}; raise keep"
+            )
+        if o.dimensions == "all":
+            return config
+        hidden = config.hidden_size
+        while encoder_parameters(with_sizes(config, hidden, *sizes)) > budget:
+            hidden -= 1
+        return with_sizes(config, hidden, *sizes)
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """Learn factors, cut, fine-tune, round after round."""
+        from harness.counts import encoder_parameters
+
+        o = self.options
+        model = deepcopy(teacher)
+        whole = encoder_parameters(model.config)
+        for number in range(1, o.rounds + 1):
+            learning = FactorTraining(o.penalty, inner=o.dimensions == "all")
+            learning.prepare(model, context)
+            name = f"{number} of {o.rounds}"
+            context.train(
+                model, [learning], f"schubert factors {name}", epochs=o.factor_epochs, patience=None
+            )
+            learning.finish(model, context)
+            budget = whole * (1 - (1 - o.keep) * number / o.rounds)
+            model = cut(model, learning.factors, budget, o.dimensions, context)
+            if number < o.rounds:
+                context.train(model, [], f"schubert round {name}", epochs=o.round_epochs)
+        layers = model.config.layers
+        context.figures["hidden size"] = model.config.hidden_size
+        context.figures["heads kept"] = sum(layer.heads for layer in layers)
+        context.figures["FFN columns kept"] = sum(layer.ffn_size for layer in layers)
+        return model
+
+
+def cut(
+    model: Encoder, factors: UnitFactors, budget: float, dimensions: Dimensions, context: Context
+) -> Encoder:
+    """A copy of `model`, into which the factors are folded, of at most `budget` parameters."""
+    from harness.surgery import keep_columns, keep_heads, keep_hidden
+
+    kept = largest_units(factors, model.config, budget, dimensions)
+    if context.trains and len(kept.hidden) < model.config.hidden_size:
+        model.to(context.device)
+        drawn = context.batches(model, 16, 16, "schubert")
+        correct_norms(model, kept.hidden, (batch for batch, _ in drawn))
+    if dimensions == "all":
+        move_biases(model, kept)
+        model = keep_columns(keep_heads(model, kept.heads), kept.columns)
+    return keep_hidden(model, kept.hidden)
+
+
+def move_biases(model: Encoder, kept: Kept) -> None:
+    """Let the normalisation before a block that loses all its units add the block's bias, which goes with them."""
+    import torch
+
+    from harness.encoder import AttentionOut, FeedForward, Layer
+
+    before = model.embedding.norm
+    with torch.no_grad():
+        for layer, heads, columns in zip(model.layers, kept.heads, kept.columns, strict=True):
+            assert isinstance(layer, Layer)
+            out, ffn = layer.attention_out, layer.ffn
+            if not heads and isinstance(out, AttentionOut):
+                before.bias.add_(cast("Tensor", out.dense.bias))
+            if not columns and isinstance(ffn, FeedForward):
+                out.norm.bias.add_(cast("Tensor", ffn.out.bias))
+            before = ffn.norm
+
+
+class FactorTraining(Method):
+    """The training of the factors: all else is frozen, `penalty` · Σ_d β_d ‖α_d‖₁ is added to the task loss."""
+
+    factors: UnitFactors
+
+    def __init__(self, penalty: float, inner: bool = True) -> None:
+        super().__init__(None)
+        self.penalty, self.inner = penalty, inner
+
+    def prepare(self, student: Encoder, context: Context) -> None:
+        """Freeze, and attach factors of 1."""
+        from harness.unit_factors import UnitFactors
+
+        self.costs = unit_costs(student.config)
+        student.requires_grad_(False)
+        self.factors = UnitFactors(student, self.inner)
+
+    def learning_rate(self, name: str) -> float | None:
+        """Of the factors."""
+        from harness.unit_factors import is_factor
+
+        return FACTOR_RATE if is_factor(name) else None
+
+    def loss(self, step: Step) -> Tensor:
+        """The penalty."""
+        return self.penalty * l1_penalty(self.factors, self.costs)
+
+    def finish(self, student: Encoder, context: Context) -> None:
+        """Fold the factors in, and let everything be trained again."""
+        self.factors.fold(student)
+        student.requires_grad_(True)

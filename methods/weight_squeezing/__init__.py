@@ -1,0 +1,1 @@
+"""Small weights that are a learned map of large ones."""

@@ -1,0 +1,257 @@
+"""weight-squeezing: the small encoder's weights are a learned map of the teacher's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from harness import Card, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from harness.config import EncoderConfig
+    from harness.encoder import Encoder
+    from harness.reconstruction import Moments
+    from harness.training import Context
+
+WORDS, PROJECT = "embedding.word.weight", "embedding.project.weight"
+TABLES = ("embedding.position.weight", "embedding.segment.weight")
+
+
+class Places:
+    """Which of the teacher's units each linear map of a smaller encoder has at both ends, and how its weights begin: L
+    chooses outputs, R reconstructs the teacher's inputs from the chosen ones.
+    """
+
+    def __init__(self, teacher: Encoder, config: EncoderConfig, moments: Mapping[str, Moments]) -> None:
+        import torch
+
+        from harness.reconstruction import choose_units
+
+        self.teacher, self.moments = teacher, moments
+        # What reads the hidden states, each with the same weight.
+        readers = [
+            m.covariance for path, m in moments.items() if path.endswith((".query", ".into", ".pooler"))
+        ]
+        shares = [covariance / covariance.trace().clamp_min(1e-12) for covariance in readers]
+        self.units = choose_units(torch.stack(shares).sum(0), config.hidden_size)
+        self.ends: dict[str, tuple[list[int], list[int]]] = {}
+        for index, layer in enumerate(config.layers):
+            path = f"layers.{index}"
+            if layer.heads:
+                rows = self.strongest(f"{path}.attention_out.dense", layer.heads, layer.head_size)
+                for name in ("query", "key", "value"):
+                    self.ends[f"{path}.attention_in.{name}"] = rows, self.units
+                self.ends[f"{path}.attention_out.dense"] = self.units, rows
+            if layer.ffn_size:
+                columns = self.strongest(f"{path}.ffn.out", layer.ffn_size)
+                self.ends[f"{path}.ffn.into"] = columns, self.units
+                self.ends[f"{path}.ffn.out"] = self.units, columns
+        last = self.units
+        if teacher.head.pooler is not None:
+            if teacher.head.classifier is not None:
+                last = self.strongest("head.classifier", config.hidden_size)
+            self.ends["head.pooler"] = last, self.units
+        if teacher.head.classifier is not None:
+            self.ends["head.classifier"] = list(range(config.head.outputs)), last
+
+    def strongest(self, path: str, count: int, size: int = 1) -> list[int]:
+        """The inputs of a map in the `count` groups of `size` that add most to its output."""
+        from harness.reconstruction import group_energy
+
+        weight = self.teacher.get_submodule(path).get_parameter("weight")
+        energy = group_energy(self.moments[path].covariance, weight, size)
+        groups = energy.argsort(descending=True, stable=True)[:count].sort().values.tolist()
+        return [group * size + place for group in groups for place in range(size)]
+
+    def maps(self, path: str) -> tuple[Tensor, Tensor, Tensor]:
+        """L (out, teacher's out), R (teacher's in, in) and the bias (out,) that one map begins with."""
+        import torch
+
+        from harness.reconstruction import reconstruction
+
+        rows, columns = self.ends[path]
+        read = self.moments[path.replace(".key", ".query").replace(".value", ".query")]
+        right, offset = (found.float() for found in reconstruction(read, columns))
+        module = self.teacher.get_submodule(path)
+        weight, bias = (module.get_parameter(name).detach() for name in ("weight", "bias"))
+        left = torch.eye(len(weight), device=weight.device)[rows]
+        return left, right.to(weight.device), (bias + weight @ offset.to(weight.device))[rows]
+
+
+class WeightSqueezing(Method):
+    """Chumachenko et al. 2020: every weight matrix of the student is L W R of the teacher's frozen W; L and R are
+    trained on the task, and folded at the end.
+    """
+
+    card = Card(
+        id="weight-squeezing",
+        title="Weight squeezing",
+        family="weight-squeezing",
+        paper=Paper(
+            title="Weight Squeezing: Reparameterization for Knowledge Transfer and Model Compression",
+            authors="Chumachenko, Gavrilov, Balagansky, Kalaidin",
+            year=2020,
+            venue="arXiv",
+            link="https://arxiv.org/abs/2010.06993",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "One task instead of GLUE's as one, and any teacher instead of BERT-Medium. How the paper begins the maps "
+            "is not known here: L begins as a choice of units (whole heads), R as the least-squares reconstruction of "
+            "the teacher's units from the chosen ones on training data. The gated variant is left out."
+        ),
+        touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
+        reduces=("disk", "parameters", "flops", "latency", "memory"),
+        notes=(
+            "Trained are L, R, the map of the embeddings, biases and norms; the depth stays. Forming L W R in each "
+            "step costs about as much as the small encoder itself. Each weight of the student moves with a row of L "
+            "and a column of R at once, so the maps want a smaller rate than weights do."
+        ),
+    )
+    rewrites = frozenset({"the student", "how weights are stored", "which weights are zero"})
+
+    @options
+    class Options:
+        """`hidden` size of the student, a multiple of the head size; as many heads as fit it, at most the
+        teacher's. `ffn` columns; without it the teacher's, in the ratio of the hidden sizes. `rate` is the maps'
+        peak learning rate; `batches` of 32 training examples give their beginning.
+        """
+
+        hidden: Annotated[int, Field(ge=1)] = 192
+        ffn: Annotated[int, Field(ge=1)] | None = None
+        rate: Annotated[float, Field(gt=0, le=1)] = 3e-5
+        batches: Annotated[int, Field(ge=1)] = 16
+
+    suite = {"hidden": (16, 24), "ffn": (64, 32), "batches": (2,)}
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Sizes that are smaller, whole heads, and matrices of their own."""
+        from harness.config import MATRICES, EncoderConfig
+        from harness.refusals import refuse_factorized, refuse_shared
+
+        refuse_shared(config, "hidden units")
+        refuse_factorized(config, MATRICES, "hidden units")
+        if config.words is not None:
+            raise SkylineError(
+                "word embeddings of codes or hashes are no table that can be mapped; squeeze first, replace them then"
+            )
+        hidden, large = self.options.hidden, config.hidden_size
+        if hidden >= large:
+            raise SkylineError(
+                f"hidden={hidden} is not smaller than the teacher's {large}; use a smaller one"
+            )
+        if not any(layer.heads or layer.ffn_size for layer in config.layers):
+            raise SkylineError("no layer has heads or FFN columns; use an encoder that has some")
+        layers = []
+        for index, layer in enumerate(config.layers):
+            if layer.heads and hidden % layer.head_size:
+                raise SkylineError(
+                    f"hidden={hidden} does not divide into heads of {layer.head_size} (layer {index}); "
+                    f"use a multiple of {layer.head_size}"
+                )
+            columns = self.options.ffn or max(1, round(layer.ffn_size * hidden / large))
+            if layer.ffn_size and columns > layer.ffn_size:
+                raise SkylineError(
+                    f"ffn={columns} is more than the {layer.ffn_size} columns of layer {index}; use at most as many"
+                )
+            heads = min(layer.heads, hidden // layer.head_size)
+            ffn = columns if layer.ffn_size else 0
+            layers.append(layer.model_copy(update={"heads": heads, "ffn_size": ffn}))
+        rank = config.embedding_rank
+        changes = {"hidden_size": hidden, "embedding_rank": rank if rank and rank < hidden else None}
+        return EncoderConfig.model_validate({**config.model_dump(), **changes, "layers": layers})
+
+    def learning_rate(self, name: str) -> float | None:
+        """The rate of the maps."""
+        return self.options.rate if name == PROJECT or name.endswith((".left", ".right")) else None
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """A small encoder that sees its weights through the maps."""
+        from copy import deepcopy
+
+        import torch
+
+        from harness.config import EncoderConfig
+        from harness.encoder import Encoder
+        from harness.parametrized import attach
+        from harness.reconstruction import observe_inputs
+
+        self.shape = self.check(teacher.config)
+        # While it trains, the words' table is the teacher's, and the factor behind it is the map.
+        rank = teacher.config.embedding_rank or teacher.config.hidden_size
+        unfolded = EncoderConfig.model_validate({**self.shape.model_dump(), "embedding_rank": rank})
+        model = deepcopy(teacher).to(context.device)
+        places = Places(model, self.shape, observe_inputs(model, context, self.options.batches))
+        student = Encoder(unfolded, teacher.tokenizer, teacher.origin).to(context.device)
+        old, new = (dict(encoder.named_parameters()) for encoder in (model, student))
+        choice = torch.eye(teacher.config.hidden_size, device=context.device)[places.units]
+        with torch.no_grad():
+            new[WORDS].copy_(old[WORDS])
+            new[PROJECT].copy_(choice @ old[PROJECT] if PROJECT in old else choice)
+            for name, weight in new.items():
+                if ".norm." in name:
+                    weight.copy_(old[name][places.units])
+            maps: dict[str, tuple[Tensor | None, Tensor]] = dict.fromkeys(TABLES, (None, choice.T))
+            for path in places.ends:
+                left, right, bias = places.maps(path)
+                new[f"{path}.bias"].copy_(bias)
+                maps[f"{path}.weight"] = left, right
+        new[WORDS].requires_grad_(False)
+        squeezed = _squeezed()
+        for name, pair in maps.items():
+            new[name].requires_grad_(False)  # nothing reads it any more
+            attach(student, name, squeezed(old[name].detach(), *pair))
+        self.mapped = list(maps)
+        return student
+
+    def finish(self, student: Encoder, context: Context) -> None:
+        """Fold the maps."""
+        from torch import nn
+
+        from harness.parametrized import bake
+
+        for name in self.mapped:
+            bake(student, name)
+        embedding = student.embedding
+        if self.shape.embedding_rank is None:
+            assert embedding.project is not None
+            words = embedding.project(embedding.word.weight).detach()
+            embedding.word = nn.Embedding(self.shape.vocab_size, self.shape.hidden_size)
+            embedding.word.weight = nn.Parameter(words)
+            embedding.project = None
+        student.config = self.shape
+        student.requires_grad_(True)
+
+
+def _squeezed() -> type[nn.Module]:
+    """The class of a mapped weight, made here because this file is read without torch."""
+    from torch import nn
+
+    class Squeezed(nn.Module):
+        """L W R of a frozen W (out, in), whatever weight it is given; L may be the identity."""
+
+        weight: Tensor
+
+        def __init__(self, weight: Tensor, left: Tensor | None, right: Tensor) -> None:
+            super().__init__()
+            self.register_buffer("weight", weight.clone())
+            self.left = None if left is None else nn.Parameter(left.clone())
+            self.right = nn.Parameter(right.clone())
+
+        def forward(self, _: Tensor) -> Tensor:
+            """Form the small weight, the cheaper product first."""
+            if self.left is None:
+                return self.weight @ self.right
+            out, large_out = self.left.shape
+            large_in, inputs = self.right.shape
+            if large_out * inputs * (large_in + out) <= out * large_in * (large_out + inputs):
+                return self.left @ (self.weight @ self.right)
+            return (self.left @ self.weight) @ self.right
+
+    return Squeezed

@@ -1,0 +1,224 @@
+"""lottery-ticket: which weights each round drops, and that what is kept goes back to where it began."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from harness.build import run_stage
+from harness.config import EncoderConfig
+from harness.conformance.tiny import BUDGET, CONFIG, tiny_encoder, tiny_task
+from harness.encoder import Encoder
+from harness.errors import SkylineError
+from harness.method import Method
+from harness.recipe import Recipe
+from harness.records import Training
+from harness.training import Context
+
+POOLER = "head.pooler.weight"
+TUNED, PRETRAINED = 0, 5
+
+
+def context(**budget: Any) -> Context:
+    chosen = BUDGET.model_copy(update=budget)
+    task = tiny_task().training_view()
+    return Context(tiny_encoder(TUNED), task, chosen, load_pretrained=lambda: tiny_encoder(PRETRAINED))
+
+
+def run(recipe: str, given: Context | None = None, training: bool = True) -> tuple[Encoder, list[Training]]:
+    student = tiny_encoder(TUNED)
+    done: list[Training] = []
+    for stage in Recipe.parse(recipe).stages:
+        student, more = run_stage(stage, student, given or context(), training)
+        done += more
+    return student, done
+
+
+def method_of(recipe: str) -> Method:
+    return Recipe.parse(recipe).calls[0].make()
+
+
+def prunable(model: Encoder) -> list[str]:
+    return [*model.matrix_names(), POOLER]
+
+
+def flat(model: Encoder) -> np.ndarray:
+    weights = dict(model.named_parameters())
+    return np.concatenate([weights[name].detach().numpy().ravel() for name in prunable(model)])
+
+
+def smallest(values: np.ndarray, count: int) -> np.ndarray:
+    """Where the `count` smallest are, by sorting."""
+    found = np.zeros(values.size, dtype=bool)
+    found[np.argsort(values, kind="stable")[:count]] = True
+    return found
+
+
+def test_without_training_the_smallest_of_all_pre_trained_weights_go() -> None:
+    student, _ = run("lottery-ticket:sparsity=0.6,rounds=3", training=False)
+    start = flat(tiny_encoder(PRETRAINED))
+    gone = smallest(np.abs(start), round(0.6 * start.size))
+    assert np.array_equal(flat(student), np.where(gone, 0, start))
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_the_ticket_has_the_pre_trained_values_where_it_keeps(rounds: int) -> None:
+    student, given = tiny_encoder(TUNED), context()
+    method = method_of(f"lottery-ticket:sparsity=0.6,rounds={rounds},round_epochs=2")
+    method.prepare(student, given)
+    start = dict(tiny_encoder(PRETRAINED).named_parameters())
+    dropped = 0
+    for name, weight in student.named_parameters():
+        if name in prunable(student):
+            kept = weight != 0
+            assert torch.equal(weight[kept], start[name][kept])
+            dropped += int((~kept).sum())
+        else:
+            assert torch.equal(weight, start[name]), name
+    assert dropped == round(0.6 * flat(student).size)
+    one_shot, _ = run("lottery-ticket:sparsity=0.6", training=False)
+    different = ((flat(student) == 0) != (flat(one_shot) == 0)).mean()
+    assert different > 0, "the training decides"
+    assert given.figures == {"differs_from_one_shot": pytest.approx(different)}
+    # Each begins with an optimizer and a schedule of its own.
+    assert [(t.stage, t.steps) for t in given.trained] == [
+        (f"lottery-ticket round {n} of {rounds}", 6) for n in range(1, rounds + 1)
+    ]
+
+
+def test_the_rounds_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training is replaced by factors that are known, so that what each round must drop is known too."""
+    rng = np.random.default_rng(0)
+    start = flat(tiny_encoder(PRETRAINED))
+    factors = [rng.uniform(0, 2, start.size).astype(np.float32) for _ in range(3)]
+    seen: list[np.ndarray] = []
+
+    def train(this: Context, student: Encoder, methods: list[Method], stage: str, **budget: Any) -> None:
+        seen.append(flat(student))
+        parts, place = dict(student.named_parameters()), 0
+        for name in prunable(student):
+            weight: Tensor = parts[name].data
+            own = factors[len(seen) - 1][place : place + weight.numel()]
+            weight.mul_(torch.from_numpy(own).view_as(weight))
+            place += weight.numel()
+
+    monkeypatch.setattr(Context, "train", train)
+    student = tiny_encoder(TUNED)
+    method_of("lottery-ticket:sparsity=0.6,rounds=3").prepare(student, context())
+    gone = np.zeros(start.size, dtype=bool)
+    for done, factor in enumerate(factors, start=1):
+        assert np.array_equal(seen[done - 1], np.where(gone, 0, start)), "rewound, and masked"
+        sizes = np.where(gone, -1.0, np.abs(start * factor))
+        after = smallest(sizes, round(0.2 * done * start.size))
+        assert (after | ~gone).all(), "what is gone stays so"
+        gone = after
+    assert np.array_equal(flat(student), np.where(gone, 0, start))
+
+
+def test_a_weight_that_training_made_zero_does_not_save_one_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def train(this: Context, student: Encoder, methods: list[Method], stage: str, **budget: Any) -> None:
+        if stage.endswith("2 of 2"):
+            student.layers[0].ffn.into.weight.data.zero_()
+
+    monkeypatch.setattr(Context, "train", train)
+    student = tiny_encoder(TUNED)
+    method_of("lottery-ticket:sparsity=0.4,rounds=2").prepare(student, context())
+    start = flat(tiny_encoder(PRETRAINED))
+    first = smallest(np.abs(start), round(0.2 * start.size))
+    gone = flat(student) == 0
+    assert (gone | ~first).all()
+    assert int(gone.sum()) == round(0.4 * start.size)
+    assert not student.layers[0].ffn.into.weight.any(), "then the zeros go, before anything else"
+
+
+def test_the_mask_holds_in_rounds_and_in_the_last_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+    given = Recipe.parse("lottery-ticket").calls[0].method.step
+
+    def step(this: Any, student: Encoder, progress: float) -> None:
+        given(this, student, progress)
+        seen.append(flat(student) == 0)
+
+    monkeypatch.setattr(Recipe.parse("lottery-ticket").calls[0].method, "step", step)
+    student, training = run("lottery-ticket:sparsity=0.5,rounds=2")
+    assert [entry.steps for entry in training] == [3, 3, 3]
+    total = seen[0].size
+    assert [int(gone.sum()) for gone in seen] == [0] * 3 + [round(0.25 * total)] * 3 + [
+        round(0.5 * total)
+    ] * 3
+    for earlier, later in itertools.pairwise(seen):
+        assert (later | ~earlier).all()
+    assert np.array_equal(flat(student) == 0, seen[-1])
+    start = flat(tiny_encoder(PRETRAINED))
+    assert not np.array_equal(flat(student)[~seen[-1]], start[~seen[-1]]), "the others are trained"
+    codecs = {name: str(codec) for name, codec in student.storage.codecs.items()}
+    assert codecs == dict.fromkeys(prunable(student), "bitmask")
+    assert set(training[-1].figures) == {"differs_from_one_shot"}
+    assert [entry.figures for entry in training[:2]] == [{}, {}]
+
+
+def test_patience_ends_no_round() -> None:
+    given = context(patience=1, epochs=4)
+    _, training = run("lottery-ticket:sparsity=0.5,rounds=2,round_epochs=5", given)
+    assert [entry.steps for entry in training[:2]] == [15, 15]
+
+
+def test_an_encoder_without_a_pooler() -> None:
+    config = CONFIG.model_copy(update={"pooler": False})
+    model = Encoder(config, tiny_encoder().tokenizer).initialize(torch.Generator().manual_seed(0)).eval()
+    given = Context(model, tiny_task().training_view(), BUDGET)
+    (stage,) = Recipe.parse("lottery-ticket:sparsity=0.5,rounds=2").stages
+    student, _ = run_stage(stage, model, given)
+    gone = sum(int((student.get_parameter(name) == 0).sum()) for name in student.matrix_names())
+    assert gone == round(0.5 * sum(student.get_parameter(name).numel() for name in student.matrix_names()))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "why"),
+    [
+        ("kd-logits:layers=4 > lottery-ticket", "another method changed the encoder's weights"),
+        ("kd-logits:layers=2 + lottery-ticket", "another method changed the encoder's shape"),
+        ("lottery-ticket:rounds=1 > lottery-ticket", "another method changed the encoder's weights"),
+    ],
+)
+def test_another_method_s_work_is_not_thrown_away(recipe: str, why: str) -> None:
+    with pytest.raises(
+        SkylineError, match=f"lottery-ticket begins anew .* but {why} before it; put it first"
+    ):
+        run(recipe)
+
+
+def test_shapes_that_no_pre_trained_encoder_has() -> None:
+    method = method_of("lottery-ticket")
+    assert method.check(CONFIG) is CONFIG
+    first, *others = CONFIG.layers
+    low_rank = CONFIG.with_layers((first.model_copy(update={"ranks": {"ffn_in": 4}}), *others))
+    shared = CONFIG.with_layers((first, first.model_copy(update={"shares_with": 0})))
+    narrow = EncoderConfig.model_validate({**CONFIG.model_dump(), "embedding_rank": 8})
+    for config, why in (
+        (low_rank, "layer 0 is factorized"),
+        (shared, "layer 1 shares its weights"),
+        (narrow, "the word embeddings are factorized"),
+    ):
+        with pytest.raises(SkylineError, match=f"lottery-ticket begins anew .* but {why}"):
+            method.check(config)
+
+
+@pytest.mark.parametrize("option", ["sparsity=0", "sparsity=1", "rounds=0", "rounds=1.5", "round_epochs=0"])
+def test_options_that_cannot_be(option: str) -> None:
+    with pytest.raises(SkylineError, match=f"{option.partition('=')[0]}.* out of range"):
+        Recipe.parse(f"lottery-ticket:{option}")
+
+
+def test_two_that_prune_are_refused() -> None:
+    with pytest.raises(
+        SkylineError, match="'magnitude' and 'lottery-ticket' both decide which weights are zero"
+    ):
+        Recipe.parse("magnitude + lottery-ticket")
