@@ -33,10 +33,13 @@ leaderboard: install
 	$(BIN)/skyline board architecture --profiles $(OUT)
 	$(BIN)/skyline site --profiles $(OUT) --out $(OUT)/site
 
-# The committed results: SST-2 and MRPC (name a folder in GLUE's layout with SKYLINE_DATA_DIR, or have a network).
+# The committed results: SST-2, MRPC and CoLA (name a folder in GLUE's layout with SKYLINE_DATA_DIR, or have a network).
 results: install
 	$(BIN)/skyline run first-result --out profiles --workers $(WORKERS)
+	$(BIN)/skyline run weights-and-structure --out profiles --workers $(WORKERS)
+	$(BIN)/skyline run survey-sizes --out profiles
 	$(BIN)/skyline board measured --readme README.md
+	$(BIN)/skyline board measured --table findings --readme README.md
 	$(BIN)/skyline board architecture --readme README.md
 
 benchmark: install

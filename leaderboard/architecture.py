@@ -18,7 +18,7 @@ from leaderboard.joining import (
     shelve,
     versions_of,
 )
-from leaderboard.names import BASELINE, Cards, recipe_family, recipe_title, task_title
+from leaderboard.names import BASELINE, Cards, claimed_column, recipe_family, recipe_title, task_title
 
 
 def architecture_board(
@@ -108,7 +108,7 @@ def _add_claims(row: Row, cards: Cards) -> None:
     """Set what the method's paper published for the row's options and base model, and say where it stands."""
     variant = cards.get(row.recipe.partition(":")[0], {}).get("fidelity") == "variant"
     for claim in claims_of(row.recipe, row.model, cards):
-        task = str(claim["task"])
+        task = claimed_column(str(claim["task"]), str(claim.get("metric", "")))
         row.claimed[task] = float(claim["value"])
         split = claim.get("split", "unknown")
         split_text = "on a split that is not known" if split == "unknown" else f"on {split}"

@@ -31,6 +31,7 @@ TASK_TITLES: Mapping[str, str] = MappingProxyType(
         "toy-pairs": "Toy pairs",
         "glue": "GLUE average",
         "qqp-f1": "QQP F1",
+        "cola-accuracy": "CoLA accuracy",
     }
 )
 
@@ -44,6 +45,17 @@ METRIC_TITLES: Mapping[str, str] = MappingProxyType(
         "spearman": "Spearman correlation × 100",
     }
 )
+
+PRIMARY_METRICS: Mapping[str, str] = MappingProxyType(
+    {"cola": "matthews_correlation", "stsb": "pearson", "squad": "f1"}
+)
+"""By which tasks are scored that are not scored by accuracy."""
+
+
+def claimed_column(task: str, metric: str) -> str:
+    """The column of a published figure: the task's, or one of its own where the paper took another metric."""
+    return task if not metric or metric == PRIMARY_METRICS.get(task, "accuracy") else f"{task}-{metric}"
+
 
 SURVEY_FAMILIES: Mapping[str, str] = MappingProxyType(
     {

@@ -51,8 +51,9 @@ def scored(model="minilm-l6"):
             "--task is for the measured board; leave it out of 'board published'",
         ),
         (["architecture", "--task", "sst2"], "--task is for the measured board"),
-        (["architecture", "--table", "gordon2020"], "--table is for the published board"),
-        (["measured", "--table", "gordon2020"], "leave it out of 'board measured'"),
+        (["architecture", "--table", "realise"], "did you mean 'realised'?"),
+        (["measured", "--table", "gordon2020"], "unknown table of the measured board 'gordon2020'"),
+        (["measured", "--table", "findings", "--task", "sst2"], "leave them out of --table findings"),
         (["published", "--table", "gordon2002"], "did you mean 'gordon2020'"),
         (["published", "--table", ""], "unknown published table ''"),
         (["published", "--table", "gordon2020", "--axis", "disk"], "axis"),
@@ -65,6 +66,27 @@ def test_what_a_board_does_not_have_is_refused(skyline, arguments, hint):
     assert errors.startswith("skyline: ")
     assert errors.count("\n") == 1
     assert hint in errors
+
+
+def test_the_small_tables_print_in_each_form(skyline, tmp_path):
+    pair = [
+        quality(r, "sst2", s)
+        for r, s in (("magnitude:sparsity=0.6", 90.0), ("random-pruning:sparsity=0.6", 80.0))
+    ]
+    write(tmp_path / "records", *pair)
+    where = ("board", "measured", "--table", "findings", "--profiles", "records")
+    status, out, errors = skyline(*where, "--json")
+    assert (status, errors) == (0, "")
+    assert json.loads(out)["rows"][0]["verdict"] == "reproduced"
+    assert skyline(*where, "--csv")[1].splitlines()[0].startswith("finding,setting,task")
+    assert "reproduced" in skyline(*where)[1]
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- board:findings -->\n<!-- /board:findings -->\n", encoding="utf-8")
+    assert skyline(*where, "--readme", "README.md")[0] == 0
+    assert "| magnitude pruning beats random" in readme.read_text(encoding="utf-8")
+    status, _, errors = skyline("board", "architecture", "--table", "sizes", "--profiles", "records")
+    assert status == 2
+    assert "skyline run survey-sizes" in errors
 
 
 @pytest.mark.parametrize("table", TABLES)
