@@ -195,7 +195,7 @@ def test_the_penalty_is_weighted_by_the_squares_until_the_next_reweighting() -> 
     weight = student.get_parameter(INTO)
     weight.data[0, :2] = torch.tensor([0.3, 0.4])  # a piece of a row: ‖W_g‖ = 0.5
     weight.data[5, 16] = 2.0
-    pruning = method("block-pruning:rows=16,columns=16,penalty=0.1,reweightings=2,end=0.5,sparsity=0.001")
+    pruning = method("block-pruning:penalty=0.1,reweightings=2,end=0.5,sparsity=0.001")
 
     class Now:
         progress = 0.0
@@ -245,7 +245,7 @@ def pieces(weight: Tensor, direction: str, rows: int, columns: int) -> np.ndarra
 @pytest.mark.parametrize("direction", ["row", "column"])
 @pytest.mark.parametrize("schedule", ["cubic", "one-shot"])
 def test_whole_groups_go_until_the_sparsity_is_exact(direction: str, schedule: str) -> None:
-    given = f"rows=16,columns=8,direction={direction},schedule={schedule},sparsity=0.6"
+    given = f"columns=8,direction={direction},schedule={schedule},scope=matrix,sparsity=0.6"
     student = build(f"block-pruning:{given}", batch_size=4)
     for name, weight in matrices(student).items():
         groups = pieces(weight, direction, 16, 8)
@@ -258,7 +258,7 @@ def test_whole_groups_go_until_the_sparsity_is_exact(direction: str, schedule: s
 def test_scopes_count_over_blocks_matrices_or_all(scope: str) -> None:
     model = tiny_encoder()
     model.get_parameter(INTO).data[:16].mul_(0.01)
-    student = build(f"block-pruning:rows=16,columns=16,scope={scope},sparsity=0.5", False, model)
+    student = build(f"block-pruning:scope={scope},sparsity=0.5", False, model)
     zeros = {name: weight == 0 for name, weight in matrices(student).items()}
     into = zeros[INTO]
     blocks = into.view(8, 16, 2, 16).float().mean(dim=(1, 3))
@@ -272,7 +272,7 @@ def test_scopes_count_over_blocks_matrices_or_all(scope: str) -> None:
 
 def test_the_smallest_groups_go_in_one_shot() -> None:
     before = matrices(tiny_encoder())
-    for name, weight in matrices(build("block-pruning:columns=8,sparsity=0.4", False)).items():
+    for name, weight in matrices(build("block-pruning:columns=8,scope=matrix,sparsity=0.4", False)).items():
         norms = np.linalg.norm(pieces(before[name], "row", 1, 8).astype(np.float64), axis=1)
         gone = (pieces(weight, "row", 1, 8) == 0).all(axis=1)
         assert norms[gone].max() < norms[~gone].min(), name
@@ -287,7 +287,7 @@ def test_groups_go_at_reweightings_and_do_not_come_back(schedule: str, expected:
     """Two re-weightings until 0.5: at 0.25 the cubic schedule has 1 − (1 − ½)³ of the way."""
     student = tiny_encoder()
     pruning = method(
-        f"block-pruning:rows=8,columns=8,sparsity=0.8,reweightings=2,end=0.5,schedule={schedule}"
+        f"block-pruning:rows=8,columns=8,scope=matrix,sparsity=0.8,reweightings=2,end=0.5,schedule={schedule}"
     )
     pruning.prepare(student, context())
     dropped = torch.zeros_like(student.get_parameter(INTO), dtype=torch.bool)
@@ -320,14 +320,14 @@ def test_training_with_the_penalty_makes_small_groups_smaller() -> None:
 
 @pytest.mark.parametrize("direction", ["row", "column"])
 def test_the_artifact_is_as_small_as_the_density(direction: str, tmp_path: Path) -> None:
-    student = build(f"block-pruning:direction={direction},sparsity=0.75", training=False)
+    student = build(f"block-pruning:direction={direction},scope=matrix,sparsity=0.75", training=False)
     save_artifact(student, tmp_path / "artifact")
-    codec = "blocks(1,32)" if direction == "row" else "blocks(32,1)"
+    codec = "blocks(1,16)" if direction == "row" else "blocks(16,1)"
     assert read_config(tmp_path / "artifact").codecs == dict.fromkeys(student.matrix_names(), codec)
     stored = read_tensors(tmp_path / "artifact")
     for name, weight in matrices(student).items():
         assert stored[name].nbytes == weight.numel()  # a quarter of four bytes
-        assert stored[f"{name}::mask"].nbytes == weight.numel() // 32 // 8
+        assert stored[f"{name}::mask"].nbytes == weight.numel() // 16 // 8
     facts, model = artifact_facts(tmp_path / "artifact"), matrices(student)
     pruned = sum(weight.numel() for weight in model.values())
     assert facts.params - facts.nonzero_params >= pruned * 0.75
@@ -336,12 +336,12 @@ def test_the_artifact_is_as_small_as_the_density(direction: str, tmp_path: Path)
 
 
 def test_int8_leaves_the_groups_out_too(tmp_path: Path) -> None:
-    student = build("block-pruning:sparsity=0.5", training=False)
+    student = build("block-pruning:scope=matrix,sparsity=0.5", training=False)
     [stage] = Recipe.parse("dynamic-int8").stages
     quantized, _ = run_stage(stage, student, context(), training=False)
     save_artifact(quantized, tmp_path / "artifact")
     stored = read_tensors(tmp_path / "artifact")
-    assert read_config(tmp_path / "artifact").codecs[INTO] == "int8(channel)+blocks(1,32)"
+    assert read_config(tmp_path / "artifact").codecs[INTO] == "int8(channel)+blocks(1,16)"
     assert stored[INTO].nbytes == student.get_parameter(INTO).numel() // 2
     module = load_artifact(tmp_path / "artifact").get_submodule(INTO.removesuffix(".weight"))
     weight = student.get_parameter(INTO).detach()
@@ -350,13 +350,13 @@ def test_int8_leaves_the_groups_out_too(tmp_path: Path) -> None:
 
 
 def test_layers_that_are_cut_afterwards_still_have_a_file(tmp_path: Path) -> None:
-    """Heads of 8 are no multiple of blocks of 32: the blocks at the edge are then smaller."""
+    """Heads of 8 are no multiple of blocks of 16: the blocks at the edge are then smaller."""
     student = build("block-pruning", training=False)
     [stage] = Recipe.parse("head-pruning:share=0.25,batches=1").stages
     cut, _ = run_stage(stage, student, context(), training=False)
     save_artifact(cut, tmp_path / "artifact")
     loaded = matrices(load_artifact(tmp_path / "artifact"))
-    assert any(weight.shape[1] % 32 for weight in loaded.values())
+    assert any(weight.shape[1] % 16 for weight in loaded.values())
     assert all(torch.equal(weight, loaded[name]) for name, weight in matrices(cut).items())
 
 
@@ -370,17 +370,17 @@ def shaped(layer: LayerConfig) -> EncoderConfig:
         (
             "block-pruning:columns=24",
             CONFIG.layers[0],
-            "blocks of 32 x 24 do not divide query of layer 0 of 32 x 32; "
+            "blocks of 16 x 24 do not divide query of layer 0 of 32 x 32; "
             "use rows that divide 32 and columns that divide 32",
         ),
         (
             "block-pruning",
             LayerConfig(heads=4, head_size=8, ffn_size=100),
-            "blocks of 32 x 32 do not divide ffn_in of layer 1 of 100 x 32; "
+            "blocks of 16 x 16 do not divide ffn_in of layer 1 of 100 x 32; "
             "use rows that divide 4 and columns that divide 4",
         ),
         (
-            "block-pruning:rows=16,columns=16",
+            "block-pruning",
             LayerConfig(heads=4, head_size=8, ffn_size=128, ranks={"key": 5}),
             "do not divide the first factor of key of layer 1 of 5 x 32",
         ),
@@ -397,6 +397,12 @@ def test_blocks_must_divide_every_matrix(recipe: str, layer: LayerConfig, says: 
     assert "\n" not in str(error.value)
 
 
+def test_the_usual_shapes_are_taken_as_they_are() -> None:
+    for config in (EncoderConfig.bert(12, 768), EncoderConfig.bert(6, 384, heads=12)):
+        assert method("block-pruning").check(config) == config
+        assert method("reweighted-proximal").check(config) == config
+
+
 @pytest.mark.parametrize("identity", ["block-pruning", "reweighted-proximal"])
 def test_something_must_be_there_to_prune(identity: str) -> None:
     bare = LayerConfig(heads=0, head_size=8, ffn_size=0)
@@ -408,7 +414,7 @@ def test_something_must_be_there_to_prune(identity: str) -> None:
 def test_factorized_matrices_are_pruned_in_both_factors() -> None:
     layer = LayerConfig(heads=4, head_size=8, ffn_size=128, ranks={"ffn_in": 16})
     config = shaped(layer)
-    recipe = "block-pruning:rows=16,columns=16,sparsity=0.5"
+    recipe = "block-pruning:scope=matrix,sparsity=0.5"
     assert method(recipe).check(config) == config
     model = Encoder(config, tiny_encoder().tokenizer).initialize(torch.Generator().manual_seed(0))
     student = build(recipe, False, model)
