@@ -41,6 +41,7 @@ results: install
 	$(BIN)/skyline board measured --readme README.md
 	$(BIN)/skyline board measured --table findings --readme README.md
 	$(BIN)/skyline board architecture --readme README.md
+	$(BIN)/skyline board architecture --table sizes --readme README.md
 
 benchmark: install
 	$(BIN)/python -m pytest --benchmark -s tests/benchmarks

@@ -45,7 +45,10 @@ class LayerDropTraining(Method):
         ),
         touches=("attention_in", "attention", "attention_out", "ffn"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
-        notes="The published figures are RoBERTa's, so none is claimed.",
+        notes=(
+            "The published figures are RoBERTa's, so none is claimed. Three of MiniLM's six layers are too few for "
+            "MRPC's 3,668 pairs: whichever method keeps three loses about ten points; dropping two loses three."
+        ),
     )
     rewrites = frozenset({"the student's layers"})
 
