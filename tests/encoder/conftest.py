@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from encoder_models import TINY, VOCABULARY, random_weights
+import torch
+from encoder_models import TINY, VOCABULARY, logits, random_batch, random_weights
 
 from harness import checkpoints
 from harness.checkpoints import places
@@ -43,3 +44,13 @@ def tiny_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 def tiny(tiny_tokenizer: Tokenizer) -> Encoder:
     """Two layers of 24 with two heads, a fresh one for each test."""
     return random_weights(TINY, seed=0, tokenizer=tiny_tokenizer)
+
+
+@pytest.fixture
+def checkpoint(tiny: Encoder, tmp_path: Path) -> Path:
+    """A healthy folder in Hugging Face's format, of `tiny`."""
+    folder = tmp_path / "healthy"
+    checkpoints.save_checkpoint(tiny, folder)
+    batch = random_batch([5, 9], TINY.vocab_size)
+    assert torch.equal(logits(checkpoints.load_model(str(folder)), batch), logits(tiny, batch))
+    return folder

@@ -96,3 +96,9 @@ def logits(model: Encoder, batch: Batch) -> torch.Tensor:
     """The logits, without gradient."""
     with torch.inference_mode():
         return model(batch).logits
+
+
+def equal_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    """Whether both hold the same tensors by the same names."""
+    state, others = one.state_dict(), other.state_dict()
+    return state.keys() == others.keys() and all(torch.equal(state[name], others[name]) for name in state)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from codec_checks import nbytes, there_and_back
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -24,16 +25,6 @@ def matrices(draw: st.DrawFn) -> Tensor:
         tensor = tensor.abs()
     kept = torch.rand(rows, columns, generator=generator) < draw(st.sampled_from([0.0, 0.3, 1.0]))
     return tensor * kept
-
-
-def there_and_back(text: str, tensor: Tensor) -> Tensor:
-    codec = Codec.parse(text)
-    return codec.decode(codec.encode(tensor), tensor.shape)
-
-
-def nbytes(text: str, tensor: Tensor) -> int:
-    encoded = Codec.parse(text).encode(tensor)
-    return encoded.values.nbytes + sum(beside.nbytes for beside in encoded.beside.values())
 
 
 @given(st.lists(st.integers(0, 255), max_size=70), st.integers(1, 8))
@@ -110,8 +101,8 @@ def test_ternary_weights_minimise_as_in_the_paper(tensor: Tensor, per: str) -> N
 
 def test_bytes_are_packed_codes_ranges_and_a_count() -> None:
     tensor = torch.randn(12, 10, generator=torch.Generator().manual_seed(1))
-    assert nbytes("groups(3,4)+pack(3)", tensor) == 45 + 4 * (4 + 1) + 8
-    assert nbytes("ternary(tensor)+pack(2)", tensor) == 30 + 4 + 8
+    assert nbytes(Codec.parse("groups(3,4)+pack(3)").encode(tensor)) == 45 + 4 * (4 + 1) + 8
+    assert nbytes(Codec.parse("ternary(tensor)+pack(2)").encode(tensor)) == 30 + 4 + 8
     assert Codec.parse("groups(3,4)+pack(3)").bits == 3
 
 

@@ -1,4 +1,4 @@
-"""Records for the tests of boards, with figures that a reader can check by hand."""
+"""Records for the tests of boards, with figures that a reader can check by hand, and how their rows are found."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ from harness.records import (
     Total,
     Workload,
 )
+from leaderboard.board import Board, Row
 
 HARDWARE = Hardware(id="test-2c", processor="Test processor", cores=2, memory_gib=8)
 VERSIONS = {"torch": "2.0", "python": "3.11"}
 REALISED = {"disk": True, "parameters": True, "flops": True, "latency": True, "memory": True}
+ROW_KEYS = {
+    *("id", "title", "family", "recipe", "scores", "drop", "drop_ci95", "tasks", "size_pct", "disk_bytes"),
+    *("flops", "speedup", "peak_memory_bytes", "pareto", "pareto_probability", "realised", "source"),
+}
+"""What every row of a board says as JSON."""
 
 
 def provenance(**changes: Any) -> Provenance:
@@ -209,6 +215,11 @@ CARDS = {
     "random-pruning": card("Random pruning", "unstructured-pruning", ("disk", "parameters")),
     "kd-logits": card("Distillation from logits", "distillation", ("disk", "flops", "latency", "memory")),
 }
+
+
+def by_recipe(board: Board) -> dict[str, Row]:
+    """The rows of a board."""
+    return {row.recipe: row for row in board.rows}
 
 
 def example_records() -> list[Record]:

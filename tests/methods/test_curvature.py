@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny_stages import context
 from torch import Tensor, nn
 
-from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
+from harness.conformance.tiny import tiny_encoder
 from harness.curvature import power_iteration, sensitivity, shard_eigenvalues, top_eigenvalues
-from harness.encoder import Encoder, evaluating
-from harness.training import Context, task_loss
+from harness.encoder import evaluating
+from harness.training import task_loss
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def context(teacher: Encoder) -> Context:
-    return Context(teacher=teacher, task=tiny_task().training_view(), budget=BUDGET, seed=0)
 
 
 def of_largest_size(matrix: Tensor) -> float:

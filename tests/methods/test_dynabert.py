@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_stages import built, context, method_of
 from torch import Tensor
 
 from harness.build import run_stage
 from harness.config import EncoderConfig
-from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
-from harness.encoder import Batch, Encoder, Output
+from harness.conformance.tiny import tiny_encoder
+from harness.encoder import Batch, Output
 from harness.errors import SkylineError
-from harness.method import Method
 from harness.recipe import Recipe
 from harness.subnetworks import SubNetwork, live_weight
 from harness.surgery import code_words, keep_columns, keep_heads, keep_layers
-from harness.training import Context, Step, task_loss
+from harness.training import Step, task_loss
 from methods.structured_pruning.dynabert import (
     distillation_loss,
     importance,
@@ -29,21 +29,6 @@ from methods.structured_pruning.dynabert import (
     rewired,
     share_of,
 )
-
-
-def context(teacher: Encoder, **budget: Any) -> Context:
-    chosen = BUDGET.model_copy(update=budget)
-    return Context(teacher=teacher, task=tiny_task().training_view(), budget=chosen, seed=0)
-
-
-def method_of(recipe: str) -> Method:
-    return Recipe.parse(recipe).stages[0].calls[0].make()
-
-
-def built(recipe: str, training: bool = True, **budget: Any) -> Encoder:
-    teacher = tiny_encoder().eval()
-    (stage,) = Recipe.parse(recipe).stages
-    return run_stage(stage, teacher, context(teacher, **budget), training)[0]
 
 
 def test_the_layers_of_each_depth_and_the_states_they_are_compared_with() -> None:
@@ -165,8 +150,10 @@ def test_the_loss_sums_over_classes_and_matched_states() -> None:
 
 
 def test_every_pick_is_cut_from_the_same_super_network() -> None:
-    whole = built("dynabert:width=1,batches=1")
-    half, quarter = built("dynabert:width=0.5,batches=1"), built("dynabert:width=0.25,depth=0.5,batches=1")
+    whole, half, quarter = (
+        built(f"dynabert:{pick},batches=1", training=True)
+        for pick in ("width=1", "width=0.5", "width=0.25,depth=0.5")
+    )
     assert [(layer.heads, layer.ffn_size) for layer in half.config.layers] == [(2, 64)] * 4
     assert [(layer.heads, layer.ffn_size) for layer in quarter.config.layers] == [(1, 32)] * 2
     for small, layers in ((half, [0, 1, 2, 3]), (quarter, [0, 2])):
@@ -174,7 +161,7 @@ def test_every_pick_is_cut_from_the_same_super_network() -> None:
             for name, weight in own.named_parameters():
                 full = whole.layers[index].get_parameter(name)
                 assert torch.equal(weight, full[tuple(slice(n) for n in weight.shape)]), name
-    untrained = built("dynabert:width=1,batches=1", training=False)
+    untrained = built("dynabert:width=1,batches=1")
     assert not torch.equal(untrained.layers[0].ffn.into.weight, whole.layers[0].ffn.into.weight)
 
 
@@ -300,17 +287,3 @@ def test_shared_factorized_and_empty_layers_are_refused() -> None:
         method.check(SIX.with_layers((first.model_copy(update={"ranks": {"query": 8}}),)))
     with pytest.raises(SkylineError, match="no layer has heads or FFN columns"):
         method.check(SIX.with_layers((first.model_copy(update={"heads": 0, "ffn_size": 0}),)))
-
-
-@pytest.mark.parametrize(
-    ("recipe", "message"),
-    [
-        ("dynabert:width=0.3", r"dynabert: width=0.3 is not trained; use one of 1, 0.75, 0.5, 0.25"),
-        ("dynabert:depth=0.75,depths=0.5/1", r"depth=0.75 is not trained; use one of 1, 0.5"),
-        ("dynabert:widths=half", r"widths=half is no list of multipliers"),
-        ("dynabert + head-pruning", "'dynabert' and 'head-pruning' both decide the student"),
-    ],
-)
-def test_options_that_do_not_fit(recipe: str, message: str) -> None:
-    with pytest.raises(SkylineError, match=message):
-        Recipe.parse(recipe)

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_stages import context
 from torch import nn
 
 from harness.artifacts import load_artifact, read_config, read_tensors, save_artifact, to_dense
 from harness.build import run_stage
-from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
+from harness.conformance.tiny import tiny_encoder, tiny_task
 from harness.encoder import Batch, Encoder
 from harness.kernels import Int8Linear
 from harness.profiling.size import artifact_facts
 from harness.recipe import Recipe
-from harness.training import Context
 
 MATRICES = 4 * 6 + 1
 """Six a layer, and the pooler."""
@@ -25,8 +25,7 @@ MATRICES = 4 * 6 + 1
 def apply(recipe: str, model: Encoder) -> Encoder:
     """The recipe's stages without training."""
     for stage in Recipe.parse(recipe).stages:
-        context = Context(tiny_encoder(), tiny_task().training_view(), BUDGET)
-        model, _ = run_stage(stage, to_dense(model), context, training=False)
+        model, _ = run_stage(stage, to_dense(model), context(), training=False)
     return model
 
 
@@ -143,9 +142,7 @@ def test_after_pruning_only_what_is_left_is_stored(tmp_path: Path) -> None:
 
 def test_it_needs_no_training() -> None:
     [stage] = Recipe.parse("dynamic-int8").stages
-    student, done = run_stage(
-        stage, tiny_encoder(), Context(tiny_encoder(), tiny_task().training_view(), BUDGET)
-    )
+    student, done = run_stage(stage, tiny_encoder(), context())
     assert done == []
     assert not stage.trains
     assert torch.equal(student.head.pooler.weight, tiny_encoder().head.pooler.weight)  # type: ignore[union-attr]

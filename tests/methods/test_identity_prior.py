@@ -6,42 +6,26 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_stages import built, context
 from torch import Tensor
 
 from harness.build import run_stage
 from harness.config import EncoderConfig, LayerConfig
-from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
+from harness.conformance.tiny import tiny_encoder
 from harness.counts import encoder_parameters
 from harness.encoder import Batch, Closed, Encoder
-from harness.errors import SkylineError
 from harness.parametrized import attached
 from harness.recipe import Recipe
 from harness.residuals import Mapping, ResidualMappings, function_norms
 from harness.spectral import SpectralScale
-from harness.training import Context, Step
-from methods.structured_pruning.identity_prior import (
-    IdentityPenalty,
-    parameter_shares,
-    smallest_mappings,
-)
+from harness.training import Step
+from methods.structured_pruning.identity_prior import IdentityPenalty, parameter_shares, smallest_mappings
 
 SMALL = EncoderConfig(
     hidden_size=4, vocab_size=10, layers=(LayerConfig(heads=2, head_size=2, ffn_size=8),) * 2
 )
 """A head has 4·4·2 + 3·2 = 38 parameters, attention 2·38 + 4 = 80, the FFN 2·4·8 + 8 + 4 = 76, a layer with its
 norms' 16 then 172."""
-
-
-def context(teacher: Encoder, **budget: Any) -> Context:
-    chosen = BUDGET.model_copy(update=budget)
-    return Context(teacher=teacher, task=tiny_task().training_view(), budget=chosen, seed=0)
-
-
-def built(recipe: str, teacher: Encoder | None = None, training: bool = False) -> Encoder:
-    teacher = tiny_encoder().eval() if teacher is None else teacher
-    (stage,) = Recipe.parse(recipe).stages
-    student, _ = run_stage(stage, teacher, context(teacher), training)
-    return student
 
 
 def padded() -> Batch:
@@ -240,21 +224,3 @@ def test_mappings_that_are_gone_already_are_no_candidates() -> None:
     )
     twice = built("identity-prior:share=0.4", once)
     assert encoder_parameters(twice.config) < encoder_parameters(once.config)
-
-
-@pytest.mark.parametrize(
-    ("before", "recipe", "message"),
-    [
-        ("albert:groups=1", "identity-prior", "residual mappings of layers that share weights cannot be cut"),
-        ("svd:rank=4", "identity-prior", "residual mappings of layer 0 cannot be cut: .* factorized"),
-        (
-            None,
-            "identity-prior:share=0.01",
-            "share=0.01 of the layers is 508 parameters, but the smallest residual mapping has 1,048; raise share",
-        ),
-    ],
-)
-def test_what_cannot_be_cut_is_refused(before: str | None, recipe: str, message: str) -> None:
-    teacher = None if before is None else built(before)
-    with pytest.raises(SkylineError, match=message):
-        built(recipe, teacher)

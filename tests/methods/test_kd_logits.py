@@ -10,8 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import rel_entr, softmax
+from tiny_stages import built, context
 from torch import Tensor
 
+from harness import distillation
 from harness.build import run_stage
 from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
 from harness.discovery import discover
@@ -20,7 +22,7 @@ from harness.errors import SkylineError
 from harness.recipe import Recipe
 from harness.teacher import TeacherLogits
 from harness.training import Context, Step, task_loss
-from methods.distillation.kd_logits import choose_layers, distillation_loss
+from methods.distillation.kd_logits import choose_layers
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -70,18 +72,13 @@ def test_a_student_deeper_than_its_teacher() -> None:
     with pytest.raises(
         SkylineError, match=r"kd-logits:layers=5 is more than the teacher's 4; use 4 or fewer"
     ):
-        run_stage(Recipe.parse("kd-logits:layers=5").stages[0], tiny_encoder(), context())
-
-
-def context(**more: Any) -> Context:
-    return Context(tiny_encoder(), tiny_task().training_view(), BUDGET, **more)
+        built("kd-logits:layers=5", training=True)
 
 
 @pytest.mark.parametrize(("choice", "kept"), [("spread", [0, 3]), ("first", [0, 1]), ("last", [2, 3])])
 def test_the_student_starts_from_the_teacher_s_layers(choice: str, kept: list[int]) -> None:
     teacher = tiny_encoder()
-    [stage] = Recipe.parse(f"kd-logits:layers=2,choose={choice}").stages
-    student, _ = run_stage(stage, teacher, context(), training=False)
+    student = built(f"kd-logits:layers=2,choose={choice}", teacher)
     assert len(student.config.layers) == len(student.layers) == 2
     for own, source in zip(student.layers, kept, strict=True):
         pairs = zip(own.parameters(), teacher.layers[source].parameters(), strict=True)
@@ -95,9 +92,9 @@ def test_the_student_starts_from_the_teacher_s_layers(choice: str, kept: list[in
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 10.0])
 def test_the_divergence_is_scipy_s(temperature: float) -> None:
     teacher, student = draw(16, 3), draw(16, 3, seed=1)
-    found = distillation_loss(student, teacher, temperature).item()
+    found = distillation.divergence(student, teacher, temperature).item()
     assert found == pytest.approx(divergence(teacher, student, temperature), rel=1e-5)
-    assert distillation_loss(teacher, teacher, temperature).item() == pytest.approx(0, abs=1e-6)
+    assert distillation.divergence(teacher, teacher, temperature).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_factor_keeps_the_gradient_s_size() -> None:
@@ -105,7 +102,7 @@ def test_the_factor_keeps_the_gradient_s_size() -> None:
     teacher, student = draw(16, 4), draw(16, 4, seed=1)
     centred = [x - x.mean(1, keepdim=True) for x in (teacher, student)]
     limit = ((centred[0] - centred[1]) ** 2).sum(1).mean() / (2 * 4)
-    found = distillation_loss(student.double(), teacher.double(), 1000.0).item()
+    found = distillation.divergence(student.double(), teacher.double(), 1000.0).item()
     assert found == pytest.approx(limit.item(), rel=0.01)
 
 
@@ -167,10 +164,7 @@ def test_spans_are_distributions_over_tokens_without_padding() -> None:
 
 def test_in_training_it_takes_the_place_of_the_task_loss(tmp_path: Any) -> None:
     """With alpha=1 the loop trains on the labels alone: as the copied layers would train without the method."""
-    hard = run_stage(Recipe.parse("kd-logits:layers=2,alpha=1").stages[0], tiny_encoder(), context())[0]
-    plain = run_stage(
-        Recipe.parse("kd-logits:layers=2").stages[0], tiny_encoder(), context(), training=False
-    )[0]
+    hard, plain = built("kd-logits:layers=2,alpha=1", training=True), built("kd-logits:layers=2")
     from harness.training import train
 
     train(plain, [], context(), "plain")

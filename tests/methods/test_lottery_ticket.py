@@ -8,39 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_stages import context, method_of
 from torch import Tensor
+from tuned_stages import PRETRAINED, TUNED, run, smallest, tuned_context
 
 from harness.build import run_stage
-from harness.config import EncoderConfig
-from harness.conformance.tiny import BUDGET, CONFIG, tiny_encoder, tiny_task
+from harness.conformance.tiny import CONFIG, tiny_encoder
 from harness.encoder import Encoder
 from harness.errors import SkylineError
 from harness.method import Method
 from harness.recipe import Recipe
-from harness.records import Training
 from harness.training import Context
 
 POOLER = "head.pooler.weight"
-TUNED, PRETRAINED = 0, 5
-
-
-def context(**budget: Any) -> Context:
-    chosen = BUDGET.model_copy(update=budget)
-    task = tiny_task().training_view()
-    return Context(tiny_encoder(TUNED), task, chosen, load_pretrained=lambda: tiny_encoder(PRETRAINED))
-
-
-def run(recipe: str, given: Context | None = None, training: bool = True) -> tuple[Encoder, list[Training]]:
-    student = tiny_encoder(TUNED)
-    done: list[Training] = []
-    for stage in Recipe.parse(recipe).stages:
-        student, more = run_stage(stage, student, given or context(), training)
-        done += more
-    return student, done
-
-
-def method_of(recipe: str) -> Method:
-    return Recipe.parse(recipe).calls[0].make()
 
 
 def prunable(model: Encoder) -> list[str]:
@@ -52,13 +32,6 @@ def flat(model: Encoder) -> np.ndarray:
     return np.concatenate([weights[name].detach().numpy().ravel() for name in prunable(model)])
 
 
-def smallest(values: np.ndarray, count: int) -> np.ndarray:
-    """Where the `count` smallest are, by sorting."""
-    found = np.zeros(values.size, dtype=bool)
-    found[np.argsort(values, kind="stable")[:count]] = True
-    return found
-
-
 def test_without_training_the_smallest_of_all_pre_trained_weights_go() -> None:
     student, _ = run("lottery-ticket:sparsity=0.6,rounds=3", training=False)
     start = flat(tiny_encoder(PRETRAINED))
@@ -68,7 +41,7 @@ def test_without_training_the_smallest_of_all_pre_trained_weights_go() -> None:
 
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_the_ticket_has_the_pre_trained_values_where_it_keeps(rounds: int) -> None:
-    student, given = tiny_encoder(TUNED), context()
+    student, given = tiny_encoder(TUNED), tuned_context()
     method = method_of(f"lottery-ticket:sparsity=0.6,rounds={rounds},round_epochs=2")
     method.prepare(student, given)
     start = dict(tiny_encoder(PRETRAINED).named_parameters())
@@ -109,7 +82,7 @@ def test_the_rounds_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Context, "train", train)
     student = tiny_encoder(TUNED)
-    method_of("lottery-ticket:sparsity=0.6,rounds=3").prepare(student, context())
+    method_of("lottery-ticket:sparsity=0.6,rounds=3").prepare(student, tuned_context())
     gone = np.zeros(start.size, dtype=bool)
     for done, factor in enumerate(factors, start=1):
         assert np.array_equal(seen[done - 1], np.where(gone, 0, start)), "rewound, and masked"
@@ -129,7 +102,7 @@ def test_a_weight_that_training_made_zero_does_not_save_one_that_is_gone(
 
     monkeypatch.setattr(Context, "train", train)
     student = tiny_encoder(TUNED)
-    method_of("lottery-ticket:sparsity=0.4,rounds=2").prepare(student, context())
+    method_of("lottery-ticket:sparsity=0.4,rounds=2").prepare(student, tuned_context())
     start = flat(tiny_encoder(PRETRAINED))
     first = smallest(np.abs(start), round(0.2 * start.size))
     gone = flat(student) == 0
@@ -165,7 +138,7 @@ def test_the_mask_holds_in_rounds_and_in_the_last_training(monkeypatch: pytest.M
 
 
 def test_patience_ends_no_round() -> None:
-    given = context(patience=1, epochs=4)
+    given = tuned_context(patience=1, epochs=4)
     _, training = run("lottery-ticket:sparsity=0.5,rounds=2,round_epochs=5", given)
     assert [entry.steps for entry in training[:2]] == [15, 15]
 
@@ -173,7 +146,7 @@ def test_patience_ends_no_round() -> None:
 def test_an_encoder_without_a_pooler() -> None:
     config = CONFIG.model_copy(update={"pooler": False})
     model = Encoder(config, tiny_encoder().tokenizer).initialize(torch.Generator().manual_seed(0)).eval()
-    given = Context(model, tiny_task().training_view(), BUDGET)
+    given = context(model)
     (stage,) = Recipe.parse("lottery-ticket:sparsity=0.5,rounds=2").stages
     student, _ = run_stage(stage, model, given)
     gone = sum(int((student.get_parameter(name) == 0).sum()) for name in student.matrix_names())
@@ -193,32 +166,3 @@ def test_another_method_s_work_is_not_thrown_away(recipe: str, why: str) -> None
         SkylineError, match=f"lottery-ticket begins anew .* but {why} before it; put it first"
     ):
         run(recipe)
-
-
-def test_shapes_that_no_pre_trained_encoder_has() -> None:
-    method = method_of("lottery-ticket")
-    assert method.check(CONFIG) is CONFIG
-    first, *others = CONFIG.layers
-    low_rank = CONFIG.with_layers((first.model_copy(update={"ranks": {"ffn_in": 4}}), *others))
-    shared = CONFIG.with_layers((first, first.model_copy(update={"shares_with": 0})))
-    narrow = EncoderConfig.model_validate({**CONFIG.model_dump(), "embedding_rank": 8})
-    for config, why in (
-        (low_rank, "layer 0 is factorized"),
-        (shared, "layer 1 shares its weights"),
-        (narrow, "the word embeddings are factorized"),
-    ):
-        with pytest.raises(SkylineError, match=f"lottery-ticket begins anew .* but {why}"):
-            method.check(config)
-
-
-@pytest.mark.parametrize("option", ["sparsity=0", "sparsity=1", "rounds=0", "rounds=1.5", "round_epochs=0"])
-def test_options_that_cannot_be(option: str) -> None:
-    with pytest.raises(SkylineError, match=f"{option.partition('=')[0]}.* out of range"):
-        Recipe.parse(f"lottery-ticket:{option}")
-
-
-def test_two_that_prune_are_refused() -> None:
-    with pytest.raises(
-        SkylineError, match="'magnitude' and 'lottery-ticket' both decide which weights are zero"
-    ):
-        Recipe.parse("magnitude + lottery-ticket")

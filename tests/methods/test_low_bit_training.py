@@ -10,41 +10,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_stages import built, context, method_of
 from torch import Tensor, nn
 
 from harness.artifacts import load_artifact, read_config, save_artifact
 from harness.build import run_stage
 from harness.codecs import Codec, Ternary
 from harness.config import EncoderConfig, LayerConfig
-from harness.conformance.tiny import BUDGET, CONFIG, tiny_encoder, tiny_task
+from harness.conformance.tiny import CONFIG, tiny_encoder, tiny_task
 from harness.encoder import AttentionMap, Batch, Encoder, Output
 from harness.errors import SkylineError
 from harness.fake_quantization import QuantizedTraining, Rounded, rounded_as_it_comes
-from harness.method import Method
 from harness.profiling.size import artifact_facts
 from harness.recipe import Recipe
-from harness.surgery import keep_layers
-from harness.training import Context, Step
+from harness.training import Step
 from leaderboard.claims import claims_of, installed_cards
 from methods.quantization.q_bert import layer_bits
 
 MIB = 2**20
 WORDS = "embedding.word.weight"
 MATRIX = "layers.1.ffn.into.weight"
-
-
-def context(teacher: Encoder) -> Context:
-    return Context(teacher=teacher, task=tiny_task().training_view(), budget=BUDGET, seed=0)
-
-
-def method(text: str) -> Method:
-    (stage,) = Recipe.parse(text).stages
-    return stage.calls[0].make()
-
-
-def made(text: str, teacher: Encoder, training: bool = False) -> Encoder:
-    (stage,) = Recipe.parse(text).stages
-    return run_stage(stage, teacher, context(teacher), training)[0]
 
 
 def squared_error(student: Encoder, teacher: Encoder) -> float:
@@ -62,7 +47,7 @@ def test_bits_go_to_the_most_sensitive() -> None:
 def test_groups_err_less_than_one_range_for_a_matrix() -> None:
     teacher = tiny_encoder().eval()
     errors = [
-        squared_error(made(f"q-bert:bits=4,groups={n},train=false", teacher), teacher) for n in (1, 4, 32)
+        squared_error(built(f"q-bert:bits=4,groups={n},train=false", teacher), teacher) for n in (1, 4, 32)
     ]
     assert errors[0] > errors[1] > errors[2] > 0
 
@@ -96,7 +81,7 @@ def test_without_training_the_hessian_is_taken_only_where_it_decides() -> None:
     assert shapes.trains
     run_stage(shapes, teacher, told, training=False)
     assert not told.figures, "only shapes are wanted here"
-    one = method("q-bert:bits=mixed,groups=8,train=false,shards=1,examples=4")
+    one = method_of("q-bert:bits=mixed,groups=8,train=false,shards=1,examples=4")
     told.trains = False
     one.prepare(tiny_encoder(), told)
     assert len(told.figures) == 8
@@ -108,7 +93,7 @@ def survey_mib(text: str) -> tuple[float, float]:
     """Of a BERT-base without pooler: all weights, and without the words'. METHODS.md, section 0.2."""
     with torch.device("meta"):
         model = Encoder(EncoderConfig.bert(12, 768, pooler=False))
-    one = method(text)
+    one = method_of(text)
     told = context(model)
     told.trains = False
     shapes = {n: p.numel() for n, p in model.named_parameters() if not n.startswith("head.classifier")}
@@ -146,7 +131,7 @@ def test_size_of_ternarybert_at_bert_base() -> None:
 def test_bytes_beside_the_survey_s_convention(tmp_path: Path) -> None:
     """A word's row takes a byte a unit and a float32 scale; a matrix of 8 groups 5 bytes each and its count."""
     teacher = tiny_encoder().eval()
-    save_artifact(made("q-bert:bits=3,groups=8", teacher), tmp_path / "artifact")
+    save_artifact(built("q-bert:bits=3,groups=8", teacher), tmp_path / "artifact")
     facts = artifact_facts(tmp_path / "artifact")
     assert facts.word_embedding_bytes == CONFIG.vocab_size * (32 + 4)
     assert facts.survey_params - facts.survey_params_without_embeddings == CONFIG.vocab_size * 32 / 4
@@ -172,7 +157,7 @@ def test_bytes_beside_the_survey_s_convention(tmp_path: Path) -> None:
 def test_the_artifact_holds_what_training_saw(recipe: str, tolerance: float, tmp_path: Path) -> None:
     """The published export of TernaryBERT does not: it ternarizes the words' rows with one threshold for all."""
     teacher = tiny_encoder().eval()
-    one, told, student = method(recipe), context(teacher), tiny_encoder(seed=1)
+    one, told, student = method_of(recipe), context(teacher), tiny_encoder(seed=1)
     one.prepare(student, told)
     seen = {n: student.get_submodule(n.rpartition(".")[0]).weight.detach().clone() for n in (WORDS, MATRIX)}
     assert not torch.equal(seen[MATRIX], tiny_encoder(seed=1).get_parameter(MATRIX))
@@ -237,7 +222,7 @@ def test_a_mask_stays_and_an_earlier_codec_goes() -> None:
     model = tiny_encoder()
     model.storage.codecs[MATRIX] = Codec.parse("dictionary(3,kept)+pack(3)")
     model.storage.codecs["layers.0.ffn.into.weight"] = Codec.parse("bitmask")
-    student = made("q-bert:bits=4,groups=8,train=false", model)
+    student = built("q-bert:bits=4,groups=8,train=false", model)
     assert str(student.storage.codecs[MATRIX]) == "groups(4,8)+pack(4)"
     assert str(student.storage.codecs["layers.0.ffn.into.weight"]) == "groups(4,8)+bitmask+pack(4)"
 
@@ -274,11 +259,11 @@ def test_the_distillation_loss_by_hand() -> None:
     theirs = output([math.log(3), 0.0], [zeros, zeros], none)
     step = step_of("classification", ours, theirs, [1, 1, 0])
     logits, states, attention = math.log(2), 1 + 2**2 / 4, 3**2 / 8
-    assert float(method("ternarybert").loss(step)) == pytest.approx(logits + states + attention)
-    assert float(method("ternarybert:distillation=logits").loss(step)) == pytest.approx(logits)
-    assert float(method("ternarybert:distillation=none").loss(step)) == 100.0
+    assert float(method_of("ternarybert").loss(step)) == pytest.approx(logits + states + attention)
+    assert float(method_of("ternarybert:distillation=logits").loss(step)) == pytest.approx(logits)
+    assert float(method_of("ternarybert:distillation=none").loss(step)) == 100.0
     score = step_of("regression", output([1.5], [ones], none), output([3.5], [zeros], none), [1, 1, 1])
-    assert float(method("ternarybert").loss(score)) == pytest.approx(4 + 1)
+    assert float(method_of("ternarybert").loss(score)) == pytest.approx(4 + 1)
 
 
 def test_ternarybert_trains_towards_its_teacher() -> None:
@@ -289,61 +274,30 @@ def test_ternarybert_trains_towards_its_teacher() -> None:
         wanted = teacher(batch).logits
         distances = []
         for training in (False, True):
-            told = context(teacher)
-            told.budget = BUDGET.model_copy(update={"epochs": 4, "examples": 256})
-            (stage,) = Recipe.parse("ternarybert:activations=false").stages
             with torch.enable_grad():
-                student, _ = run_stage(stage, teacher, told, training)
+                student = built("ternarybert:activations=false", teacher, training, epochs=4, examples=256)
             distances.append(float((student(batch).logits - wanted).square().mean()))
     assert distances[1] < distances[0]
-
-
-def test_a_student_of_another_shape_is_refused() -> None:
-    teacher = tiny_encoder()
-    told, student = context(teacher), keep_layers(teacher, [0, 1])
-    with pytest.raises(SkylineError, match=r"not the teacher's any more.*distillation=logits"):
-        method("ternarybert").prepare(student, told)
-    method("ternarybert:distillation=logits").prepare(student, told)
 
 
 def test_groups_that_do_not_divide_are_refused_before_training() -> None:
     with pytest.raises(
         SkylineError, match="groups=128 does not divide the 32 rows of the pooler; use one of 1, 2,"
     ):
-        method("q-bert").check(CONFIG)
+        method_of("q-bert").check(CONFIG)
     narrow = CONFIG.with_layers((LayerConfig(heads=2, head_size=8, ffn_size=24),))
     with pytest.raises(
         SkylineError, match="16 does not divide the 24 rows of ffn_in in layer 0; use one of 1, 2"
     ):
-        method("q-bert:groups=16").check(narrow)
-    assert method("q-bert:groups=8").check(narrow) == narrow
+        method_of("q-bert:groups=16").check(narrow)
+    assert method_of("q-bert:groups=8").check(narrow) == narrow
     factorized = CONFIG.with_layers((LayerConfig(heads=4, head_size=8, ffn_size=128, ranks={"value": 6}),))
     with pytest.raises(
         SkylineError, match=r"the 6 rows of the first factor of value in layer 0; use one of 1, 2$"
     ):
-        method("q-bert:groups=8").check(factorized)
+        method_of("q-bert:groups=8").check(factorized)
     base = EncoderConfig.bert(12, 768)
-    assert method("q-bert").check(base) == base
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("bits=5", "bits=5 is out of range"),
-        ("groups=0", "groups=0 is out of range"),
-        ("embedding_bits=1", "2 to 8 bits, or 0"),
-        ("bits=mixed,low=4,high=4", "low=4 is not below high=4"),
-        ("share=1.5", "share=1.5 is out of range"),
-    ],
-)
-def test_options_out_of_range(options: str, message: str) -> None:
-    with pytest.raises(SkylineError, match=message):
-        Recipe.parse(f"q-bert:{options}")
-
-
-def test_two_that_decide_the_same_are_refused() -> None:
-    with pytest.raises(SkylineError, match="'q-bert' and 'ternarybert' both decide how weights are stored"):
-        Recipe.parse("q-bert + ternarybert")
+    assert method_of("q-bert").check(base) == base
 
 
 @pytest.mark.parametrize(

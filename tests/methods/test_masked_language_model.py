@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import pytest
 import torch
+from tiny_stages import context
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertForMaskedLM
 
 from harness.checkpoints import from_folder
-from harness.conformance.tiny import BUDGET, CONFIG, tiny_encoder, tiny_task, tiny_tokenizer
+from harness.conformance.tiny import CONFIG, tiny_encoder, tiny_tokenizer
 from harness.encoder import Batch, Encoder
 from harness.errors import SkylineError
 from harness.masked_language_model import (
@@ -24,7 +25,7 @@ from harness.masked_language_model import (
     pretrain,
 )
 from harness.tokenizer import Tokenizer
-from harness.training import Context, Step, parameter_groups
+from harness.training import Step, parameter_groups
 
 CLS, SEP, PAD, MASK = 2, 3, 0, 4
 NO_STEP = cast(Step, None)
@@ -33,10 +34,6 @@ NO_STEP = cast(Step, None)
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def context(**budget: Any) -> Context:
-    return Context(tiny_encoder(), tiny_task().training_view(), BUDGET.model_copy(update=budget))
 
 
 def rows(*lengths: int, width: int | None = None, seed: int = 0) -> Batch:

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tiny_stages import built, context, method_of
 from torch import nn
 
 from harness.artifacts import read_config, save_artifact
-from harness.build import run_stage
-from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
-from harness.encoder import Encoder
+from harness.conformance.tiny import tiny_encoder
+from harness.errors import SkylineError
 from harness.learned_masks import LearnedMasks, ScoredWeight, is_score
 from harness.parametrized import attach, attached
-from harness.recipe import Recipe
 from harness.surgery import keep_layers
-from harness.training import Context, parameter_groups
-
-
-def context(teacher: Encoder, **budget: float) -> Context:
-    chosen = BUDGET.model_copy(update=budget)
-    return Context(teacher=teacher, task=tiny_task().training_view(), budget=chosen, seed=0)
+from harness.training import parameter_groups
 
 
 def test_the_scores_gradient_is_the_weight_s_times_the_weight() -> None:
@@ -55,26 +50,22 @@ def test_a_weight_that_the_loss_moves_away_from_zero_gains_score() -> None:
 
 @pytest.mark.parametrize("method", ["movement", "soft-movement"])
 def test_movement_is_followed_from_the_pretrained_weights(method: str) -> None:
-    """Not where the student has another shape, or where the option says otherwise."""
+    """Not where the option says otherwise; what another method made of them is not thrown away."""
     base, teacher = tiny_encoder(), tiny_encoder()
     with torch.no_grad():
         teacher.layers[0].ffn.out.weight.add_(1)
     for recipe, source in ((method, base), (f"{method}:start=fine-tuned", teacher)):
-        (stage,) = Recipe.parse(recipe).stages
-        told = context(teacher)
-        told.load_pretrained = tiny_encoder
-        student, hook = tiny_encoder(), stage.calls[0].make()
+        told = context(teacher, load_pretrained=tiny_encoder)
+        student = tiny_encoder()
         student.load_state_dict(teacher.state_dict())
-        hook.prepare(student, told)
+        method_of(recipe).prepare(student, told)
         assert torch.equal(student.layers[0].ffn.out.weight, source.layers[0].ffn.out.weight)
-    cut = keep_layers(teacher, [0])
-    assert not told.rewind(cut)
-    assert torch.equal(cut.layers[0].ffn.out.weight, teacher.layers[0].ffn.out.weight)
+    with pytest.raises(SkylineError, match=f"{method}:start=pretrained begins anew .* shape before it"):
+        method_of(method).prepare(keep_layers(teacher, [0]), told)
 
 
 def test_scores_have_their_own_rate_and_do_not_decay() -> None:
-    (stage,) = Recipe.parse("movement:score_learning_rate=0.25").stages
-    method = stage.calls[0].make()
+    method: Any = method_of("movement:score_learning_rate=0.25")
     student = tiny_encoder()
     method.prepare(student, context(student))
     names = {name for name, _ in student.named_parameters() if is_score(name)}
@@ -90,8 +81,7 @@ def test_scores_have_their_own_rate_and_do_not_decay() -> None:
 
 def test_the_largest_scores_stay(tmp_path: Path) -> None:
     teacher = tiny_encoder().eval()
-    (stage,) = Recipe.parse("movement:sparsity=0.75").stages
-    student, _ = run_stage(stage, teacher, context(teacher))
+    student = built("movement:sparsity=0.75", teacher, training=True)
     assert attached(student) == []
     for name, _kind in student.matrix_names().items():
         weight = student.get_parameter(name)
@@ -107,22 +97,20 @@ def test_the_largest_scores_stay(tmp_path: Path) -> None:
 def test_soft_masks_keep_what_is_above_the_threshold_and_at_least_a_little() -> None:
     student = tiny_encoder()
     names = list(student.matrix_names())[:2]
-    (stage,) = Recipe.parse("soft-movement:threshold=0.2").stages
-    method = stage.calls[0].make()
+    method: Any = method_of("soft-movement:threshold=0.2")
     method.masks = LearnedMasks(student, names)
     first, second = (method.masks.weights[name] for name in names)
     limit = math.log(0.2 / 0.8)
     first.scores.data = torch.linspace(limit - 1, limit + 1, first.scores.numel()).view_as(first.scores)
     second.scores.data.fill_(-9.0)
-    method._choose(1.0)
+    method.choose(1.0)
     assert torch.equal(first.mask, first.scores > limit)
     assert int(second.mask.sum()) == second.mask.numel() - round(0.995 * second.mask.numel())
 
 
 def test_the_penalty_is_the_mean_over_matrices_and_grows_with_the_threshold() -> None:
     teacher = tiny_encoder().eval()
-    (stage,) = Recipe.parse("soft-movement:penalty=10,begin=0,end=1").stages
-    method = stage.calls[0].make()
+    method: Any = method_of("soft-movement:penalty=10,begin=0,end=1")
     method.prepare(teacher, context(teacher))
 
     class Now:

@@ -11,29 +11,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_stages import built, context
 from torch import Tensor
 
 from harness.artifacts import load_artifact, read_tensors, save_artifact
 from harness.build import run_stage
-from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
+from harness.conformance.tiny import tiny_encoder
 from harness.encoder import Encoder
 from harness.gradual import Schedule, sparsity_at
 from harness.recipe import Recipe
-from harness.training import Context
 
 WORDS = "embedding.word.weight"
 PRUNING = ("magnitude", "random-pruning")
-
-
-def context(seed: int = 0, **budget: Any) -> Context:
-    return Context(tiny_encoder(), tiny_task().training_view(), BUDGET.model_copy(update=budget), seed=seed)
-
-
-def prune(recipe: str, model: Encoder | None = None, seed: int = 0) -> Encoder:
-    """In one shot, without training."""
-    [stage] = Recipe.parse(recipe).stages
-    student, _ = run_stage(stage, model or tiny_encoder(), context(seed), training=False)
-    return student
 
 
 def zeros(model: Encoder) -> dict[str, Tensor]:
@@ -44,7 +33,7 @@ def zeros(model: Encoder) -> dict[str, Tensor]:
 @pytest.mark.parametrize("identity", PRUNING)
 @pytest.mark.parametrize("sparsity", [0.4, 0.6, 0.8, 0.333])
 def test_each_matrix_is_exactly_as_sparse(identity: str, sparsity: float) -> None:
-    model = prune(f"{identity}:sparsity={sparsity}")
+    model = built(f"{identity}:sparsity={sparsity}")
     for name, mask in zeros(model).items():
         assert int(mask.sum()) == (0 if name == WORDS else round(sparsity * mask.numel())), name
     untouched = dict(tiny_encoder().named_parameters())
@@ -54,7 +43,7 @@ def test_each_matrix_is_exactly_as_sparse(identity: str, sparsity: float) -> Non
 
 @pytest.mark.parametrize("identity", PRUNING)
 def test_globally_the_sum_is_exact(identity: str) -> None:
-    masks = zeros(prune(f"{identity}:sparsity=0.6,scope=global"))
+    masks = zeros(built(f"{identity}:sparsity=0.6,scope=global"))
     masks.pop(WORDS)
     assert sum(int(mask.sum()) for mask in masks.values()) == round(
         0.6 * sum(m.numel() for m in masks.values())
@@ -62,15 +51,15 @@ def test_globally_the_sum_is_exact(identity: str) -> None:
 
 
 def test_embeddings_only_where_asked_for() -> None:
-    words = zeros(prune("magnitude:sparsity=0.5,embeddings=true"))[WORDS]
+    words = zeros(built("magnitude:sparsity=0.5,embeddings=true"))[WORDS]
     assert int(words.sum()) == words.numel() // 2
-    everywhere = zeros(prune("magnitude:sparsity=0.5,embeddings=true,scope=global"))
+    everywhere = zeros(built("magnitude:sparsity=0.5,embeddings=true,scope=global"))
     assert sum(int(m.sum()) for m in everywhere.values()) == sum(m.numel() for m in everywhere.values()) // 2
 
 
 def test_magnitude_drops_the_smallest_of_each_matrix() -> None:
     weights = dict(tiny_encoder().named_parameters())
-    for name, mask in zeros(prune("magnitude:sparsity=0.6")).items():
+    for name, mask in zeros(built("magnitude:sparsity=0.6")).items():
         if name == WORDS:
             continue
         sizes = np.abs(weights[name].detach().numpy()).ravel()
@@ -83,7 +72,7 @@ def test_globally_magnitude_drops_the_smallest_of_all() -> None:
     with torch.no_grad():
         model.layers[0].ffn.into.weight.mul_(0.01)
     sizes = {name: weight.detach().abs() for name, weight in model.named_parameters()}
-    masks = zeros(prune("magnitude:sparsity=0.4,scope=global", model))
+    masks = zeros(built("magnitude:sparsity=0.4,scope=global", model))
     masks.pop(WORDS)
     dropped = torch.cat([sizes[name][mask] for name, mask in masks.items()])
     kept = torch.cat([sizes[name][~mask] for name, mask in masks.items()])
@@ -92,9 +81,9 @@ def test_globally_magnitude_drops_the_smallest_of_all() -> None:
 
 
 def test_random_masks_are_seeded_and_look_at_no_weight() -> None:
-    one, same = zeros(prune("random-pruning:sparsity=0.6")), zeros(prune("random-pruning:sparsity=0.6"))
-    other_seed = zeros(prune("random-pruning:sparsity=0.6", seed=1))
-    other_weights = zeros(prune("random-pruning:sparsity=0.6", tiny_encoder(7)))
+    one, same = zeros(built("random-pruning:sparsity=0.6")), zeros(built("random-pruning:sparsity=0.6"))
+    other_seed = zeros(built("random-pruning:sparsity=0.6", seed=1))
+    other_weights = zeros(built("random-pruning:sparsity=0.6", tiny_encoder(7)))
     for name in tiny_encoder().matrix_names():
         assert torch.equal(one[name], same[name])
         assert torch.equal(one[name], other_weights[name])
@@ -104,7 +93,7 @@ def test_random_masks_are_seeded_and_look_at_no_weight() -> None:
 
 
 def test_sparser_random_masks_contain_the_others() -> None:
-    masks = [zeros(prune(f"random-pruning:sparsity={share}")) for share in (0.2, 0.4, 0.8)]
+    masks = [zeros(built(f"random-pruning:sparsity={share}")) for share in (0.2, 0.4, 0.8)]
     for fewer, more in itertools.pairwise(masks):
         assert all((more[name] | ~fewer[name]).all() for name in fewer)
 
@@ -186,7 +175,7 @@ def test_a_schedule_only_rises(
 
 @pytest.mark.parametrize("identity", PRUNING)
 def test_zeros_stay_out_of_the_file(identity: str, tmp_path: Path) -> None:
-    model = prune(f"{identity}:sparsity=0.6")
+    model = built(f"{identity}:sparsity=0.6")
     save_artifact(model, tmp_path / "artifact")
     stored = read_tensors(tmp_path / "artifact")
     for name, mask in zeros(model).items():
@@ -201,7 +190,7 @@ def test_zeros_stay_out_of_the_file(identity: str, tmp_path: Path) -> None:
 
 def test_a_student_s_own_matrices_are_pruned() -> None:
     """With a student of fewer layers in the same stage, sparsity counts over the student."""
-    model = prune("kd-logits:layers=2 + magnitude:sparsity=0.5")
+    model = built("kd-logits:layers=2 + magnitude:sparsity=0.5")
     assert len(model.layers) == 2
     masks = zeros(model)
     assert len(masks) == 2 * 6 + 1

@@ -3,53 +3,29 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_stages import method_of
 from torch import Tensor
+from tuned_stages import PRETRAINED, TUNED, run, smallest, tuned_context
 
 from harness.artifacts import read_tensors, save_artifact
-from harness.build import run_stage
-from harness.config import EncoderConfig, LayerConfig
-from harness.conformance.tiny import BUDGET, CONFIG, tiny_encoder, tiny_task
+from harness.config import LayerConfig
+from harness.conformance.tiny import CONFIG, tiny_encoder
 from harness.discovery import discover
 from harness.encoder import Encoder
 from harness.errors import SkylineError
 from harness.gradual import GradualPruning, sparsity_at
-from harness.method import Method
 from harness.pruning import share_changed
 from harness.recipe import Recipe
-from harness.records import Training
-from harness.training import Context
 
 TABLE = Path(__file__).parents[2] / "profiles" / "published" / "gordon2020_table1.csv"
 PRUNING = ("magnitude", "random-pruning")
 REGIMES = ("pretraining", "information-deletion")
-TUNED, PRETRAINED = 0, 5
-"""The seeds of the two encoders that stand for the baseline and for what it was fine-tuned from."""
-
-
-def context(load: Callable[[], Encoder] | None = lambda: tiny_encoder(PRETRAINED), **budget: Any) -> Context:
-    chosen = BUDGET.model_copy(update=budget)
-    return Context(tiny_encoder(TUNED), tiny_task().training_view(), chosen, load_pretrained=load)
-
-
-def run(recipe: str, given: Context | None = None, training: bool = True) -> tuple[Encoder, list[Training]]:
-    given = given or context()
-    student = tiny_encoder(TUNED)
-    done: list[Training] = []
-    for stage in Recipe.parse(recipe).stages:
-        student, more = run_stage(stage, student, given, training)
-        done += more
-    return student, done
-
-
-def method_of(recipe: str) -> Method:
-    return Recipe.parse(recipe).calls[0].make()
 
 
 def zeros(model: Encoder) -> dict[str, Tensor]:
@@ -57,12 +33,9 @@ def zeros(model: Encoder) -> dict[str, Tensor]:
     return {name: weights[name].detach() == 0 for name in model.matrix_names()}
 
 
-def smallest(weight: Tensor, share: float) -> np.ndarray:
-    """Where the smallest of a matrix are, by sorting."""
+def smallest_of(weight: Tensor, share: float) -> np.ndarray:
     sizes = np.abs(weight.detach().numpy()).ravel()
-    found = np.zeros(sizes.size, dtype=bool)
-    found[np.argsort(sizes, kind="stable")[: round(share * sizes.size)]] = True
-    return found.reshape(weight.shape)
+    return smallest(sizes, round(share * sizes.size)).reshape(weight.shape)
 
 
 def test_the_claims_are_the_paper_s_table() -> None:
@@ -97,7 +70,7 @@ def test_the_claims_are_the_paper_s_table() -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_the_pre_trained_weights_are_what_is_pruned(regime: str, training: bool) -> None:
     """With a learning rate too small to move anything, the smallest of the pre-trained weights go."""
-    given = context(learning_rate=1e-30, weight_decay=0.0)
+    given = tuned_context(learning_rate=1e-30, weight_decay=0.0)
     student, _ = run(f"magnitude:sparsity=0.6,regime={regime},pretraining_epochs=1", given, training)
     start = dict(tiny_encoder(PRETRAINED).named_parameters())
     gone = zeros(student)
@@ -105,7 +78,7 @@ def test_the_pre_trained_weights_are_what_is_pruned(regime: str, training: bool)
         if name not in gone:
             assert torch.allclose(weight, start[name], atol=1e-6), name
             continue
-        expected = smallest(start[name], 0.6)
+        expected = smallest_of(start[name], 0.6)
         assert np.allclose(
             weight.detach().numpy(), np.where(expected, 0, start[name].detach().numpy()), atol=1e-6
         )
@@ -126,7 +99,7 @@ class Watched:
             self.seen.append((progress, zeros(student), weights))
 
         monkeypatch.setattr(GradualPruning, "step", step)
-        self.student, self.training = run(recipe, context(**budget))
+        self.student, self.training = run(recipe, tuned_context(**budget))
 
 
 @pytest.mark.parametrize("identity", PRUNING)
@@ -182,7 +155,7 @@ def test_pruning_and_deletion_forget_the_same() -> None:
     for regime in REGIMES:
         method = method_of(f"magnitude:sparsity=0.7,regime={regime},pretraining_epochs=1")
         students.append(tiny_encoder(TUNED))
-        method.prepare(students[-1], context())
+        method.prepare(students[-1], tuned_context())
     one, other = (dict(student.named_parameters()) for student in students)
     assert all(torch.equal(weight, other[name]) for name, weight in one.items())
 
@@ -217,7 +190,7 @@ def test_mask_changed_compares_the_baseline_with_what_it_was_tuned_from(regime: 
     _, training = run(f"magnitude:sparsity=0.6,regime={regime},pretraining_epochs=1")
     tuned, start = (dict(tiny_encoder(seed).named_parameters()) for seed in (TUNED, PRETRAINED))
     names = list(tiny_encoder().matrix_names())
-    changed = sum(int((smallest(tuned[n], 0.6) != smallest(start[n], 0.6)).sum()) for n in names)
+    changed = sum(int((smallest_of(tuned[n], 0.6) != smallest_of(start[n], 0.6)).sum()) for n in names)
     share = changed / sum(tuned[n].numel() for n in names)
     # Two independent encoders agree on 0.36 + 0.16 of the weights.
     assert share == pytest.approx(0.48, abs=0.02)
@@ -232,23 +205,23 @@ def test_mask_changed_counts_the_embeddings_and_the_scope() -> None:
         word.view(-1)[int(word.abs().argmin())] = 9.0
         return model
 
-    _, [training] = run("magnitude:sparsity=0.5,embeddings=true,scope=global", context(nearly))
+    _, [training] = run("magnitude:sparsity=0.5,embeddings=true,scope=global", tuned_context(nearly))
     model = tiny_encoder(TUNED)
     names = [*model.matrix_names(), "embedding.word.weight"]
     total = sum(model.get_parameter(name).numel() for name in names)
     assert training.figures["mask_changed"] == pytest.approx(2 / total, rel=1e-6)
-    _, [training] = run("magnitude:sparsity=0.5,scope=global", context(nearly))
+    _, [training] = run("magnitude:sparsity=0.5,scope=global", tuned_context(nearly))
     assert training.figures["mask_changed"] == 0.0
 
 
 def test_mask_changed_is_left_out_where_it_would_mean_nothing() -> None:
-    assert run("magnitude:sparsity=0.6", context(None))[1][0].figures == {}
+    assert run("magnitude:sparsity=0.6", tuned_context(None))[1][0].figures == {}
     assert run("kd-logits:layers=2 + magnitude:sparsity=0.6")[1][0].figures == {}
 
 
 @pytest.mark.parametrize("recipe", ["magnitude:sparsity=0.6", "kd-logits:layers=3 + magnitude:sparsity=0.6"])
 def test_noting_mask_changed_changes_no_weight(recipe: str) -> None:
-    with_it, without = run(recipe)[0], run(recipe, context(None))[0]
+    with_it, without = run(recipe)[0], run(recipe, tuned_context(None))[0]
     own = dict(without.named_parameters())
     assert all(torch.equal(weight, own[name]) for name, weight in with_it.named_parameters())
 
@@ -274,34 +247,6 @@ def test_distillation_joins_the_fine_tuning() -> None:
     assert all(int(mask.sum()) == round(0.6 * mask.numel()) for mask in zeros(student).values())
 
 
-def layer(**changes: Any) -> EncoderConfig:
-    """The tiny shape with one layer changed."""
-    first, *others = CONFIG.layers
-    return CONFIG.with_layers((LayerConfig(**{**first.model_dump(), **changes}), *others))
-
-
-SHARED = CONFIG.with_layers((CONFIG.layers[0], CONFIG.layers[0].model_copy(update={"shares_with": 0})))
-FACTORIZED = EncoderConfig.model_validate({**CONFIG.model_dump(), "embedding_rank": 8})
-
-
-@pytest.mark.parametrize("regime", REGIMES)
-@pytest.mark.parametrize(
-    ("config", "why"),
-    [
-        (layer(ranks={"query": 4}), "layer 0 is factorized"),
-        (SHARED, "layer 1 shares its weights"),
-        (FACTORIZED, "the word embeddings are factorized"),
-        (layer(heads=0), "layer 0 lacks a sub-unit"),
-    ],
-)
-def test_shapes_that_no_pre_trained_encoder_has(regime: str, config: EncoderConfig, why: str) -> None:
-    with pytest.raises(
-        SkylineError, match=f"regime={regime} begins anew .* but {why} before it; put it first"
-    ):
-        method_of(f"magnitude:regime={regime}").check(config)
-    assert method_of("magnitude").check(config) is config
-
-
 def test_layers_without_a_matrix() -> None:
     bare = CONFIG.with_layers(tuple(LayerConfig(heads=0, head_size=8, ffn_size=0) for _ in CONFIG.layers))
     with pytest.raises(SkylineError, match="no matrix to prune; use embeddings=true"):
@@ -313,20 +258,8 @@ def test_layers_without_a_matrix() -> None:
 def test_early_stopping_may_choose_any_epoch_of_the_fine_tuning(regime: str) -> None:
     assert method_of("magnitude").settled == 0.6
     assert method_of(f"magnitude:regime={regime}").settled == 0.0
-    given = context(patience=1, epochs=3)
+    given = tuned_context(patience=1, epochs=3)
     student, [pretraining, _] = run(f"magnitude:sparsity=0.5,regime={regime},pretraining_epochs=3", given)
     assert pretraining.steps == 9, "patience is the fine-tuning's"
     if regime == "pretraining":
         assert all(int(mask.sum()) == round(0.5 * mask.numel()) for mask in zeros(student).values())
-
-
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("regime=pre-training", "did you mean 'pretraining'"),
-        ("regime=pretraining,pretraining_epochs=0", "pretraining_epochs=0 is out of range"),
-    ],
-)
-def test_options_that_cannot_be(option: str, message: str) -> None:
-    with pytest.raises(SkylineError, match=message):
-        Recipe.parse(f"magnitude:{option}")

@@ -6,40 +6,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from tiny_stages import context, draw, method_of
+from torch import nn
 
 from harness.artifacts import load_artifact, read_config, save_artifact
 from harness.build import run_stage
 from harness.codecs import Codec, Groups, Int8, Product
-from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
-from harness.encoder import Encoder
+from harness.conformance.tiny import tiny_encoder
 from harness.errors import SkylineError
 from harness.kernels import Int8Linear
-from harness.method import Method
 from harness.parametrized import attach, attached, bake, trained_weights
 from harness.quantization_noise import BlockNoise, Draws, InputNoise, RoundingNoise, TrainedTable
 from harness.recipe import Recipe
 from harness.surgery import factorize, factorize_embedding
-from harness.training import Context
 from methods.quantization.quant_noise import group_weights, row_widths
 
 FFN, WORDS, QUERY = "layers.0.ffn.into.weight", "embedding.word.weight", "layers.0.attention_in.query.weight"
 
 
-def context(teacher: Encoder) -> Context:
-    return Context(teacher=teacher, task=tiny_task().training_view(), budget=BUDGET, seed=0)
-
-
 def draws(seed: int = 0) -> Draws:
     return Draws(torch.Generator().manual_seed(seed))
-
-
-def method(text: str) -> Method:
-    return Recipe.parse(text).stages[0].calls[0].make()
-
-
-def normal(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(3))
 
 
 def test_block_noise_zeroes_blocks_and_lets_the_others_grow() -> None:
@@ -79,7 +65,7 @@ def test_rounding_noise_hits_a_share_in_training_and_everything_in_evaluation() 
 
 
 def test_a_share_of_one_is_quantization_aware_training_and_of_none_is_nothing() -> None:
-    weight, stage = normal(6, 8), Groups(4, 6)
+    weight, stage = draw(6, 8, seed=3), Groups(4, 6)
     codec = Codec((stage,))
     rounded = codec.decode(codec.encode(weight), weight.shape)
     assert torch.equal(RoundingNoise(stage, 1.0, draws())(weight), rounded)
@@ -88,7 +74,7 @@ def test_a_share_of_one_is_quantization_aware_training_and_of_none_is_nothing() 
 
 
 def test_inputs_are_rounded_as_the_kernel_rounds_them() -> None:
-    linear, x = nn.Linear(16, 5), normal(3, 7, 16)
+    linear, x = nn.Linear(16, 5), draw(3, 7, 16, seed=3)
     quantized = Codec.parse("int8(channel)").encode(linear.weight)
     kernel = Int8Linear(quantized.values, quantized.beside["scale"], linear.bias.detach())
     with torch.no_grad():
@@ -124,7 +110,7 @@ def test_the_error_that_is_recorded() -> None:
 
 
 def test_a_trained_table_is_seen_as_it_is_stored() -> None:
-    trained = TrainedTable(Product(2, 4), normal(8, 8))
+    trained = TrainedTable(Product(2, 4), draw(8, 8, seed=3))
     with torch.no_grad():
         trained.table.add_(1e-5)
     seen = trained(torch.zeros(8, 8)).detach()
@@ -138,7 +124,7 @@ def test_noise_never_reaches_the_trained_weights() -> None:
         model = tiny_encoder()
         names = [FFN, WORDS, QUERY]
         before = {name: model.get_parameter(name).detach().clone() for name in names}
-        instance = method(recipe)
+        instance = method_of(recipe)
         instance.prepare(model, context(model))
         model.train()
         noised = model.get_submodule("layers.0.ffn.into").weight
@@ -177,7 +163,7 @@ def test_tables_and_float_matrices_learn_in_the_phases() -> None:
     """After the first phase attention has moved while the feed-forward codes stayed."""
     teacher = tiny_encoder().eval()
     student = tiny_encoder()
-    instance, own = method("quant-noise:entries=16,noise=0"), context(teacher)
+    instance, own = method_of("quant-noise:entries=16,noise=0"), context(teacher)
     instance.prepare(student, own)
     before = {name: p.detach().clone() for name, p in trained_weights(student, [FFN, QUERY]).items()}
     with torch.no_grad():
@@ -226,40 +212,36 @@ def test_scalar_artifacts(recipe: str, codec: str, tmp_path: Path) -> None:
 
 
 def test_defaults_of_the_noise() -> None:
-    assert {text: method(f"quant-noise:quantizer={text}").share for text in ("product", "int8", "int4")} == {
+    assert {
+        text: method_of(f"quant-noise:quantizer={text}").share for text in ("product", "int8", "int4")
+    } == {
         "product": 0.2,
         "int8": 0.5,
         "int4": 0.5,
     }
-    assert method("quant-noise:noise=0").share == 0
+    assert method_of("quant-noise:noise=0").share == 0
+    assert method_of("quant-noise:quantizer=int8,noise=1").share == 1
 
 
-def test_refusals() -> None:
-    with pytest.raises(SkylineError, match="noise=1 leaves nothing"):
-        method("quant-noise:noise=1")
-    assert method("quant-noise:quantizer=int8,noise=1").share == 1
-    with pytest.raises(SkylineError, match="both decide which weights are zero"):
-        Recipe.parse("magnitude + quant-noise")
-    with pytest.raises(SkylineError, match="put 'quant-noise' last"):
-        Recipe.parse("quant-noise > kd-logits:layers=2")
+def test_blocks_must_divide_every_row() -> None:
     config = tiny_encoder().config
-    assert method("quant-noise").check(config) == config
-    assert method("quant-noise:quantizer=int4,block=24").check(config) == config
+    assert method_of("quant-noise").check(config) == config
+    assert method_of("quant-noise:quantizer=int4,block=24").check(config) == config
     with pytest.raises(
         SkylineError, match="blocks of 24 weights do not divide the 32 columns of the word embeddings"
     ):
-        method("quant-noise:block=24").check(config)
+        method_of("quant-noise:block=24").check(config)
     odd = config.layers[2].model_copy(update={"ffn_size": 100})
     with pytest.raises(SkylineError, match="do not divide the 100 columns of ffn_out in layer 2"):
-        method("quant-noise").check(config.with_layers((*config.layers[:2], odd, *config.layers[3:])))
+        method_of("quant-noise").check(config.with_layers((*config.layers[:2], odd, *config.layers[3:])))
 
 
 def test_low_rank_matrices_are_checked_and_quantized() -> None:
     model = factorize_embedding(tiny_encoder(), 12)
     config = model.config
     with pytest.raises(SkylineError, match="do not divide the 12 columns of the word embeddings"):
-        method("quant-noise").check(config)
-    method("quant-noise:block=4").check(config)
+        method_of("quant-noise").check(config)
+    method_of("quant-noise:block=4").check(config)
     assert "embedding.project.weight" in group_weights(model)["attention"]
 
 

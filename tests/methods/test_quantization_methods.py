@@ -11,27 +11,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
-from torch import Tensor, nn
+from tiny_stages import built, context, draw
+from torch import nn
 
 from harness.artifacts import load_artifact, read_config, save_artifact
 from harness.build import run_stage
 from harness.codecs import Codec, Int8
 from harness.codecs.dictionary import find_outliers, fit_table
-from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
-from harness.encoder import Batch, Encoder
+from harness.conformance.tiny import tiny_encoder
+from harness.encoder import Batch
 from harness.fake_quantization import QuantizedTraining, Rounded, RoundedInput
 from harness.kernels import Int8Linear
 from harness.parametrized import attached, trained_weights
 from harness.recipe import Recipe
-from harness.training import Context
-
-
-def context(teacher: Encoder) -> Context:
-    return Context(teacher=teacher, task=tiny_task().training_view(), budget=BUDGET, seed=0)
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def plain_table(values: np.ndarray, entries: int) -> np.ndarray:
@@ -113,15 +105,9 @@ def test_outliers_kept_err_less_at_three_bits() -> None:
     assert errors[0] < errors[1]
 
 
-def test_a_dictionary_has_no_bitmask() -> None:
-    with pytest.raises(Exception, match="a dictionary has no code for zero"):
-        Codec.parse("dictionary(3)+bitmask+pack(3)")
-
-
 def test_gobo_s_codecs(tmp_path: Path) -> None:
     teacher = tiny_encoder().eval()
-    (stage,) = Recipe.parse("gobo:bits=3,embedding_bits=4").stages
-    student, _ = run_stage(stage, teacher, context(teacher), training=False)
+    student = built("gobo:bits=3,embedding_bits=4", teacher)
     save_artifact(student, tmp_path / "artifact")
     codecs = read_config(tmp_path / "artifact").codecs
     assert codecs.pop("embedding.word.weight") == "dictionary(4,kept)+pack(4)"

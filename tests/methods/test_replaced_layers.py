@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny_stages import built, context, method_of
 
-from harness.build import run_stage
-from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
-from harness.encoder import Batch, Encoder
-from harness.method import Method
-from harness.recipe import Recipe
-from harness.training import Context
+from harness.conformance.tiny import tiny_encoder
+from harness.encoder import Batch
 from methods.structured_pruning.layerdrop_training import every_other
 from methods.structured_pruning.theseus import replacement_rate
-
-
-def context(teacher: Encoder) -> Context:
-    return Context(teacher=teacher, task=tiny_task().training_view(), budget=BUDGET, seed=0)
-
-
-def method_of(recipe: str) -> Method:
-    return Recipe.parse(recipe).stages[0].calls[0].make()
 
 
 def batch() -> Batch:
@@ -61,8 +50,7 @@ def test_predecessors_run_at_rate_zero_and_successors_at_one() -> None:
 
 def test_only_successors_are_trained() -> None:
     teacher = tiny_encoder().eval()
-    (stage,) = Recipe.parse("theseus:layers=2,base=1").stages
-    student, _ = run_stage(stage, teacher, context(teacher))
+    student = built("theseus:layers=2,base=1", teacher, training=True)
     assert torch.equal(student.embedding.word.weight, teacher.embedding.word.weight)
     assert torch.equal(student.head.classifier.weight, teacher.head.classifier.weight)
     assert all(
@@ -101,7 +89,6 @@ def test_every_other_layer_is_kept() -> None:
     assert every_other(12, 2) == [0, 2, 4, 6, 8, 10]
     assert every_other(4, 3) == [0, 3]
     teacher = tiny_encoder().eval()
-    (stage,) = Recipe.parse("layerdrop-training").stages
-    student, _ = run_stage(stage, teacher, context(teacher), training=False)
+    student = built("layerdrop-training", teacher)
     assert len(student.layers) == len(student.config.layers) == 2
     assert torch.equal(student.layers[1].ffn.into.weight, teacher.layers[2].ffn.into.weight)

@@ -6,28 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_stages import built, context
 from torch import Tensor
 
-from harness.build import run_stage
-from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
-from harness.encoder import Encoder
-from harness.recipe import Recipe
-from harness.training import Context, task_loss
+from harness.conformance.tiny import tiny_encoder
+from harness.training import task_loss
 from methods.parameter_sharing.albert import groups_of_layers
 from methods.structured_pruning.head_pruning import head_importance, least_important
 from methods.structured_pruning.layer_drop import contributions, layers_to_keep
-
-
-def context(teacher: Encoder, **budget: Any) -> Context:
-    chosen = BUDGET.model_copy(update=budget)
-    return Context(teacher=teacher, task=tiny_task().training_view(), budget=chosen, seed=0)
-
-
-def built(recipe: str, teacher: Encoder | None = None, training: bool = False) -> Encoder:
-    teacher = tiny_encoder().eval() if teacher is None else teacher
-    (stage,) = Recipe.parse(recipe).stages
-    student, _ = run_stage(stage, teacher, context(teacher), training)
-    return student
 
 
 @pytest.mark.parametrize(

@@ -6,33 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_stages import built, context, method_of
 
 from harness.artifacts import load_artifact, save_artifact
-from harness.build import run_stage
 from harness.config import EncoderConfig, HashedWords
-from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
+from harness.conformance.tiny import tiny_encoder, tiny_task
 from harness.encoder import Batch, Encoder
 from harness.errors import SkylineError
-from harness.method import Method
-from harness.recipe import Recipe
 from harness.reconstruction import Moments, choose_units, group_energy, observe_inputs, reconstruction
 from harness.surgery import factorize_embedding
-from harness.training import Context
-
-
-def context(teacher: Encoder, **budget: Any) -> Context:
-    chosen = BUDGET.model_copy(update=budget)
-    return Context(teacher=teacher, task=tiny_task().training_view(), budget=chosen, seed=0)
-
-
-def method_of(recipe: str) -> Method:
-    return Recipe.parse(recipe).stages[0].calls[0].make()
-
-
-def built(recipe: str, teacher: Encoder | None = None, training: bool = False) -> Encoder:
-    teacher = tiny_encoder().eval() if teacher is None else teacher
-    (stage,) = Recipe.parse(recipe).stages
-    return run_stage(stage, teacher, context(teacher), training)[0]
 
 
 def test_moments_add_up_over_batches() -> None:
@@ -223,9 +205,3 @@ def test_shared_factorized_and_empty_layers_are_refused() -> None:
         method.check(six.with_words(HashedWords()))
     with pytest.raises(SkylineError, match="no layer has heads or FFN columns"):
         method.check(six.with_layers((first.model_copy(update={"heads": 0, "ffn_size": 0}),)))
-
-
-def test_it_is_not_trained_together_with_what_changes_the_weights_too() -> None:
-    for other in ("kd-logits", "magnitude", "q8bert"):
-        with pytest.raises(SkylineError, match="both decide"):
-            Recipe.parse(f"weight-squeezing + {other}")

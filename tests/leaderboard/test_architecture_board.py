@@ -1,0 +1,46 @@
+"""The architecture board: costs without training, beside what papers claim of quality."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from factory import CARDS, ROW_KEYS, card, example_records, facts, failed, profile
+
+from harness.errors import SkylineError
+from leaderboard import architecture_board
+
+
+def test_architecture_board_measures_costs_and_claims_no_quality() -> None:
+    claims = [{"task": "sst2", "value": 92.6, "where": "Table 9"}, {"task": "sst2", "value": 1.0}]
+    cards = {**CARDS, "dynamic-int8": card("Dynamic int8", "quantization", ("disk",), claims)}
+    base, small = facts("hash-base", 438_000_000), facts("hash-small", 113_000_000, kept=0.25)
+    records = [
+        profile("dynamic-int8", model="bert-base", artifact=small, speedup=2.1),
+        profile("baseline", model="bert-base", artifact=base),
+        profile("baseline", model="minilm-l6"),
+        failed("kd-logits", None, kind="profile", model="bert-base", reason="killed"),
+    ]
+    board = architecture_board(records, cards=cards)
+    assert [row.recipe for row in board.rows] == ["baseline", "dynamic-int8", "kd-logits"]
+    row = board.rows[1]
+    assert (row.scores, row.drop, row.pareto, row.fronts) == ({}, None, False, {})
+    assert row.claimed == {"sst2": 92.6}
+    assert "as published: SST-2 92.6 on a split that is not known (Table 9)" in row.notes
+    assert row.size_pct == 25.0
+    assert row.size_pct_without_embeddings == 25.0
+    assert row.disk_pct == pytest.approx(100 * 113 / 438)
+    assert board.rows[2].failures[0].reason == "killed"
+    assert board.skipped == ["profiles on base model minilm-l6"]
+    assert json.loads(board.to_json())["rows"][1].keys() >= ROW_KEYS
+
+
+def test_architecture_board_leaves_scored_artifacts_to_the_measured_one() -> None:
+    with pytest.raises(
+        SkylineError, match=r"`skyline run SUITE.toml` does, with profile_model = 'minilm-l6'"
+    ):
+        architecture_board([r for r in example_records() if r.recipe != "x"], "minilm-l6")
+    with pytest.raises(SkylineError, match="bert-base without training yet; `skyline run quickstart` does"):
+        architecture_board([])
+    with pytest.raises(SkylineError, match="--model shows what there is: bert-tiny, minilm-l6"):
+        architecture_board([profile("baseline", model=name) for name in ("minilm-l6", "bert-tiny")])

@@ -1,0 +1,106 @@
+"""What papers claim, on the architecture board: for which options and base model, and in which words."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from factory import CARDS, card, profile
+
+from harness.discovery import discover
+from harness.recipe import Recipe
+from leaderboard import architecture_board, installed_cards, published_board
+
+
+def claim(value: float, task: str = "sst2", **more: Any) -> dict[str, Any]:
+    return {"task": task, "value": value, **more}
+
+
+def claimed(recipe: str, model: str = "bert-base", **cards: Any) -> dict[str, float]:
+    board = architecture_board([profile(recipe, model=model)], model, cards={**CARDS, **cards})
+    return board.rows[0].claimed
+
+
+def test_a_claim_is_shown_only_for_its_options_and_base_model() -> None:
+    claims = [claim(91.7, options={"sparsity": 0.4}), claim(86.4, options={"sparsity": 0.8})]
+    pruning = card("Pruning", "x", claims=claims, defaults={"sparsity": 0.4, "scope": "matrix"})
+    assert claimed("pruning:sparsity=0.8", pruning=pruning) == {"sst2": 86.4}
+    assert claimed("pruning:sparsity=0.80,scope=global", pruning=pruning) == {"sst2": 86.4}
+    assert claimed("pruning", pruning=pruning) == {"sst2": 91.7}  # the default counts
+    assert claimed("pruning:sparsity=0.6", pruning=pruning) == {}
+    assert claimed("pruning:sparsity=0.8 > dynamic-int8", pruning=pruning) == {}
+    assert claimed("pruning:sparsity=0.8", "bert-tiny", pruning=pruning) == {}
+    tiny = card("Pruning", "x", claims=[claim(80.0, model="bert-tiny")])
+    assert claimed("pruning:sparsity=0.6", "bert-tiny", pruning=tiny) == {"sst2": 80.0}
+    assert claimed("pruning", "bert-base", pruning=tiny) == {}
+
+
+def test_options_of_every_type_are_compared_by_value() -> None:
+    wanted = {"layers": 6, "embeddings": True, "choose": "first"}
+    method = card("M", "x", claims=[claim(90.0, options=wanted)], defaults={"embeddings": False})
+    assert claimed("m:layers=6,embeddings=true,choose=first", m=method) == {"sst2": 90.0}
+    assert claimed("m:layers=6,choose=first", m=method) == {}
+    assert claimed("m:layers=7,embeddings=true,choose=first", m=method) == {}
+    assert claimed("m:layers=6,embeddings=true,choose=last", m=method) == {}
+
+
+def test_the_first_claim_of_a_task_that_holds_counts_and_says_where_it_stands() -> None:
+    claims = [
+        claim(1.0, options={"rank": 1}),
+        claim(92.4, split="test", where="Table 1", sure=False),
+        claim(2.0),
+        claim(84.8, "mnli", split="dev", where="Table 2"),
+    ]
+    svd = card("SVD", "x", claims=claims, defaults={"rank": 128}, fidelity="variant")
+    row = architecture_board([profile("svd", model="bert-base")], cards={"svd": svd}).rows[0]
+    assert row.claimed == {"sst2": 92.4, "mnli": 84.8}
+    variant = "; this method is a variant of the paper's"
+    assert row.notes == [
+        f"as published: SST-2 92.4 on test (Table 1, remembered of the paper, not read in it){variant}",
+        f"as published: MNLI 84.8 on dev (Table 2){variant}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "scores"),
+    [
+        ("magnitude:sparsity=0.4", {"sst2": 91.7}),
+        ("magnitude:sparsity=0.6", {"sst2": 90.6}),
+        ("magnitude:sparsity=0.8", {"sst2": 86.4}),
+        ("magnitude:sparsity=0.45", {}),
+        ("random-pruning:sparsity=0.6,regime=pretraining", {"sst2": 81.5}),
+        ("random-pruning:sparsity=0.6", {}),
+        ("kd-logits:layers=1", {}),
+        ("kd-logits:layers=6,choose=first", {"sst2": 90.8, "mnli": 80.8}),
+    ],
+)
+def test_the_installed_cards_claim_what_their_papers_print(recipe: str, scores: dict[str, float]) -> None:
+    board = architecture_board([profile(recipe, model="bert-base")], cards=installed_cards())
+    found = {task: value for task, value in board.rows[0].claimed.items() if task in scores or not scores}
+    assert found == scores
+
+
+def test_gordons_claims_are_the_figures_of_the_published_table() -> None:
+    table = {row.recipe: row.scores for row in published_board(table="gordon2020").rows}
+    for method in ("magnitude", "random-pruning"):
+        for claim in installed_cards()[method]["claims"]:
+            scores = table[claim["where"].removeprefix("Table 1, ")]
+            assert claim["value"] == scores[claim["task"]]
+            assert claim["where"].endswith(f"{round(100 * claim['options']['sparsity'])} %")
+
+
+def test_a_claim_by_another_metric_has_a_column_of_its_own() -> None:
+    recipe = "magnitude:sparsity=0.6,regime=pretraining"
+    board = architecture_board([profile(recipe, model="bert-base")], cards=installed_cards())
+    assert "cola" not in board.rows[0].claimed
+    assert board.rows[0].claimed["cola-accuracy"] > 60
+
+
+def test_every_installed_claim_names_options_and_values_of_its_method() -> None:
+    found = discover().methods
+    for identity, card_ in installed_cards().items():
+        for claim in card_["claims"]:
+            text = ",".join(f"{name}={str(v).lower()}" for name, v in claim["options"].items())
+            Recipe.parse(f"{identity}:{text}" if text else identity)
+            assert set(claim["options"]) <= {f.name for f in fields(found[identity].method.Options)}

@@ -1,0 +1,78 @@
+"""Recipes whose methods cannot follow each other are refused before anything is trained."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import SkylineError
+from harness.planning import check_recipe
+from harness.recipe import Recipe
+
+
+def refusal(recipe: str) -> str:
+    with pytest.raises(SkylineError) as caught:
+        check_recipe(Recipe.parse(recipe), "bert-tiny")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "lottery-ticket",
+        "movement",
+        "soft-movement",
+        "magnitude:regime=pretraining",
+        "random-pruning:regime=pretraining",
+    ],
+)
+@pytest.mark.parametrize("first", ["magnitude:sparsity=0.3", "svd:rank=8", "kd-logits:layers=1"])
+def test_what_begins_anew_comes_first(first: str, method: str) -> None:
+    line = refusal(f"{first} > {method}")
+    named = method.partition(":")[0]
+    assert line.startswith(
+        f"'{named}' cannot work on bert-tiny after '{first.partition(':')[0]}': it begins anew"
+    )
+    assert line.endswith("put it first")
+    assert "\n" not in line
+    check_recipe(Recipe.parse(f"{method} > kd-logits:layers=1"), "bert-tiny")
+
+
+def test_what_begins_anew_needs_the_shape_that_was_pretrained() -> None:
+    """Also within a stage; a student of the teacher's own shape may begin anew."""
+    assert "'lottery-ticket' cannot work" in refusal("kd-logits:layers=1 + lottery-ticket")
+    check_recipe(Recipe.parse("kd-logits:layers=2 + lottery-ticket"), "bert-tiny")
+
+
+def test_without_beginning_anew_a_method_may_follow() -> None:
+    for recipe in ("svd:rank=8 > magnitude", "layer-drop:drop=1 > movement:start=fine-tuned"):
+        check_recipe(Recipe.parse(recipe), "bert-tiny")
+
+
+@pytest.mark.parametrize("method", ["ternarybert", "svd:rank=8"])
+def test_tokens_are_compared_with_the_same_tokens(method: str) -> None:
+    line = refusal(f"vocabulary-pruning > {method}")
+    assert "after 'vocabulary-pruning'" in line
+    assert "token by token" in line
+    check_recipe(Recipe.parse("vocabulary-pruning > kd-logits:layers=1"), "bert-tiny")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "instead"),
+    [
+        ("layer-drop:drop=1 > ternarybert", "ternarybert:distillation=logits"),
+        ("layer-drop:drop=1 > svd:rank=8", "svd:weight=0"),
+    ],
+)
+def test_layers_are_compared_with_layers_of_their_shape(recipe: str, instead: str) -> None:
+    assert refusal(recipe).endswith(instead)
+    first, _, last = recipe.partition(" > ")
+    name = last.partition(":")[0]
+    option = instead.partition(":")[2]
+    check_recipe(
+        Recipe.parse(f"{first} > {name}:{option}" + (",rank=8" if name == "svd" else "")), "bert-tiny"
+    )
+
+
+def test_a_vocabulary_has_room_for_what_always_stays() -> None:
+    line = refusal("vocabulary-pruning:keep=500")
+    assert "keep=500 is 500 tokens, but 1999 special tokens and single characters always stay" in line
