@@ -4,6 +4,8 @@ weights.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -28,16 +30,79 @@ COMPONENTS = ("embedding", "attention_in", "attention", "attention_out", "ffn", 
 """The survey's components (Ganesh et al. 2021, Figure 3), in the order in which a batch meets them."""
 
 
-class _Frozen(BaseModel):
+class FrozenConfig(BaseModel):
+    """A part of a configuration."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class LayerConfig(_Frozen):
+def _without_absent(data: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name not in names or value is not None}
+
+
+ExitRamp = Literal["pooler", "linear", "student"]
+"""What classifies on a layer before the last: a pooler and a classifier of its own (DeeBERT), a classifier behind the
+shared pooler (PABEE), or a small attention classifier (FastBERT).
+"""
+
+
+class ExitRule(FrozenConfig):
+    """When a row leaves at a ramp: its `entropy` (in nats) below the threshold, the entropy as a share of its largest
+    (`normalized-entropy`) below it, or the same prediction so many times in a row (`patience`; of scores, within
+    `tolerance` of each other).
+    """
+
+    kind: Literal["entropy", "normalized-entropy", "patience"]
+    threshold: Annotated[float, Field(ge=0)]
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+
+
+class LocalAttention(FrozenConfig):
+    """Each token attends to those at most `window` places away, and to the first token; that one attends to all."""
+
+    kind: Literal["local"] = "local"
+    window: Positive = 16
+
+
+class TopKAttention(FrozenConfig):
+    """Each query keeps its `k` largest scores, and those equal to the last of them (Zhao et al. 2019)."""
+
+    kind: Literal["topk"] = "topk"
+    k: Positive = 8
+
+
+class LinformerAttention(FrozenConfig):
+    """Keys and values of up to `length` tokens are projected to `projected` places (Wang et al. 2020); keys and values
+    have a projection each, or `shared_kv` one.
+    """
+
+    kind: Literal["linformer"] = "linformer"
+    projected: Positive = 64
+    length: Positive = 128
+    shared_kv: bool = False
+
+
+class SegmentAttention(FrozenConfig):
+    """Tokens attend to those of their own segment alone (the lower layers of DeFormer: Cao et al. 2020)."""
+
+    kind: Literal["segments"] = "segments"
+
+
+AttentionKind = Annotated[
+    LocalAttention | TopKAttention | LinformerAttention | SegmentAttention, Field(discriminator="kind")
+]
+"""Attention that is not from each token to every other."""
+
+
+class LayerConfig(FrozenConfig):
     """One layer. Layers of one encoder may differ from each other in every field.
 
     `ranks` names the matrices that are stored as a product of two (rank r: in × r and r × out). `shares_with`
     is the index of an earlier layer whose weights this one uses; its shape is then that layer's. No heads, or
     an FFN of size 0, leave of the sub-unit its normalisation: the residual mapping is the identity.
+
+    `attention` is full where absent. `kept` is the number of word-vectors that go on from the attention (PoWER-BERT:
+    Goyal et al. 2020), all where absent. `exit` is the ramp on the layer's output, where it has one.
     """
 
     heads: Count = 12
@@ -45,17 +110,30 @@ class LayerConfig(_Frozen):
     ffn_size: Count = 3072
     ranks: dict[Matrix, Positive] = {}
     shares_with: Count | None = None
+    attention: AttentionKind | None = None
+    kept: Positive | None = None
+    exit: ExitRamp | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Configurations from before there were these fields keep their text, and so their hashes.
+        return _without_absent(serialize(self), ("attention", "kept", "exit"))
 
     @property
     def projection_size(self) -> int:
         """Heads × head size: the width of the queries, keys, values and of the context."""
         return self.heads * self.head_size
 
+    def present(self) -> list[Matrix]:
+        """The matrices that it has: those of the sub-units that are there."""
+        attention: list[Matrix] = ["query", "key", "value", "attention_out"] if self.heads else []
+        return attention + (["ffn_in", "ffn_out"] if self.ffn_size else [])
+
 
 HeadKind = Literal["classification", "regression", "span", "none"]
 
 
-class HeadConfig(_Frozen):
+class HeadConfig(FrozenConfig):
     """What stands on the last layer.
 
     `classification` and `regression`: the first token's state, pooled (dense, tanh) and mapped to `outputs`
@@ -73,7 +151,7 @@ class HeadConfig(_Frozen):
         return self
 
 
-class CodedWords(_Frozen):
+class CodedWords(FrozenConfig):
     """Each token's embedding is a sum of `books` vectors, one of the `entries` of each code book; its codes say
     which (Shu & Nakayama 2018).
     """
@@ -95,7 +173,7 @@ class CodedWords(_Frozen):
         return self.entries.bit_length() - 1
 
 
-class HashedWords(_Frozen):
+class HashedWords(FrozenConfig):
     """Each token's embedding is a weighted sum of `hashes` of the `buckets` vectors that all tokens share; fixed
     hashes of its id choose which, and it owns the weights (Svenstrup et al. 2017).
     """
@@ -105,16 +183,21 @@ class HashedWords(_Frozen):
     hashes: Annotated[int, Field(ge=1, le=16)] = 2
 
 
-class EncoderConfig(_Frozen):
+Words = Annotated[CodedWords | HashedWords, Field(discriminator="kind")]
+"""How word embeddings are made that are no table."""
+
+
+class EncoderConfig(FrozenConfig):
     """The elastic encoder's shape (Devlin et al. 2019 where every layer is alike).
 
-    `words` says how the word embeddings are made where they are no table with a row for each token.
+    `words` says how the word embeddings are made where they are no table with a row for each token; `exit_rule` when a
+    row leaves at a ramp (never, where absent: the last layer answers).
     """
 
     vocab_size: Positive = 30522
     hidden_size: Positive = 768
     embedding_rank: Positive | None = None
-    words: Annotated[CodedWords | HashedWords, Field(discriminator="kind")] | None = None
+    words: Words | None = None
     positions: Positive = 512
     segments: Positive = 2
     layers: Annotated[tuple[LayerConfig, ...], Field(min_length=1)]
@@ -124,6 +207,7 @@ class EncoderConfig(_Frozen):
     attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-12
     pooler: bool = True
+    exit_rule: ExitRule | None = None
 
     @classmethod
     def bert(
@@ -135,15 +219,34 @@ class EncoderConfig(_Frozen):
         return cls.model_validate({"hidden_size": hidden, "layers": (layer,) * layers, **other})
 
     @model_serializer(mode="wrap")
-    def _leave_out_absent_words(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Configurations from before there were other kinds than tables keep their text, and so their hashes.
-        data: dict[str, Any] = serialize(self)
-        return {name: value for name, value in data.items() if name != "words" or value is not None}
+    def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As in a layer.
+        return _without_absent(serialize(self), ("words", "exit_rule"))
 
     @model_validator(mode="after")
     def _words_are_made_in_one_way(self) -> EncoderConfig:
         if self.words is not None and self.embedding_rank is not None:
             raise ValueError("word embeddings of codes or hashes have no rank")
+        return self
+
+    @model_validator(mode="after")
+    def _exits_can_be_taken(self) -> EncoderConfig:
+        ramps = [index for index, layer in enumerate(self.layers) if layer.exit is not None]
+        if ramps and (self.head.kind not in ("classification", "regression") or not self.pooler):
+            raise ValueError("exit ramps need a pooled head of classes or scores")
+        if ramps and ramps[-1] == len(self.layers) - 1:
+            raise ValueError("the last layer has the head and needs no exit ramp")
+        if self.exit_rule is not None and not ramps:
+            raise ValueError("an exit rule needs a layer with an exit ramp")
+        return self
+
+    @model_validator(mode="after")
+    def _eliminated_vectors_stay_away(self) -> EncoderConfig:
+        kept = [layer.kept for layer in self.layers if layer.kept is not None]
+        if kept and self.head.kind == "span":
+            raise ValueError("spans need every token's vector, so none can be eliminated")
+        if any(after > before for before, after in pairwise(kept)):
+            raise ValueError("the word-vectors kept must not grow from layer to layer")
         return self
 
     @model_validator(mode="after")
@@ -188,3 +291,31 @@ class EncoderConfig(_Frozen):
             problem = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise SkylineError(f"a {kind} head of {outputs} labels cannot be made: {problem}") from None
         return self.model_copy(update={"head": head})
+
+
+def matrix_shape(config: EncoderConfig, layer: LayerConfig, matrix: Matrix) -> tuple[int, int]:
+    """The (out, in) shape of a layer's matrix."""
+    hidden, projected, columns = config.hidden_size, layer.projection_size, layer.ffn_size
+    return {
+        "query": (projected, hidden),
+        "key": (projected, hidden),
+        "value": (projected, hidden),
+        "attention_out": (hidden, projected),
+        "ffn_in": (columns, hidden),
+        "ffn_out": (hidden, columns),
+    }[matrix]
+
+
+def linear_maps(config: EncoderConfig) -> Iterator[tuple[str, Matrix, tuple[int, int]]]:
+    """What each linear map of the layers is in words, which matrix it belongs to, and its (out, in) shape; of a
+    factorized matrix, both factors.
+    """
+    for index, layer in enumerate(config.layers):
+        for matrix in layer.present():
+            outputs, inputs = matrix_shape(config, layer, matrix)
+            rank = layer.ranks.get(matrix)
+            if rank is None:
+                yield f"{matrix} in layer {index}", matrix, (outputs, inputs)
+            else:
+                yield f"the first factor of {matrix} in layer {index}", matrix, (rank, inputs)
+                yield f"the second factor of {matrix} in layer {index}", matrix, (outputs, rank)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cells import Cell, ProfileCell
+from harness.compatibility import Baseline, shape_after
 from harness.engines.local import Job
 from harness.errors import SkylineError, unknown_name
 from harness.execute import artifact_fingerprint_of, fingerprint, task_of
@@ -18,6 +19,7 @@ from harness.store import Store
 
 if TYPE_CHECKING:
     from harness.config import EncoderConfig
+    from harness.students.config import StudentConfig
 
 ENGINES = ("local",)
 
@@ -64,22 +66,13 @@ def check_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
     check_lengths(cells, data_dir)
 
 
-def check_recipe(recipe: Recipe, model: str) -> EncoderConfig:
+def check_recipe(recipe: Recipe, model: str) -> EncoderConfig | StudentConfig:
     """The shape that a recipe makes of a base model, as far as it is known before training. Raises SkylineError
     where a method cannot work on what the methods before it leave, naming both.
     """
-    from harness.checkpoints import base_config
+    from harness.checkpoints import base_config, base_tokenizer
 
-    config = base_config(model)
-    before: list[str] = []
-    for call in recipe.calls:
-        try:
-            config = call.make().check(config)
-        except SkylineError as error:
-            after = f" after {' and '.join(before)}" if before else ""
-            raise SkylineError(f"'{call.id}' cannot work on {model}{after}: {error}") from None
-        before.append(f"'{call.id}'")
-    return config
+    return shape_after(recipe, model, Baseline(base_config(model), lambda: base_tokenizer(model)))
 
 
 def check_lengths(cells: Sequence[Cell], data_dir: Path | None = None) -> None:

@@ -34,8 +34,8 @@ def digest(value: Mapping[str, Any]) -> str:
 
 @cache
 def code_hash(path: Path) -> str:
-    """The hash of what a Python file does: comments, docstrings, imports for types, the card and `check` (which
-    only refuses) may change without making results stale.
+    """The hash of what a Python file does: comments, docstrings, imports for types, the card, `check` and
+    `check_against` (which only refuse) may change without making results stale.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
@@ -50,7 +50,7 @@ def _says_nothing(node: ast.stmt) -> bool:
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     if isinstance(node, ast.FunctionDef):
-        return node.name == "check"
+        return node.name in ("check", "check_against")
     if isinstance(node, ast.If):
         return ast.unparse(node.test) == "TYPE_CHECKING"
     return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["card"]

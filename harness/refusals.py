@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.config import EncoderConfig, LayerConfig, Matrix
+from harness.config import EncoderConfig, Matrix
 from harness.errors import SkylineError
 
 
@@ -49,14 +49,19 @@ def refuse_hashed_words(config: EncoderConfig) -> None:
         )
 
 
-def matrix_shape(config: EncoderConfig, layer: LayerConfig, matrix: Matrix) -> tuple[int, int]:
-    """The (out, in) shape of a layer's matrix."""
-    hidden, projected, columns = config.hidden_size, layer.projection_size, layer.ffn_size
-    return {
-        "query": (projected, hidden),
-        "key": (projected, hidden),
-        "value": (projected, hidden),
-        "attention_out": (hidden, projected),
-        "ffn_in": (columns, hidden),
-        "ffn_out": (hidden, columns),
-    }[matrix]
+def refuse_unlike(config: EncoderConfig, teacher: EncoderConfig, instead: str, inner: bool = False) -> None:
+    """Raise SkylineError where hidden states and attention maps cannot be compared layer by layer, or with `inner`
+    what is between them neither. `instead` says what to do.
+    """
+    ours, theirs = (
+        [
+            (each.hidden_size, layer.heads, inner and (layer.head_size, layer.ffn_size))
+            for layer in each.layers
+        ]
+        for each in (config, teacher)
+    )
+    if ours != theirs:
+        raise SkylineError(
+            "its layers have not the shape of the teacher's any more, so what they compute cannot be compared; "
+            f"{instead}"
+        )

@@ -10,31 +10,11 @@ from harness.errors import SkylineError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
+    from harness.model import Model
     from harness.training import Context
 
 
-def refuse_changed(config: EncoderConfig, who: str) -> None:
-    """Raise SkylineError for a shape that no pre-trained encoder has: factorized, coded or hashed, shared, or without
-    a sub-unit.
-
-    `who` begins with the pre-trained weights.
-    """
-    if config.embedding_rank is not None:
-        raise SkylineError(_message(who, "the word embeddings are factorized"))
-    if config.words is not None:
-        raise SkylineError(_message(who, "the word embeddings are no table"))
-    for index, layer in enumerate(config.layers):
-        if layer.ranks:
-            raise SkylineError(_message(who, f"layer {index} is factorized"))
-        if layer.shares_with is not None:
-            raise SkylineError(_message(who, f"layer {index} shares its weights"))
-        if not (layer.heads and layer.ffn_size):
-            raise SkylineError(_message(who, f"layer {index} lacks a sub-unit"))
-
-
-def rewind(student: Encoder, context: Context, who: str) -> dict[str, Tensor]:
+def rewind(student: Model, context: Context, who: str) -> dict[str, Tensor]:
     """Give every trained weight of `student`, its head's too, the value that it had before the baseline's
     fine-tuning (Frankle & Carbin 2019: θ₀), and return copies of these, by name.
 
@@ -58,7 +38,7 @@ def rewind(student: Encoder, context: Context, who: str) -> dict[str, Tensor]:
     return start
 
 
-def restore(student: Encoder, start: Mapping[str, Tensor]) -> None:
+def restore(student: Model, start: Mapping[str, Tensor]) -> None:
     """Give the trained weights of `student` the values in `start`, by name."""
     import torch
 

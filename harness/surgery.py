@@ -17,7 +17,12 @@ from harness.config import CodedWords, EncoderConfig, HashedWords, LayerConfig, 
 from harness.encoder import Encoder, LowRankLinear
 from harness.errors import SkylineError
 from harness.parametrized import attached
-from harness.refusals import refuse_hashed_words, refuse_other_words
+from harness.refusals import (
+    refuse_factorized,
+    refuse_hashed_words,
+    refuse_other_words,
+    refuse_shared,
+)
 
 
 def keep_layers(model: Encoder, kept: Sequence[int]) -> Encoder:
@@ -47,9 +52,9 @@ def keep_heads(model: Encoder, kept: Sequence[Sequence[int]]) -> Encoder:
     and their columns of the output map. A layer without heads keeps its normalisation only.
     """
     layers, masks = [], dict[str, tuple[int, Tensor]]()
+    refuse_factorized(model.config, ("query", "key", "value", "attention_out"), "heads")
     for index, (layer, heads) in enumerate(_each_layer(model, kept, "heads")):
         _check_indices(heads, layer.heads, "heads", index)
-        _refuse_ranks(layer, ("query", "key", "value", "attention_out"), "heads", index)
         layers.append(layer.model_copy(update={"heads": len(heads)}))
         columns = torch.arange(layer.projection_size).view(layer.heads, layer.head_size)
         chosen = columns[list(heads)].flatten()
@@ -65,9 +70,9 @@ def keep_columns(model: Encoder, kept: Sequence[Sequence[int]]) -> Encoder:
     columns of the second. A layer without columns keeps its normalisation only.
     """
     layers, masks = [], dict[str, tuple[int, Tensor]]()
+    refuse_factorized(model.config, ("ffn_in", "ffn_out"), "FFN columns")
     for index, (layer, columns) in enumerate(_each_layer(model, kept, "FFN columns")):
         _check_indices(columns, layer.ffn_size, "FFN columns", index)
-        _refuse_ranks(layer, ("ffn_in", "ffn_out"), "FFN columns", index)
         layers.append(layer.model_copy(update={"ffn_size": len(columns)}))
         chosen = torch.tensor(list(columns), dtype=torch.long)
         for parameter in ("weight", "bias"):
@@ -233,8 +238,7 @@ def _each_layer(
         raise SkylineError(
             f"{what} of {len(kept)} layers were given for {len(layers)}; give one list a layer"
         )
-    if any(layer.shares_with is not None for layer in layers):
-        raise SkylineError(f"{what} of layers that share weights cannot be cut; cut them before sharing")
+    refuse_shared(model.config, what)
     return list(zip(layers, kept, strict=True))
 
 
@@ -242,13 +246,6 @@ def _check_indices(kept: Sequence[int], count: int, what: str, layer: int | None
     if any(not 0 <= index < count for index in kept) or len(set(kept)) != len(kept):
         where = "" if layer is None else f" of layer {layer}"
         raise SkylineError(f"{what}{where} must be different ones of 0 … {count - 1}, not {list(kept)[:8]}")
-
-
-def _refuse_ranks(layer: LayerConfig, matrices: Sequence[Matrix], what: str, index: int) -> None:
-    if any(matrix in layer.ranks for matrix in matrices):
-        raise SkylineError(
-            f"{what} of layer {index} cannot be cut: its matrices are factorized; cut first, factorize then"
-        )
 
 
 def _empty(config: EncoderConfig) -> Encoder:

@@ -74,7 +74,7 @@ FINDINGS: tuple[Finding, ...] = (
         "movement-against-magnitude",
         "movement pruning beats magnitude pruning at 85 % and more, and loses at 40 to 60 %",
         "Sanh et al. 2020, Figure 2; Movva et al. 2022",
-        tuple(_against("movement", "magnitude", (0.4, 0.6, 0.85, 0.95), below=(0.4, 0.6))),
+        tuple(_against("movement", "magnitude", (0.5, 0.6, 0.85, 0.95), below=(0.5, 0.6))),
     ),
     Finding(
         "top-against-bottom",

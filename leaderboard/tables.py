@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import SkylineError
@@ -119,9 +120,18 @@ def notes(board: Board) -> list[str]:
         *legend(board),
         *board.notes,
         *(f"{row.title}: {failure}" for row in board.rows for failure in row.failures),
-        *(f"{row.title}: {note}" for row in board.rows for note in row.notes if board.kind != "published"),
+        *(_row_notes(board.rows) if board.kind != "published" else []),
         *(f"left out: {line}" for line in board.skipped),
     ]
+
+
+def _row_notes(rows: Sequence[Row]) -> list[str]:
+    """The rows' own notes; one that several rows have names them all."""
+    titles: dict[str, list[str]] = {}
+    for row in rows:
+        for note in row.notes:
+            titles.setdefault(note, []).append(row.title)
+    return [f"{'; '.join(named)}: {note}" for note, named in titles.items()]
 
 
 def heading(column: Column) -> str:

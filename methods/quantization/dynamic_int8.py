@@ -41,6 +41,7 @@ class DynamicInt8(Method):
         notes="Q8BERT's own figures are for quantization-aware training, so none of them is claimed here.",
     )
     trains = False
+    takes_students = True
     last = True
     rewrites = frozenset({"how weights are stored"})
 
@@ -67,7 +68,8 @@ class DynamicInt8(Method):
             for path, module in student.named_modules()
             if isinstance(module, nn.Linear) and not path.startswith("head.classifier")
         ]
-        stored = [f"{path}.weight" for path in linears]
+        # The other matrices (a recurrent student's) are stored in int8 and execute in float32.
+        stored = list(dict.fromkeys([*(f"{path}.weight" for path in linears), *student.matrix_names()]))
         if self.options.embeddings:
             stored.append("embedding.word.weight")
         for name in stored:

@@ -125,16 +125,11 @@ class QBERT(Method):
         """The groups must divide the rows of every matrix."""
         from math import gcd
 
-        from harness.config import MATRICES
-        from harness.refusals import divisors, matrix_shape
+        from harness.config import linear_maps
+        from harness.refusals import divisors
 
         rows = {"the pooler": config.hidden_size} if config.pooler else {}
-        for index, layer in enumerate(config.layers):
-            for matrix in MATRICES:
-                shape = matrix_shape(config, layer, matrix)
-                if min(shape):
-                    rows[f"{matrix} in layer {index}"] = shape[0]
-                    rows[f"the first factor of {matrix} in layer {index}"] = layer.ranks.get(matrix, shape[0])
+        rows |= {what: outputs for what, _, (outputs, _) in linear_maps(config)}
         for what, count in rows.items():
             if count % self.options.groups:
                 common = divisors(gcd(*rows.values()))

@@ -227,18 +227,11 @@ def group_weights(student: Encoder) -> dict[str, list[str]]:
 
 def row_widths(config: EncoderConfig) -> list[tuple[str, str, int]]:
     """(what, phase, columns) of the matrices that `group_weights` finds in an encoder of this shape."""
-    from harness.config import MATRICES
-    from harness.refusals import matrix_shape
+    from harness.config import linear_maps
 
     found = [("the word embeddings", "embedding", config.embedding_rank or config.hidden_size)]
     if config.embedding_rank is not None:
         found.append(("the word embeddings' projection", "attention", config.embedding_rank))
-    for index, layer in enumerate(config.layers):
-        for matrix in MATRICES:
-            kind = "ffn" if matrix.startswith("ffn") else "attention"
-            outputs, inputs = matrix_shape(config, layer, matrix)
-            if outputs and inputs:
-                found.append((f"{matrix} in layer {index}", kind, inputs))
-                if matrix in layer.ranks:
-                    found.append((f"the factorized {matrix} in layer {index}", kind, layer.ranks[matrix]))
+    for what, matrix, (_, inputs) in linear_maps(config):
+        found.append((what, "ffn" if matrix.startswith("ffn") else "attention", inputs))
     return found

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness import Card, Claim, Method, Paper, options
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.codecs import Stage
+    from harness.compatibility import Baseline
+    from harness.config import EncoderConfig
     from harness.encoder import Encoder
     from harness.training import Context, Step
 
@@ -79,13 +81,18 @@ class TernaryBERT(Method):
 
     suite = {"distillation": ("all", "logits", "none"), "embeddings": (True, False)}
 
+    def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
+        """Distilling from all needs layers that can be compared."""
+        from harness.refusals import refuse_unlike
+
+        if self.options.distillation == "all":
+            refuse_unlike(config, baseline.config, "use ternarybert:distillation=logits")
+
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Let forward see ternary weights. Raises SkylineError where layers cannot be compared with the teacher's."""
+        """Let forward see ternary weights."""
         from harness.codecs import Ternary
         from harness.fake_quantization import QuantizedTraining, embedding_tables
 
-        if self.options.distillation == "all":
-            _require_comparable(student, context.teacher)
         stages: dict[str, Stage] = dict.fromkeys(student.matrix_names(), Ternary())
         if self.options.embeddings and WORDS in embedding_tables(student):
             stages[WORDS] = Ternary("row")
@@ -120,15 +127,3 @@ class TernaryBERT(Method):
     def finish(self, student: Encoder, context: Context) -> None:
         """Store two bits a weight."""
         self.training.store(student)
-
-
-def _require_comparable(student: Encoder, teacher: Encoder) -> None:
-    ours, theirs = (
-        (model.config.hidden_size, [layer.heads for layer in model.config.layers])
-        for model in (student, teacher)
-    )
-    if ours != theirs:
-        raise SkylineError(
-            "the student's layers, heads or hidden size are not the teacher's any more, so attention and hidden states "
-            "cannot be compared; use ternarybert:distillation=logits"
-        )

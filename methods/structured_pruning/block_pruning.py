@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -141,8 +141,10 @@ class BlockPruning(Method):
         """Blocks must divide every matrix, and there must be one."""
         from math import gcd
 
+        from harness.config import linear_maps
+
         o = self.options
-        shapes = list(_shapes(config))
+        shapes = [(what, shape) for what, _, shape in linear_maps(config)]
         if not shapes:
             raise SkylineError("the layers have no matrix to prune; leave it out")
         for place, (height, width) in shapes:
@@ -211,21 +213,3 @@ class BlockPruning(Method):
         codecs = student.storage.codecs
         for name in self.masks.weights:
             codecs[name] = codecs.get(name, Codec()).with_stage(Blocks(*self.options.group))
-
-
-def _shapes(config: EncoderConfig) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Where each matrix of the layers is and its (out, in) shape; of a factorized one, both factors."""
-    from harness.config import MATRICES
-    from harness.refusals import matrix_shape
-
-    for index, layer in enumerate(config.layers):
-        for matrix in MATRICES:
-            height, width = matrix_shape(config, layer, matrix)
-            rank = layer.ranks.get(matrix)
-            if not height or not width:
-                continue
-            if rank is None:
-                yield f"{matrix} of layer {index}", (height, width)
-            else:
-                yield f"the first factor of {matrix} of layer {index}", (rank, width)
-                yield f"the second factor of {matrix} of layer {index}", (height, rank)

@@ -11,7 +11,6 @@ from harness import Card, Claim, Method, Paper, options
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.config import EncoderConfig
     from harness.encoder import Encoder
     from harness.pruning import Masks
     from harness.training import Context
@@ -58,6 +57,7 @@ class LotteryTicket(Method):
         ),
     )
     rewrites = frozenset({"which weights are zero"})
+    rewinds = True
     masks: Masks
 
     @options
@@ -71,13 +71,6 @@ class LotteryTicket(Method):
         round_epochs: Annotated[float, Field(gt=0)] = 1.0
 
     suite = {"sparsity": (0.6, 0.5, 0.7), "rounds": (2, 5)}
-
-    def check(self, config: EncoderConfig) -> EncoderConfig:
-        """It begins with a pre-trained encoder."""
-        from harness.rewinding import refuse_changed
-
-        refuse_changed(config, self.card.id)
-        return config
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Draw the ticket."""

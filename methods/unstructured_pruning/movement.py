@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from harness import Card, Claim, Method, Paper, options
+from harness import Card, Claim, Paper, options
+from harness.movement_pruning import MovementOptions, MovementPruning
 
 if TYPE_CHECKING:
     from harness.encoder import Encoder
@@ -16,7 +17,7 @@ UPDATES = 200
 """Masks are chosen anew so many times in a training; the published code does so in every step."""
 
 
-class Movement(Method):
+class Movement(MovementPruning):
     """Hard movement pruning (Sanh et al. 2020, section 4): W′ = W ⊙ Top_v(S), the scores S trained with the
     gradient of the masked weight; v falls on the cubic schedule.
     """
@@ -60,66 +61,32 @@ class Movement(Method):
         ),
         notes="All embeddings are frozen, as published. Dense kernels execute the zeros.",
     )
-    rewrites = frozenset({"which weights are zero"})
 
     @options
-    class Options:
-        """`sparsity` of every matrix in the end; `begin` and `end` of the ramp in training progress;
-        `score_learning_rate`, the peak rate of the scores; `start`: from the pre-trained weights, whose movement
-        the paper follows (where the student has their shape), or from those that the stage before left.
-        """
+    class Options(MovementOptions):
+        """`sparsity` of every matrix in the end."""
 
         sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.85
-        begin: Annotated[float, Field(ge=0, lt=1)] = 0.1
-        end: Annotated[float, Field(gt=0, le=1)] = 0.8
-        score_learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-2
-        start: Literal["pretrained", "fine-tuned"] = "pretrained"
-
-        def __post_init__(self) -> None:
-            """The ramp must go forward."""
-            if self.begin >= self.end:
-                raise ValueError(f"begin ({self.begin}) must come before end ({self.end})")
 
     suite = {"sparsity": (0.6, 0.85, 0.97)}
 
-    @property
-    def settled(self) -> float:
-        """The end of the ramp."""
-        return float(self.options.end)
-
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Go back to the start, attach scores to the layers' matrices, and freeze the embeddings."""
-        from harness.learned_masks import LearnedMasks
-
-        if self.options.start == "pretrained":
-            context.rewind(student)
-        student.embedding.requires_grad_(False)
-        self.masks = LearnedMasks(student, list(student.matrix_names()))
+        """Attach the scores; no mask is chosen yet."""
+        super().prepare(student, context)
         self._updates = 0
 
-    def learning_rate(self, name: str) -> float | None:
-        """The scores have a rate of their own."""
-        from harness.learned_masks import is_score
-
-        return self.options.score_learning_rate if is_score(name) else None
-
     def step(self, student: Encoder, progress: float) -> None:
-        """Choose the masks by the scores as they are now."""
+        """Choose the masks anew now and then."""
         due = int(UPDATES * progress)
         if due > self._updates:
             self._updates = due
-            self._choose(progress)
+            self.choose(progress)
 
-    def _choose(self, progress: float) -> None:
+    def choose(self, progress: float) -> None:
+        """Keep the largest scores of each matrix."""
         from harness.gradual import sparsity_at
         from harness.pruning import keep_largest
 
         o = self.options
         sparsity = sparsity_at(progress, o.sparsity, "cubic", o.begin, o.end)
         self.masks.replace(keep_largest(self.masks.scores, sparsity, "matrix"))
-
-    def finish(self, student: Encoder, context: Context) -> None:
-        """Bake the last masks."""
-        self._choose(1.0)
-        self.masks.store(student)
-        student.embedding.requires_grad_(True)

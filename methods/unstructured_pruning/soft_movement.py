@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from harness import Card, Claim, Method, Paper, options
+from harness import Card, Claim, Paper, options
+from harness.movement_pruning import MovementOptions, MovementPruning
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.encoder import Encoder
-    from harness.training import Context, Step
+    from harness.training import Step
 
 LEAST_KEPT = 0.005
 """Of each matrix so much stays at least, as in the released code."""
 
 
-class SoftMovement(Method):
+class SoftMovement(MovementPruning):
     """Soft movement pruning (Sanh et al. 2020, section 4): W′ = W ⊙ 1[σ(S) > τ]; τ rises on the cubic schedule,
     and λ · mean over matrices of mean σ(S), which grows with τ, draws the scores below it.
     """
@@ -62,49 +63,16 @@ class SoftMovement(Method):
         ),
         notes="The penalty, not an option, decides the sparsity. All embeddings are frozen, as published.",
     )
-    rewrites = frozenset({"which weights are zero"})
 
     @options
-    class Options:
-        """`penalty` λ at the end; the final `threshold` τ; `begin` and `end` of the ramp in training progress;
-        `score_learning_rate`, the peak rate of the scores; `start`: from the pre-trained weights, whose movement
-        the paper follows (where the student has their shape), or from those that the stage before left.
-        """
+    class Options(MovementOptions):
+        """`penalty` λ at the end; the final `threshold` τ."""
 
         penalty: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 400.0
         threshold: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
-        begin: Annotated[float, Field(ge=0, lt=1)] = 0.1
-        end: Annotated[float, Field(gt=0, le=1)] = 0.8
-        score_learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-2
-        start: Literal["pretrained", "fine-tuned"] = "pretrained"
-
-        def __post_init__(self) -> None:
-            """The ramp must go forward."""
-            if self.begin >= self.end:
-                raise ValueError(f"begin ({self.begin}) must come before end ({self.end})")
 
     # The conformance tests train for three steps: at this rate the scores get below a threshold so near to 0.5.
     suite = {"score_learning_rate": (0.5,), "threshold": (0.45, 0.1), "penalty": (400.0, 100.0)}
-
-    @property
-    def settled(self) -> float:
-        """The end of the ramp."""
-        return float(self.options.end)
-
-    def prepare(self, student: Encoder, context: Context) -> None:
-        """Go back to the start, attach scores to the layers' matrices, and freeze the embeddings."""
-        from harness.learned_masks import LearnedMasks
-
-        if self.options.start == "pretrained":
-            context.rewind(student)
-        student.embedding.requires_grad_(False)
-        self.masks = LearnedMasks(student, list(student.matrix_names()))
-
-    def learning_rate(self, name: str) -> float | None:
-        """The scores have a rate of their own."""
-        from harness.learned_masks import is_score
-
-        return self.options.score_learning_rate if is_score(name) else None
 
     def _threshold(self, progress: float) -> float:
         from harness.gradual import sparsity_at
@@ -122,9 +90,10 @@ class SoftMovement(Method):
 
     def step(self, student: Encoder, progress: float) -> None:
         """Keep what is above the threshold of now."""
-        self._choose(progress)
+        self.choose(progress)
 
-    def _choose(self, progress: float) -> None:
+    def choose(self, progress: float) -> None:
+        """Keep the scores above the threshold, and a few of each matrix at least."""
         from harness.pruning import keep_largest
 
         threshold = self._threshold(progress)
@@ -132,9 +101,3 @@ class SoftMovement(Method):
         masks = {name: score.sigmoid() > threshold for name, score in scores.items()}
         least = {name: score for name, score in scores.items() if masks[name].float().mean() < LEAST_KEPT}
         self.masks.replace(masks | keep_largest(least, 1 - LEAST_KEPT, "matrix"))
-
-    def finish(self, student: Encoder, context: Context) -> None:
-        """Bake the last masks."""
-        self._choose(1.0)
-        self.masks.store(student)
-        student.embedding.requires_grad_(True)

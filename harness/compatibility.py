@@ -1,0 +1,77 @@
+"""Which methods can follow each other: what a recipe is refused for before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import SkylineError
+from harness.students.config import StudentConfig
+
+if TYPE_CHECKING:
+    from harness.config import EncoderConfig
+    from harness.method import Method, Need
+    from harness.recipe import Recipe
+    from harness.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What is known of a run's baseline, which is its teacher, before anything is trained."""
+
+    config: EncoderConfig
+    tokenizer: Callable[[], Tokenizer | None]
+    """Reads it; few methods ask."""
+
+
+def shape_after(recipe: Recipe, model: str, baseline: Baseline) -> EncoderConfig | StudentConfig:
+    """The shape that a recipe makes of a base model, as far as it is known before training. Raises SkylineError
+    where a method cannot work on what the methods before it leave, naming both.
+    """
+    config: EncoderConfig | StudentConfig = baseline.config
+    before: list[str] = []
+    for stage in recipe.stages:
+        earlier = tuple(before)
+        for call in stage.calls:
+            method = call.make()
+            try:
+                if method.rewinds and (earlier or config != baseline.config):
+                    raise SkylineError(
+                        "it begins anew, so all that came before it would be lost; put it first"
+                    )
+                config = _shape_after_method(method, config, baseline)
+            except SkylineError as error:
+                after = f" after {' and '.join(before)}" if before else ""
+                raise SkylineError(f"'{call.id}' cannot work on {model}{after}: {error}") from None
+            before.append(f"'{call.id}'")
+    return config
+
+
+def check_stage(methods: Sequence[Method], config: EncoderConfig | StudentConfig, baseline: Baseline) -> None:
+    """Raise SkylineError where the methods of a stage cannot work on what the stage before left."""
+    for method in methods:
+        config = _shape_after_method(method, config, baseline)
+
+
+def _shape_after_method(
+    method: Method, config: EncoderConfig | StudentConfig, baseline: Baseline
+) -> EncoderConfig | StudentConfig:
+    if isinstance(config, StudentConfig) and not method.takes_students:
+        raise SkylineError(f"it works on encoders, not on a '{config.kind}' student; leave one of them out")
+    if config.vocab_size != baseline.config.vocab_size:
+        refuse_other_tokens(method.needs)
+    method.check_against(config, baseline)
+    left: EncoderConfig | StudentConfig = method.check(config)
+    return left
+
+
+def refuse_other_tokens(needs: frozenset[Need], spans: bool = False) -> None:
+    """Raise SkylineError where what is read of the teacher belongs to tokens (its logits too, of `spans`), but the
+    student reads other tokens than its teacher.
+    """
+    if odd := needs - {"teacher_logits"} or ({"spans"} if spans and needs else set()):
+        raise SkylineError(
+            f"it compares {min(odd).replace('_', ' ')} token by token, but its teacher reads other tokens; "
+            "distil before the tokenizer is changed"
+        )
