@@ -21,11 +21,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness.codecs import Codec, Encoded
-from harness.config import EncoderConfig
 from harness.encoder import Encoder
 from harness.errors import SkylineError
 from harness.files import fresh_sha256, new_folder
 from harness.kernels import Int8Linear, replace_linear, require_dense
+from harness.model import Model
+from harness.models import ModelConfig, make_model
 from harness.parametrized import attached
 
 FORMAT = 1
@@ -44,14 +45,14 @@ class ArtifactConfig(BaseModel):
     format: int = FORMAT
     recipe: str
     origin: str
-    model: EncoderConfig
+    model: ModelConfig
     codecs: dict[str, str] = {}
     kernels: dict[str, str] = {}
     parents: list[str] = []
     digests: dict[str, str] = {}
 
 
-def save_artifact(model: Encoder, folder: Path, recipe: str = "baseline", parents: Iterable[str] = ()) -> str:
+def save_artifact(model: Model, folder: Path, recipe: str = "baseline", parents: Iterable[str] = ()) -> str:
     """Write `model` as an artifact, stored by `model.storage`, and return its hash.
 
     The folder appears whole or not at all. Raises SkylineError where it exists already, and for a model that
@@ -82,7 +83,7 @@ def save_artifact(model: Encoder, folder: Path, recipe: str = "baseline", parent
     return artifact_hash(folder)
 
 
-def _encoded(model: Encoder) -> dict[str, Tensor]:
+def _encoded(model: Model) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.contents().items():
         encoded = model.storage.codecs.get(name, Codec()).encode(tensor.detach())
@@ -156,7 +157,9 @@ def read_config(folder: Path) -> ArtifactConfig:
         return ArtifactConfig.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        # The second place in a model's fault is the tag of its kind.
+        parts = [part for place, part in enumerate(first["loc"]) if place != 1 or first["loc"][0] != "model"]
+        where = ".".join(map(str, parts))
         raise SkylineError(f"{path} is no Skyline artifact: {where}: {first['msg']}; make it again") from None
 
 
@@ -213,7 +216,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
 
 
-def load_artifact(folder: Path | str) -> Encoder:
+def load_artifact(folder: Path | str) -> Model:
     """Load an artifact for inference, its kernels in place. Raises SkylineError where it is corrupted or
     foreign.
     """
@@ -224,7 +227,7 @@ def load_artifact(folder: Path | str) -> Encoder:
     tokenizer = Tokenizer.from_folder(folder) if (folder / TOKENIZER).is_file() else None
     # Built without memory for the weights: they come from the file.
     with torch.device("meta"):
-        model = Encoder(config.model, tokenizer, config.origin)
+        model = make_model(config.model, tokenizer, config.origin)
     model.storage.codecs = {name: Codec.parse(codec) for name, codec in config.codecs.items()}
     model.storage.kernels = dict(config.kernels)
     shapes = {name: tensor.shape for name, tensor in model.contents().items()}
@@ -241,7 +244,17 @@ def load_artifact(folder: Path | str) -> Encoder:
     return model.eval()
 
 
-def _install_kernel(model: Encoder, path: str, codec: Codec, encoded: Encoded, shape: torch.Size) -> None:
+def load_encoder(folder: Path | str) -> Encoder:
+    """An artifact that holds an encoder: a baseline's always does. Raises SkylineError for a student's."""
+    model = load_artifact(folder)
+    if not isinstance(model, Encoder):
+        raise SkylineError(
+            f"{folder} holds a '{model.config.kind}' student, no encoder; name another artifact"
+        )
+    return model
+
+
+def _install_kernel(model: Model, path: str, codec: Codec, encoded: Encoded, shape: torch.Size) -> None:
     kind = model.storage.kernels[path]
     if kind != "int8" or codec.find("int8") is None:
         raise SkylineError(
@@ -253,7 +266,7 @@ def _install_kernel(model: Encoder, path: str, codec: Codec, encoded: Encoded, s
     replace_linear(model, path, Int8Linear(weight, encoded.beside["scale"], bias))
 
 
-def _set_parameter(model: Encoder, name: str, value: Tensor) -> None:
+def _set_parameter(model: Model, name: str, value: Tensor) -> None:
     path, _, attribute = name.rpartition(".")
     module = model.get_submodule(path)
     if isinstance(module, Int8Linear):
@@ -263,9 +276,9 @@ def _set_parameter(model: Encoder, name: str, value: Tensor) -> None:
         setattr(module, attribute, nn.Parameter(value) if made.is_floating_point() else value.to(made.dtype))
 
 
-def to_dense(model: Encoder) -> Encoder:
+def to_dense(model: Model) -> Model:
     """A trainable float32 copy of a loaded model: kernels become linear maps again; codecs are kept."""
-    dense = Encoder(model.config, model.tokenizer, model.origin)
+    dense = make_model(model.config, model.tokenizer, model.origin)
     state: dict[str, Tensor] = {}
     # Shared layers stand in the state under each of their names, so duplicates stay.
     for path, module in model.named_modules(remove_duplicate=False):

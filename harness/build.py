@@ -14,12 +14,21 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from harness.artifacts import artifact_hash, load_artifact, save_artifact, to_dense, verify_artifact
+from harness.artifacts import (
+    artifact_hash,
+    load_artifact,
+    load_encoder,
+    save_artifact,
+    to_dense,
+    verify_artifact,
+)
 from harness.cells import BudgetSpec
 from harness.checkpoints import load_model, origin_of
+from harness.compatibility import Baseline, check_stage
 from harness.encoder import Encoder
 from harness.errors import SkylineError
 from harness.method import Method
+from harness.model import Model
 from harness.provenance import artifact_fingerprint
 from harness.recipe import BASELINE, Recipe, RecipeStage
 from harness.records import Training
@@ -81,16 +90,16 @@ class Builder:
         digest = save_artifact(student, folder, str(recipe), parents)
         return Built(folder, digest, training, fingerprint)
 
-    def _baseline(self) -> tuple[Encoder, list[Training], list[str]]:
+    def _baseline(self) -> tuple[Model, list[Training], list[str]]:
         model = self._base_model()
         model.require_tokenizer()
         context = self._context(model, Budget.model_validate(self.budget.baseline), None)
         return model, [train(model, [], context, BASELINE)], []
 
-    def _stage(self, recipe: Recipe) -> tuple[Encoder, list[Training], list[str]]:
+    def _stage(self, recipe: Recipe) -> tuple[Model, list[Training], list[str]]:
         assert recipe.parent is not None
         baseline, parent = self.build(Recipe()), self.build(recipe.parent)
-        teacher = load_artifact(baseline.folder)
+        teacher = load_encoder(baseline.folder)
         previous = teacher if parent.hash == baseline.hash else load_artifact(parent.folder)
         stage = recipe.stages[-1]
         logits = TeacherLogits(self.workspace / "teacher", baseline.hash)
@@ -128,16 +137,18 @@ def _reusable(folder: Path) -> bool:
 
 
 def run_stage(
-    stage: RecipeStage, previous: Encoder, context: Context, training: bool = True
-) -> tuple[Encoder, list[Training]]:
+    stage: RecipeStage, previous: Model, context: Context, training: bool = True
+) -> tuple[Model, list[Training]]:
     """Apply the hooks of a stage's methods to `previous`, the result of the stage before. Raises SkylineError where
     a method refuses its shape.
     """
     methods = [call.make() for call in stage.calls]
-    config = previous.config
-    for method in methods:
-        config = method.check(config)
+    teacher = context.teacher
+    check_stage(methods, previous.config, Baseline(teacher.config, lambda: teacher.tokenizer))
     context = replace(context, trains=training and stage.trains, trained=[], figures={})
+    if context.trains:
+        made = [example for method in methods for example in method.examples(context)]
+        context = replace(context, augmented=made)
     maker = next((method for method in methods if type(method).student is not Method.student), None)
     student = deepcopy(previous) if maker is None else maker.student(previous, context)
     student.storage = deepcopy(student.storage)
@@ -174,8 +185,8 @@ def build_untrained(recipe: Recipe, model: str, workspace: Path, seed: int = 0) 
         folders[wanted] = folder
         if _reusable(folder):
             continue
-        encoder = load_model(model, labels=2, seed=seed)
-        teacher = deepcopy(encoder)
+        encoder: Model = load_model(model, labels=2, seed=seed)
+        teacher = load_model(model, labels=2, seed=seed)
         for stage in wanted.stages:
             context = Context(teacher, _toy_view(), Budget(), seed=seed)
             encoder, _ = run_stage(stage, to_dense(encoder).eval(), context, training=False)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from harness.encoder import Batch, Encoder
 from harness.errors import SkylineError
+from harness.model import Batch, Model
 from harness.tasks import squad
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class EncodedSplit:
 
 
 def encode_examples(
-    examples: Sequence[Example], model: Encoder, kind: Kind, max_length: int, source: str
+    examples: Sequence[Example], model: Model, kind: Kind, max_length: int, source: str
 ) -> EncodedSplit:
     """Tokenize labelled sentences or pairs for `model`; a row is a window of a context for spans.
 

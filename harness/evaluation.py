@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.data import EncodedSplit, encode_examples
-from harness.encoder import Encoder
+from harness.model import Model
 from harness.records import Quality, Training
 from harness.tasks import squad
 from harness.tasks.metrics import bootstrap, compute, interval
@@ -22,7 +22,7 @@ TOKENS_PER_BATCH = 4096
 REPLICATES = 1000
 
 
-def predict_logits(model: Encoder, rows: EncodedSplit, device: str = "cpu") -> list[Tensor]:
+def predict_logits(model: Model, rows: EncodedSplit, device: str = "cpu") -> list[Tensor]:
     """Float32 logits of every row, in the rows' order: each (outputs,), or (length, 2) for spans."""
     model.eval()
     logits: list[Tensor] = [torch.empty(0)] * len(rows)
@@ -36,7 +36,7 @@ def predict_logits(model: Encoder, rows: EncodedSplit, device: str = "cpu") -> l
 
 
 def predict(
-    model: Encoder, task: Task | TrainingView, examples: Sequence[Example], device: str = "cpu"
+    model: Model, task: Task | TrainingView, examples: Sequence[Example], device: str = "cpu"
 ) -> list[Any]:
     """Predictions for `examples`: class ids, scores, or answer texts.
 
@@ -62,7 +62,7 @@ def score(
 
 
 def evaluate_quality(
-    model: Encoder, task: Task, device: str = "cpu", training: Sequence[Training] = ()
+    model: Model, task: Task, device: str = "cpu", training: Sequence[Training] = ()
 ) -> Quality:
     """Score `model` on the task's dev split(s), with 95 % bootstrap intervals and the primary metric's
     replicates.

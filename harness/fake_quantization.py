@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.codecs import INT8_MAX, Codec, Pack, Stage
-from harness.encoder import Encoder
+from harness.model import Model
 from harness.parametrized import attach, bake, straight_through
 
 
@@ -78,7 +78,7 @@ class QuantizedTraining:
 
     def __init__(
         self,
-        student: Encoder,
+        student: Model,
         stages: Mapping[str, Stage],
         decay: float | None = None,
         dynamic: bool = False,
@@ -93,7 +93,7 @@ class QuantizedTraining:
         elif decay is not None:
             self._hooks += _hook_inputs(student, self.stages, lambda: RoundedInput(decay))
 
-    def store(self, student: Encoder) -> None:
+    def store(self, student: Model) -> None:
         """End, and let the artifact store the rounded weights, codes of less than a byte packed. Masks of sparse
         weights stay.
         """
@@ -105,7 +105,7 @@ class QuantizedTraining:
             width = round(stage.bits(32))
             codecs[name] = codec if width >= 8 else codec.with_stage(Pack(width))
 
-    def end(self, student: Encoder) -> None:
+    def end(self, student: Model) -> None:
         """Leave the rounded weights in the encoder and take everything else away."""
         for hook in self._hooks:
             hook.remove()
@@ -113,16 +113,14 @@ class QuantizedTraining:
             bake(student, name)
 
 
-def _hook_inputs(
-    student: Encoder, names: Mapping[str, Stage], make: Callable[[], InputHook]
-) -> Iterator[Any]:
+def _hook_inputs(student: Model, names: Mapping[str, Stage], make: Callable[[], InputHook]) -> Iterator[Any]:
     for name in names:
         module = student.get_submodule(name.rpartition(".")[0])
         if isinstance(module, nn.Linear):
             yield module.register_forward_pre_hook(make())
 
 
-def linear_weights(student: Encoder) -> list[str]:
+def linear_weights(student: Model) -> list[str]:
     """The weights of every linear map but the classifier, by name."""
     return [
         f"{path}.weight"
@@ -131,7 +129,7 @@ def linear_weights(student: Encoder) -> list[str]:
     ]
 
 
-def embedding_tables(student: Encoder) -> dict[str, int]:
+def embedding_tables(student: Model) -> dict[str, int]:
     """The rows of every lookup table in the embedding, by its weight's name: words, positions, segments."""
     return {
         f"embedding.{path}.weight": module.num_embeddings

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -16,8 +16,7 @@ from harness.method import Claim, Method, options
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
+    from harness.model import Model
     from harness.pruning import Masks
     from harness.training import Context
 
@@ -78,6 +77,7 @@ class GradualPruning(Method):
 
     Options = RampOptions
     rewrites = frozenset({"which weights are zero"})
+    takes_students = True
     masks: Masks
 
     @abstractmethod
@@ -85,18 +85,21 @@ class GradualPruning(Method):
         """The score of every pruned weight, by the parameter's name, of the parameter's shape."""
 
     @property
+    def rewinds(self) -> bool:
+        """In the regimes of pre-training."""
+        return bool(self.options.regime != AFTER)
+
+    @property
     def settled(self) -> float:
         """The end of the ramp; the beginning where that is over before the training."""
-        return float(self.options.end) if self.options.regime == AFTER else 0.0
+        return 0.0 if self.rewinds else float(self.options.end)
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
-        """There must be a matrix, and a pre-trained encoder where the regime begins with one."""
-        from harness.rewinding import refuse_changed
+    def check(self, config: Any) -> Any:
+        """There must be a matrix."""
+        from harness.config import EncoderConfig
 
-        o = self.options
-        if o.regime != AFTER:
-            refuse_changed(config, f"regime={o.regime}")
-        if not o.embeddings and not any(layer.heads or layer.ffn_size for layer in config.layers):
+        bare = isinstance(config, EncoderConfig) and not any(layer.present() for layer in config.layers)
+        if bare and not self.options.embeddings:
             raise SkylineError("the layers have no matrix to prune; use embeddings=true or leave it out")
         return config
 
@@ -104,12 +107,12 @@ class GradualPruning(Method):
         """Draw what the scores need, once the masks are attached."""
         return
 
-    def prepare(self, student: Encoder, context: Context) -> None:
+    def prepare(self, student: Model, context: Context) -> None:
         """Attach masks that keep everything; in the regimes of pre-training, rewind, pre-train and prune."""
         from harness.pruning import Masks, prunable
 
         o = self.options
-        if o.regime != AFTER:
+        if self.rewinds:
             from harness.rewinding import rewind
 
             rewind(student, context, f"regime={o.regime}")
@@ -117,20 +120,22 @@ class GradualPruning(Method):
         self._updates = 0
         self._held = True
         self.draw(context)
-        if o.regime != AFTER:
+        if self.rewinds:
             self._pretrain(student, context)
             self._held = o.regime == "pretraining"
 
-    def _pretrain(self, student: Encoder, context: Context) -> None:
+    def _pretrain(self, student: Model, context: Context) -> None:
+        from harness.encoder import Encoder
         from harness.masked_language_model import pretrain
 
+        assert isinstance(student, Encoder), "rewinding refuses any other"
         stage = f"{self.card.id} pre-training"
         loss = pretrain(student, [self], context, stage, self.options.pretraining_epochs)
         if loss is not None:
             context.figures["pretraining_loss"] = loss
         self.step(student, 1.0)
 
-    def step(self, student: Encoder, progress: float) -> None:
+    def step(self, student: Model, progress: float) -> None:
         """Raise the sparsity on schedule, and keep dropped weights at zero."""
         from harness.pruning import keep_largest
 
@@ -143,7 +148,7 @@ class GradualPruning(Method):
         if self._held:
             self.masks.apply()
 
-    def finish(self, student: Encoder, context: Context) -> None:
+    def finish(self, student: Model, context: Context) -> None:
         """Bring the sparsity to its final value (in one shot where nothing was trained) and store the rest
         sparsely; densely after information deletion, where little is zero any more.
         """

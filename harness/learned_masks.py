@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.codecs import Bitmask, Codec
-from harness.encoder import Encoder
+from harness.model import Model
 from harness.parametrized import attach, bake
 
 
@@ -49,7 +49,7 @@ class ScoredWeight(nn.Module):
 class LearnedMasks:
     """Scored masks on an encoder's weights, by name."""
 
-    def __init__(self, student: Encoder, names: list[str]) -> None:
+    def __init__(self, student: Model, names: list[str]) -> None:
         parameters = dict(student.named_parameters())
         self.weights = {name: ScoredWeight(parameters[name].detach()) for name in names}
         for name, scored in self.weights.items():
@@ -65,7 +65,7 @@ class LearnedMasks:
         for name, mask in masks.items():
             self.weights[name].mask = mask
 
-    def store(self, student: Encoder) -> None:
+    def store(self, student: Model) -> None:
         """Leave the kept weights in the encoder, the scores go, and let the artifact store a bitmask."""
         codecs = student.storage.codecs
         for name in self.weights:

@@ -7,7 +7,7 @@ This module does not import torch: `skyline methods` reads every card in a fract
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast, dataclass_transform, get_args
 
@@ -20,9 +20,9 @@ from harness.validation import first_fault
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context, Step
+    from harness.compatibility import Baseline
+    from harness.model import Model
+    from harness.training import Augmented, Context, Step
 
 FAMILIES = (
     "baseline",
@@ -134,9 +134,9 @@ class Card:
 class Method(ABC):
     """One published way to change an encoder, or to replace it by a student.
 
-    All hooks, and `check`, are optional. `Options` is a frozen (pydantic) dataclass; `suite` maps an option to the
-    values that a sweep takes, the first of which the conformance tests use. A fresh instance serves each run, so
-    hooks may keep state on `self`.
+    All hooks, `check` and `check_against` are optional. `Options` is a frozen (pydantic) dataclass; `suite` maps an
+    option to the values that a sweep takes, the first of which the conformance tests use. A fresh instance serves each
+    run, so hooks may keep state on `self`.
     """
 
     card: ClassVar[Card]
@@ -152,6 +152,8 @@ class Method(ABC):
     """What `loss` reads of teacher and student beyond the student's logits."""
     rewrites: ClassVar[frozenset[str]] = frozenset()
     """What only one method of a stage may decide, for example `student` or `weight-values`."""
+    takes_students: ClassVar[bool] = False
+    """Whether it works on students that are no Transformers too (`harness.students`), or on encoders alone."""
     last: ClassVar[bool] = False
     """Whether the result can no longer be trained, so that no training stage may follow."""
 
@@ -164,25 +166,42 @@ class Method(ABC):
         return self.trains
 
     @property
+    def rewinds(self) -> bool:
+        """Whether it begins anew, with the pre-trained weights or with a student that takes over none of its weights,
+        so that what was done before it would be lost.
+        """
+        return False
+
+    @property
     def settled(self) -> float:
         """The training progress from which the student is as compressed as it will be: early stopping chooses among
         the epochs after it.
         """
         return 0.0
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def check(self, config: Any) -> Any:
         """Raise SkylineError where the method cannot work on an encoder of this shape with these options, and return
         the shape that it leaves, as far as it is known before training. It is asked before anything is trained.
         """
         return config
 
-    def student(self, teacher: Encoder, context: Context) -> Encoder:
+    def check_against(self, config: Any, baseline: Baseline) -> None:
+        """Raise SkylineError where an encoder of this shape cannot be compared with the baseline's as the method will,
+        or where the baseline's tokenizer does not allow the options. It is asked before `check`.
+        """
+        return
+
+    def student(self, teacher: Model, context: Context) -> Model:
         """What is trained: by default a copy of the teacher. Must not change the teacher."""
         from copy import deepcopy
 
         return deepcopy(teacher)
 
-    def prepare(self, student: Encoder, context: Context) -> None:
+    def examples(self, context: Context) -> Sequence[Augmented]:
+        """Training examples beside the task's own (see `harness.augmentation`), before anything is trained."""
+        return ()
+
+    def prepare(self, student: Model, context: Context) -> None:
         """Act before training: masks, fake quantization, ramps."""
         return
 
@@ -196,11 +215,11 @@ class Method(ABC):
         """Add to the task loss, or replace it (see `replaces_task_loss`)."""
         return None
 
-    def step(self, student: Encoder, progress: float) -> None:
+    def step(self, student: Model, progress: float) -> None:
         """Act after each optimizer step; `progress` runs from 0 (excluded) to 1."""
         return
 
-    def finish(self, student: Encoder, context: Context) -> Encoder | None:
+    def finish(self, student: Model, context: Context) -> Model | None:
         """Make it real: slice, drop, factor, choose codecs and kernels. Return the new encoder, or None for
         in place.
         """

@@ -12,12 +12,12 @@ from harness.codecs import Bitmask, Codec
 from harness.parametrized import trained_weights
 
 if TYPE_CHECKING:
-    from harness.encoder import Encoder
+    from harness.model import Model
 
 WORD_EMBEDDING = "embedding.word.weight"
 
 
-def prunable(model: Encoder, embeddings: bool) -> list[str]:
+def prunable(model: Model, embeddings: bool) -> list[str]:
     """The parameters that sparsity counts over: the layers' matrices, and the word embeddings where asked
     for.
     """
@@ -62,7 +62,7 @@ class Masks:
     replaced.
     """
 
-    def __init__(self, model: Encoder, names: Iterable[str]) -> None:
+    def __init__(self, model: Model, names: Iterable[str]) -> None:
         self.weights = trained_weights(model, names)
         self.kept = {name: torch.ones_like(w, dtype=torch.bool) for name, w in self.weights.items()}
 
@@ -86,7 +86,7 @@ class Masks:
         total = sum(mask.numel() for mask in self.kept.values())
         return 1 - sum(int(mask.sum()) for mask in self.kept.values()) / total
 
-    def store(self, model: Encoder) -> None:
+    def store(self, model: Model) -> None:
         """Zero the dropped weights and let the artifact store the others behind a bitmask."""
         self.apply()
         codecs = model.storage.codecs

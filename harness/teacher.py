@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harness.data import EncodedSplit
-from harness.encoder import Encoder
 from harness.evaluation import predict_logits
+from harness.model import Model
 
 
 class TeacherLogits:
@@ -25,7 +25,7 @@ class TeacherLogits:
     def __init__(self, folder: Path, teacher_hash: str) -> None:
         self.folder, self.teacher_hash = folder, teacher_hash
 
-    def of(self, teacher: Encoder, rows: EncodedSplit, device: str = "cpu") -> Tensor:
+    def of(self, teacher: Model, rows: EncodedSplit, device: str = "cpu") -> Tensor:
         """Logits of every row in order: (N, outputs), or (N, longest row, 2) for spans, zero where a row has
         no token.
         """

@@ -21,10 +21,12 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from harness.compatibility import refuse_other_tokens
 from harness.data import EncodedSplit, encode_examples
-from harness.encoder import Batch, Encoder, Output
+from harness.encoder import Encoder
 from harness.errors import SkylineError
 from harness.evaluation import predict, score
+from harness.model import Batch, Model, Output
 from harness.records import Training
 from harness.teacher import TeacherLogits
 
@@ -64,6 +66,16 @@ class Progress:
     loss: float
 
 
+@dataclass(frozen=True)
+class Augmented:
+    """A training example made of another: of that at `source` in the context's training examples. Its label is the
+    teacher's.
+    """
+
+    source: int
+    example: Example
+
+
 @dataclass
 class Context:
     """What a method may know of the run. `task` is the training side only: no path leads from it to the dev
@@ -81,6 +93,8 @@ class Context:
     load_pretrained: Callable[[], Encoder] | None = None
     trains: bool = True
     """Whether anything may be trained; not where only shapes are wanted."""
+    augmented: Sequence[Augmented] = ()
+    """What trains beside the task's own examples."""
     trained: list[Training] = field(default_factory=list)
     """The trainings that methods began by `train`."""
     figures: dict[str, float] = field(default_factory=dict)
@@ -92,17 +106,7 @@ class Context:
         """
         return deepcopy(self.teacher) if self.load_pretrained is None else self.load_pretrained()
 
-    def rewind(self, student: Encoder) -> bool:
-        """Give `student` the weights of the base model before fine-tuning, for methods that follow how weights move
-        from there. Returns whether it could: not where the student's shape is another one.
-        """
-        base = self.pretrained()
-        if base.config != student.config:
-            return False
-        student.load_state_dict(base.state_dict())
-        return True
-
-    def train(self, student: Encoder, methods: Sequence[Method], stage: str, **budget: Any) -> None:
+    def train(self, student: Model, methods: Sequence[Method], stage: str, **budget: Any) -> None:
         """Train `student` in place before (or after) the stage's own training: one round of several, for example.
         `methods` act on it; `budget` changes fields of the stage's budget. Does nothing where nothing is trained.
         """
@@ -118,7 +122,7 @@ class Context:
         return torch.Generator().manual_seed(int.from_bytes(mixed, "little"))
 
     def batches(
-        self, model: Encoder, size: int, count: int | None = None, purpose: str = "batches"
+        self, model: Model, size: int, count: int | None = None, purpose: str = "batches"
     ) -> Iterator[tuple[Batch, Tensor]]:
         """Random batches of `size` training examples with their targets, on the context's device, for what a
         method measures: importance, curvature, significance. Ends after `count`, or when each was seen once.
@@ -232,7 +236,7 @@ def has_bfloat16(device: str) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def train(student: Encoder, methods: Sequence[Method], context: Context, stage: str) -> Training:
+def train(student: Model, methods: Sequence[Method], context: Context, stage: str) -> Training:
     """Train `student` in place with the hooks of `methods`, and say how it went.
 
     Raises SkylineError for an empty training set, a task whose `max_length` the student cannot hold, and where
@@ -243,16 +247,19 @@ def train(student: Encoder, methods: Sequence[Method], context: Context, stage: 
     held: Sequence[Example] = ()
     if budget.patience is not None:
         examples, held = task.with_examples(examples).holdout(budget.holdout, context.seed, at_most=1000)
+    # What was made of a held-out example must not be trained on.
+    out = {id(example) for example in held}
+    sources = context.training_examples()
+    examples = [
+        *examples,
+        *(made.example for made in context.augmented if id(sources[made.source]) not in out),
+    ]
     length = task.length_within(student.config.positions)
     rows = encode_examples(examples, student, task.kind, length, f"the training set of {task.name}")
     needs: frozenset[Need] = frozenset().union(*(method.needs for method in methods))
     teacher_rows = rows
     if needs and not student.require_tokenizer().same_as(context.teacher.require_tokenizer()):
-        if odd := needs - {"teacher_logits"} or ({"spans"} if task.kind == "span" else set()):
-            raise SkylineError(
-                f"'{stage}' compares {min(odd).replace('_', ' ')} token by token, but its teacher reads other tokens; "
-                "distil before the tokenizer is changed"
-            )
+        refuse_other_tokens(needs, spans=task.kind == "span")
         teacher_rows = encode_examples(
             examples, context.teacher, task.kind, length, f"the training set of {task.name}"
         )
@@ -331,7 +338,7 @@ def train(student: Encoder, methods: Sequence[Method], context: Context, stage: 
 
 
 def _one_step(
-    student: Encoder,
+    student: Model,
     methods: Sequence[Method],
     context: Context,
     read: tuple[EncodedSplit, EncodedSplit],

@@ -12,9 +12,9 @@ from harness.codecs import Codec
 from harness.conformance import fresh
 from harness.conformance.subject import Blocked, Broken, Subject
 from harness.discovery import in_words
-from harness.encoder import Batch, Encoder
 from harness.errors import SkylineError
 from harness.isolation import IsolationError, run_isolated
+from harness.model import Batch, Model
 
 TOLERANCE = 1e-4
 """Logits may differ by so much with the padding and the rest of the batch: sums are taken in another order."""
@@ -158,7 +158,7 @@ def check_reload(subject: Subject) -> None:
         )
 
 
-def _as_stored(student: Encoder) -> Encoder:
+def _as_stored(student: Model) -> Model:
     copied = deepcopy(student).eval()
     with torch.no_grad():
         for name, tensor in copied.contents().items():
@@ -183,7 +183,7 @@ def check_composes(subject: Subject) -> None:
             raise Broken(f"'{text}' is accepted, but fails: {in_words(error)}") from None
 
 
-def logits_of(model: Encoder, batch: Batch) -> Tensor:
+def logits_of(model: Model, batch: Batch) -> Tensor:
     """Float32 logits (b, outputs)."""
     with torch.inference_mode():
         logits: Tensor = model(batch).logits.float()

@@ -10,8 +10,8 @@ from harness.conformance.behaviour import cut
 from harness.conformance.recording import records_of
 from harness.conformance.subject import Blocked, Broken, Made, Subject
 from harness.discovery import in_words
-from harness.encoder import Encoder
 from harness.errors import SkylineError
+from harness.model import Model
 from harness.profiling.flops import count_flops
 from harness.profiling.profile import StaticCosts
 from harness.profiling.size import artifact_facts
@@ -54,7 +54,7 @@ def _disk_bytes(made: Made) -> int:
     return artifact_facts(made.folder).disk_bytes
 
 
-def _loaded_bytes(model: Encoder, embedding: bool) -> int:
+def _loaded_bytes(model: Model, embedding: bool) -> int:
     tensors = chain(model.named_parameters(), model.named_buffers())
     return sum(tensor.nbytes for name, tensor in tensors if embedding or not name.startswith("embedding."))
 

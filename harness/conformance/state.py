@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.encoder import Encoder
+from harness.model import Model
 
 _Get = Callable[[], Any]
 _Set = Callable[[Any], object]
@@ -132,10 +132,10 @@ def preserved() -> Iterator[GlobalState]:
             before.restore()
 
 
-class EncoderState:
+class ModelState:
     """All of an encoder that a method which is given it must not change."""
 
-    def __init__(self, model: Encoder) -> None:
+    def __init__(self, model: Model) -> None:
         self.config, self.origin = model.config, model.origin
         self.codecs = {name: str(codec) for name, codec in model.storage.codecs.items()}
         self.kernels = dict(model.storage.kernels)
@@ -148,7 +148,7 @@ class EncoderState:
             for path, module in model.named_modules()
         }
 
-    def changes(self, later: EncoderState) -> list[str]:
+    def changes(self, later: ModelState) -> list[str]:
         """What differs, in words that name the first place."""
         found = []
         if (self.config, self.origin) != (later.config, later.origin):
@@ -170,7 +170,7 @@ class EncoderState:
         return found
 
 
-def _tensors(model: Encoder) -> dict[str, Tensor]:
+def _tensors(model: Model) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 

@@ -9,14 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.artifacts import load_artifact, save_artifact, to_dense
+from harness.artifacts import load_artifact, load_encoder, save_artifact, to_dense
 from harness.build import run_stage
-from harness.conformance.state import EncoderState, GlobalState, RandomStates, preserved
+from harness.conformance.state import GlobalState, ModelState, RandomStates, preserved
 from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
 from harness.discovery import Found, Registry, in_words
-from harness.encoder import Batch, Encoder
+from harness.encoder import Encoder
 from harness.errors import SkylineError
 from harness.method import Method, parse_options
+from harness.model import Batch, Model
 from harness.profiling.inputs import Inputs
 from harness.profiling.profile import StaticCosts, static_costs
 from harness.recipe import BASELINE, Call, Recipe, RecipeStage
@@ -42,7 +43,7 @@ class Made:
 
     folder: Path
     hash: str
-    student: Encoder
+    student: Model
     training: list[Training]
 
 
@@ -112,7 +113,7 @@ class Subject:
         """The tiny encoder's artifact."""
         return self.save(tiny_encoder(), [])
 
-    def save(self, student: Encoder, training: list[Training], recipe: str = BASELINE) -> Made:
+    def save(self, student: Model, training: list[Training], recipe: str = BASELINE) -> Made:
         """Save an encoder as an artifact of this subject, a recipe's with its parent as the builder does."""
         self._count += 1
         folder = self.folder / f"artifact-{self._count}"
@@ -124,9 +125,9 @@ class Subject:
         logits = TeacherLogits(self.folder / "teacher", self.baseline.hash)
         return Context(teacher, tiny_task().training_view(), BUDGET, seed=SEED, teacher_logits=logits)
 
-    def run(self, stage: RecipeStage, previous: Encoder, training: bool = True) -> Made:
+    def run(self, stage: RecipeStage, previous: Model, training: bool = True) -> Made:
         """Run a stage's hooks as the builder does, and save what they make."""
-        context = self.context(load_artifact(self.baseline.folder))
+        context = self.context(load_encoder(self.baseline.folder))
         with preserved():
             student, done = run_stage(stage, previous, context, training)
         return self.save(student, done, str(stage))
@@ -160,8 +161,8 @@ class Subject:
         made, settings, started, ended = [], list[str](), [], []
         touched: tuple[dict[str, None], dict[str, None]] = ({}, {})
         for seed in (1, 2):
-            given = load_artifact(self.baseline.folder), self.again(self.baseline)
-            before = [EncoderState(encoder) for encoder in given]
+            given = load_encoder(self.baseline.folder), self.again(self.baseline)
+            before = [ModelState(encoder) for encoder in given]
             # Both runs begin with other random states, and with the settings as they were: what a library sets
             # when it is first imported must not count, what a hook sets counts in the second run.
             with preserved() as state:
@@ -170,7 +171,7 @@ class Subject:
                 settings = state.changed_settings(GlobalState.now())
                 ended.append(RandomStates.now())
             for seen, one, encoder in zip(touched, before, given, strict=True):
-                seen.update(dict.fromkeys(one.changes(EncoderState(encoder))))
+                seen.update(dict.fromkeys(one.changes(ModelState(encoder))))
             made.append(self.save(student, training, str(stage)))
         generators = _generators_touched(started, ended)
         return Runs(stage, (made[0], made[1]), settings, generators, *(list(seen) for seen in touched))
@@ -195,7 +196,7 @@ class Subject:
         return self.runs.made[0]
 
     @cached_property
-    def _loaded(self) -> Encoder | str:
+    def _loaded(self) -> Model | str:
         made = self.made
         try:
             return load_artifact(made.folder)
@@ -203,7 +204,7 @@ class Subject:
             return str(error)
 
     @property
-    def loaded(self) -> Encoder:
+    def loaded(self) -> Model:
         """The artifact, loaded in this process. Raises Blocked where it does not load."""
         if isinstance(self._loaded, str):
             raise Blocked(f"not checked: the artifact does not load: {self._loaded}")
@@ -226,7 +227,7 @@ class Subject:
         """Eight sentences of the toy task's dev split, padded to the longest."""
         return self.loaded.encode([example.text for example in tiny_task().dev()[:8]])
 
-    def again(self, made: Made) -> Encoder:
+    def again(self, made: Made) -> Model:
         """A trainable copy of an artifact, as the next stage of a recipe gets it."""
         return to_dense(load_artifact(made.folder))
 

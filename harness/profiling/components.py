@@ -19,16 +19,21 @@ from torch import Tensor, nn
 
 from harness.artifacts import WEIGHTS, EncodedWeights, read_config
 from harness.codecs import Codec
-from harness.config import COMPONENTS
-from harness.encoder import Batch, Encoder
 from harness.errors import SkylineError
+from harness.model import Batch, Model
+from harness.models import make_model
 from harness.profiling.timers import Disturbance, time_on_cpu, time_on_cuda
 from harness.runtimes import Executable
 
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 40
 
 
-def _owners(model: Encoder) -> dict[str, str]:
+def component_names(model: Model) -> list[str]:
+    """The components that a model has, in the order in which a batch meets them."""
+    return list(dict.fromkeys(component for component, _, _ in model.components()))
+
+
+def _owners(model: Model) -> dict[str, str]:
     """The component of each module path; a shared module once, at its first place."""
     owners, seen = dict[str, str](), set[int]()
     for component, path, module in model.components():
@@ -38,22 +43,22 @@ def _owners(model: Encoder) -> dict[str, str]:
     return owners
 
 
-def component_params(model: Encoder) -> dict[str, int]:
+def component_params(model: Model) -> dict[str, int]:
     """Parameters of each component, shared ones once. Pruned weights and the codes of word embeddings count, scales
     and masks do not.
     """
     with torch.device("meta"):
-        dense = type(model)(model.config)  # the kernels of a loaded artifact hold its weights in other forms
-    counts = dict.fromkeys(COMPONENTS, 0)
+        dense = make_model(model.config)  # the kernels of a loaded artifact hold its weights in other forms
+    counts = dict.fromkeys(component_names(model), 0)
     owners = _owners(dense)
     for name, tensor in dense.contents().items():
         counts[_component_of(name, owners)] += tensor.numel()
     return counts
 
 
-def component_weight_bytes(model: Encoder, folder: Path) -> dict[str, int]:
+def component_weight_bytes(model: Model, folder: Path) -> dict[str, int]:
     """Stored bytes of each component's tensors in an artifact: values, and scales and masks beside them."""
-    counts = dict.fromkeys(COMPONENTS, 0)
+    counts = dict.fromkeys(component_names(model), 0)
     owners = _owners(model)
     for name, stored in stored_tensors(folder).items():
         counts[_component_of(name, owners)] += stored.nbytes
@@ -90,12 +95,12 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         raise SkylineError(f"{path} cannot be read ({error}); make the artifact again") from None
 
 
-def stored_params(model: Encoder, folder: Path) -> int:
+def stored_params(model: Model, folder: Path) -> int:
     """Parameters that the artifact stores: those that a codec leaves out (zeros under a bitmask) are not
     among them.
     """
     with torch.device("meta"):
-        dense = type(model)(model.config)
+        dense = make_model(model.config)
     shapes = {name: tensor.shape for name, tensor in dense.contents().items()}
     codecs = model.storage.codecs
     if not any(stage.order > 0 for codec in codecs.values() for stage in codec.stages):
@@ -114,14 +119,14 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def activation_bytes(model: Encoder, batch: Batch) -> dict[str, int]:
+def activation_bytes(model: Model, batch: Batch) -> dict[str, int]:
     """Bytes of the tensors that each component's modules put out in one pass over `batch`.
 
     Counted are the outputs of the component's innermost modules and of the component itself, each memory
     once: a view, or a module that hands on its input, adds nothing. A component that runs in every layer
     counts each time.
     """
-    counts = dict.fromkeys(COMPONENTS, 0)
+    counts = dict.fromkeys(component_names(model), 0)
     # Tensors of the component that runs: kept alive, so that memory freed within it is not taken for a view.
     alive: list[Tensor] = []
     handles = []
@@ -206,7 +211,9 @@ def time_components(run: Executable, batch: Batch, cap_s: float = 6.0, seed: int
         rounds.append((disturbed, {name: seconds / plain for name, seconds in spans.seconds().items()}))
     clean = [shares for disturbed, shares in rounds if not disturbed]
     used = clean if len(clean) >= FEWEST_ROUNDS else [shares for _, shares in rounds]
-    shares = {name: float(np.median([shares[name] for shares in used])) for name in COMPONENTS}
+    shares = {
+        name: float(np.median([shares[name] for shares in used])) for name in component_names(run.model)
+    }
     return ComponentTimes(shares, len(used))
 
 
@@ -215,6 +222,7 @@ class _Spans:
 
     def __init__(self) -> None:
         self._marks: list[tuple[str, Any, Any]] = []
+        self._names: list[str] = []
         self._entered: Any = None
 
     def _now(self) -> Any:
@@ -224,9 +232,9 @@ class _Spans:
         return float(end - start) * 1e-9
 
     @contextmanager
-    def on(self, model: Encoder) -> Iterator[None]:
+    def on(self, model: Model) -> Iterator[None]:
         """Instrument the model's components meanwhile, and begin to sum anew."""
-        self._marks = []
+        self._marks, self._names = [], component_names(model)
         handles = []
 
         def enter(*_: Any) -> None:
@@ -250,7 +258,7 @@ class _Spans:
 
     def seconds(self) -> dict[str, float]:
         """Seconds of each component since it was last instrumented."""
-        sums = dict.fromkeys(COMPONENTS, 0.0)
+        sums = dict.fromkeys(self._names, 0.0)
         for component, start, end in self._marks:
             sums[component] += self._between(start, end)
         return sums

@@ -16,7 +16,7 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
-from harness.encoder import Batch, Encoder
+from harness.model import Batch, Model
 from harness.profiling.operators import (
     COMPUTES_NOTHING,
     ELEMENTWISE,
@@ -60,7 +60,7 @@ class FlopCount:
 class _Traceable(nn.Module):
     """An encoder that takes a tuple of tensors, as tracing wants it."""
 
-    def __init__(self, model: Encoder) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
@@ -69,7 +69,7 @@ class _Traceable(nn.Module):
         return output
 
 
-def count_flops(model: Encoder, batch: Batch) -> FlopCount:
+def count_flops(model: Model, batch: Batch) -> FlopCount:
     """Count the work of `model(batch)`, as a whole and by component. A layer that runs twice is counted
     twice.
 

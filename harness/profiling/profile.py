@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.artifacts import CONFIG, WEIGHTS, ArtifactConfig, load_artifact, read_config
-from harness.config import COMPONENTS
 from harness.encoder import Batch
 from harness.errors import SkylineError
 from harness.hardware import check_device, hardware, versions
@@ -145,7 +144,7 @@ class _Measured:
                 activation_bytes=static.activation_bytes[name],
                 latency_ms=None if timed is None else timed.shares[name] * speed.latency.median_ms,
             )
-            for name in COMPONENTS
+            for name in static.params
         ]
 
 

@@ -10,7 +10,7 @@ import torch
 
 from harness.artifacts import CONFIG, WEIGHTS, EncodedWeights, artifact_hash, read_config
 from harness.codecs import Codec
-from harness.encoder import Encoder
+from harness.models import make_model
 from harness.records import ArtifactFacts
 
 CLASSIFIER = "head.classifier."
@@ -27,7 +27,7 @@ def artifact_facts(folder: Path) -> ArtifactFacts:
     """
     config = read_config(folder)
     with torch.device("meta"):
-        model = Encoder(config.model)
+        model = make_model(config.model)
     params = nonzero = embedding_params = embedding_bytes = 0
     survey = survey_embedding = survey_layers = 0.0
     shapes = {name: tensor.shape for name, tensor in model.contents().items()}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.encoder import Batch, Encoder
+    from harness.model import Batch, Model
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Executable:
     """
 
     run: Callable[[Batch], Tensor]
-    model: Encoder | None = None
+    model: Model | None = None
 
     def __call__(self, batch: Batch) -> Tensor:
         """Logits (b, outputs), or (b, n, 2) for spans, of a batch on the executable's device."""

@@ -1,0 +1,146 @@
+"""Early exit: ramps that classify on inner layers, and rows that leave the batch when they are sure enough."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from harness.attention import Tokens
+from harness.config import EncoderConfig, ExitRamp, ExitRule
+from harness.model import Batch, Output
+
+if TYPE_CHECKING:
+    from harness.encoder import Encoder, Head
+
+STUDENT_SIZE, STUDENT_HEADS = 128, 2
+"""Of FastBERT's classifiers, as in the released code."""
+
+
+class PoolerRamp(nn.Module):
+    """A pooler and a classifier of the layer's own (DeeBERT: Xin et al. 2020, section 3.1)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.head.outputs)
+
+    def forward(self, x: Tensor, tokens: Tokens, head: Head) -> Tensor:
+        """Map states (b, n, H) to logits (b, outputs)."""
+        logits: Tensor = self.classifier(self.dropout(torch.tanh(self.pooler(x[:, 0]))))
+        return logits
+
+
+class LinearRamp(nn.Module):
+    """A classifier behind the pooler that all ramps share with the head (PABEE: Zhou et al. 2020, section 3.2)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.head.outputs)
+
+    def forward(self, x: Tensor, tokens: Tokens, head: Head) -> Tensor:
+        """Map states (b, n, H) to logits (b, outputs)."""
+        assert head.pooler is not None
+        logits: Tensor = self.classifier(self.dropout(torch.tanh(head.pooler(x[:, 0]))))
+        return logits
+
+
+class StudentRamp(nn.Module):
+    """A narrow layer of attention between two linear maps, on the first token (FastBERT: Liu et al. 2020, section 3.1;
+    the sizes of the released code).
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        size = STUDENT_SIZE
+        self.into = nn.Linear(config.hidden_size, size)
+        self.query, self.key, self.value, self.out = (nn.Linear(size, size) for _ in range(4))
+        self.hidden = nn.Linear(size, size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(size, config.head.outputs)
+
+    def forward(self, x: Tensor, tokens: Tokens, head: Head) -> Tensor:
+        """Map states (b, n, H) to logits (b, outputs)."""
+        narrow = torch.tanh(self.into(x))
+        shape = (x.shape[0], -1, STUDENT_HEADS, STUDENT_SIZE // STUDENT_HEADS)
+        # Only the first token's context is read.
+        query = self.query(narrow[:, :1]).view(shape).transpose(1, 2)
+        key, value = (linear(narrow).view(shape).transpose(1, 2) for linear in (self.key, self.value))
+        context = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=tokens.mask(None))
+        context = self.out(context.transpose(1, 2).flatten(1))
+        logits: Tensor = self.classifier(self.dropout(torch.tanh(self.hidden(context))))
+        return logits
+
+
+RAMPS: dict[ExitRamp, type[PoolerRamp] | type[LinearRamp] | type[StudentRamp]] = {
+    "pooler": PoolerRamp,
+    "linear": LinearRamp,
+    "student": StudentRamp,
+}
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """−Σ p log p of the softmax of logits (b, classes), in nats: (b,)."""
+    found: Tensor = torch.special.entr(torch.softmax(logits.float(), dim=-1)).sum(-1)
+    return found
+
+
+class Judge:
+    """Says at each ramp which of the rows that are left are done, by an exit rule. A regression's scores (one output)
+    can only be judged by patience.
+    """
+
+    def __init__(self, rule: ExitRule) -> None:
+        self.rule = rule
+        self._last: Tensor | None = None
+        self._streak: Tensor | None = None
+
+    def done(self, logits: Tensor) -> Tensor:
+        """Which rows leave with these logits (b, outputs): a mask (b,)."""
+        rule = self.rule
+        if rule.kind == "entropy":
+            return entropy(logits) < rule.threshold
+        if rule.kind == "normalized-entropy":
+            return entropy(logits) / math.log(max(2, logits.shape[1])) < rule.threshold
+        scores = logits.shape[1] == 1
+        guess = logits[:, 0] if scores else logits.argmax(1)
+        if self._last is None or self._streak is None:
+            self._last, self._streak = guess, torch.zeros(len(guess), dtype=torch.long, device=guess.device)
+        else:
+            same = (guess - self._last).abs() <= rule.tolerance if scores else guess == self._last
+            self._last, self._streak = guess, torch.where(same, self._streak + 1, 0)
+        return self._streak >= rule.threshold
+
+    def keep(self, rows: Tensor) -> None:
+        """Only the rows of this mask go on."""
+        if self._last is not None and self._streak is not None:
+            self._last, self._streak = self._last[rows], self._streak[rows]
+
+
+def run_with_exits(model: Encoder, batch: Batch, rule: ExitRule) -> Output:
+    """Run an encoder layer by layer; rows that are done at a ramp leave the batch."""
+    tokens, x, judge = Tokens.of(batch), model.embedding(batch), Judge(rule)
+    rows = torch.arange(len(batch), device=x.device)
+    logits = x.new_zeros(len(batch), model.config.head.outputs)
+    depths = torch.full((len(batch),), len(model.layers), device=x.device)
+    for index in range(len(model.layers)):
+        x, tokens, _ = model.run_layer(index, x, tokens)
+        ramp = model.ramp(index)
+        if ramp is None:
+            continue
+        found = ramp(x, tokens, model.head)
+        done = judge.done(found)
+        if not done.any():
+            continue
+        logits[rows[done]], depths[rows[done]] = found[done].to(logits.dtype), index + 1
+        left = ~done
+        x, tokens, rows = x[left], tokens.rows(left), rows[left]
+        judge.keep(left)
+        if not len(rows):
+            return Output(logits, depths=depths)
+    logits[rows] = model.head(x).to(logits.dtype)
+    return Output(logits, depths=depths)

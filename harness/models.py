@@ -1,0 +1,39 @@
+"""From a configuration to a model: the elastic encoder, or one of the students."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Discriminator, Tag
+
+from harness.config import EncoderConfig
+from harness.encoder import Encoder
+from harness.model import Model
+from harness.students.bag import Mean
+from harness.students.config import BagConfig
+from harness.students.student import Student
+
+if TYPE_CHECKING:
+    from harness.tokenizer import Tokenizer
+
+ENCODER = "encoder"
+
+
+def _kind(config: Any) -> str:
+    found = config.get("kind", ENCODER) if isinstance(config, dict) else getattr(config, "kind", ENCODER)
+    return str(found)
+
+
+ModelConfig = Annotated[
+    Annotated[EncoderConfig, Tag(ENCODER)] | Annotated[BagConfig, Tag("bag")], Discriminator(_kind)
+]
+"""An encoder's configuration has no `kind`: it is from before there were others."""
+
+
+def make_model(
+    config: EncoderConfig | BagConfig, tokenizer: Tokenizer | None = None, origin: str = ""
+) -> Model:
+    """A model of this configuration, its weights not drawn yet."""
+    if isinstance(config, BagConfig):
+        return Student(config, Mean(), tokenizer, origin)
+    return Encoder(config, tokenizer, origin)
