@@ -6,14 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.config import EncoderConfig
 from harness.errors import SkylineError
+from harness.students.bottleneck_config import BottleneckConfig
 from harness.students.config import StudentConfig
 
 if TYPE_CHECKING:
-    from harness.config import EncoderConfig
     from harness.method import Method, Need
     from harness.recipe import Recipe
     from harness.tokenizer import Tokenizer
+
+Shape = EncoderConfig | StudentConfig | BottleneckConfig
+"""What a model of any kind looks like."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,11 @@ class Baseline:
     """Reads it; few methods ask."""
 
 
-def shape_after(recipe: Recipe, model: str, baseline: Baseline) -> EncoderConfig | StudentConfig:
+def shape_after(recipe: Recipe, model: str, baseline: Baseline) -> Shape:
     """The shape that a recipe makes of a base model, as far as it is known before training. Raises SkylineError
     where a method cannot work on what the methods before it leave, naming both.
     """
-    config: EncoderConfig | StudentConfig = baseline.config
+    config: Shape = baseline.config
     before: list[str] = []
     for stage in recipe.stages:
         earlier = tuple(before)
@@ -48,21 +52,19 @@ def shape_after(recipe: Recipe, model: str, baseline: Baseline) -> EncoderConfig
     return config
 
 
-def check_stage(methods: Sequence[Method], config: EncoderConfig | StudentConfig, baseline: Baseline) -> None:
+def check_stage(methods: Sequence[Method], config: Shape, baseline: Baseline) -> None:
     """Raise SkylineError where the methods of a stage cannot work on what the stage before left."""
     for method in methods:
         config = _shape_after_method(method, config, baseline)
 
 
-def _shape_after_method(
-    method: Method, config: EncoderConfig | StudentConfig, baseline: Baseline
-) -> EncoderConfig | StudentConfig:
-    if isinstance(config, StudentConfig) and not method.takes_students:
+def _shape_after_method(method: Method, config: Shape, baseline: Baseline) -> Shape:
+    if not isinstance(config, EncoderConfig) and not method.takes_students:
         raise SkylineError(f"it works on encoders, not on a '{config.kind}' student; leave one of them out")
     if config.vocab_size != baseline.config.vocab_size:
         refuse_other_tokens(method.needs)
     method.check_against(config, baseline)
-    left: EncoderConfig | StudentConfig = method.check(config)
+    left: Shape = method.check(config)
     return left
 
 

@@ -72,3 +72,20 @@ def attention_score_losses(
         squared = (ours.scores.float() - theirs.scores.float()).square() * chosen
         losses.append(squared.sum() / (chosen.sum() * ours.scores.shape[1]).clamp_min(1))
     return torch.stack(losses)
+
+
+def attention_divergences(
+    student: Sequence[AttentionMap], teacher: Sequence[AttentionMap], mask: Tensor
+) -> Tensor:
+    """KL(teacher ‖ student) of each pair of attention distributions (b, h, n, n), the mean over heads and the queries
+    in `mask` (b, n): (pairs,) (Wang et al. 2020, equation 3; Sun et al. 2020, equation 5).
+    """
+    chosen = mask.bool()
+    losses = []
+    for ours, theirs in zip(student, teacher, strict=True):
+        # Padding has probability 0 on both sides, and 0 · log 0 is 0 here.
+        p, q = (
+            each.probabilities.float().clamp_min(torch.finfo(torch.float32).tiny) for each in (theirs, ours)
+        )
+        losses.append((p * (p.log() - q.log())).sum(-1).transpose(1, 2)[chosen].mean())
+    return torch.stack(losses)

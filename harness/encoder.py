@@ -26,6 +26,7 @@ from harness.model import Model
 from harness.model import Output as Output
 from harness.model import Storage as Storage
 from harness.model import evaluating as evaluating
+from harness.students.bottleneck_config import BottleneckConfig
 from harness.word_vectors import most_significant, significance
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class Layer(nn.Module):
 class Head(nn.Module):
     """Classification and regression from the pooled first token, spans from every token."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig | BottleneckConfig) -> None:
         super().__init__()
         head: HeadConfig = config.head
         pooled = config.pooler and head.kind != "span"

@@ -10,6 +10,8 @@ from harness.config import EncoderConfig
 from harness.encoder import Encoder
 from harness.model import Model
 from harness.students.bag import Mean
+from harness.students.bottleneck import MobileBERT
+from harness.students.bottleneck_config import BottleneckConfig
 from harness.students.config import BagConfig
 from harness.students.student import Student
 
@@ -25,15 +27,20 @@ def _kind(config: Any) -> str:
 
 
 ModelConfig = Annotated[
-    Annotated[EncoderConfig, Tag(ENCODER)] | Annotated[BagConfig, Tag("bag")], Discriminator(_kind)
+    Annotated[EncoderConfig, Tag(ENCODER)]
+    | Annotated[BottleneckConfig, Tag("mobilebert")]
+    | Annotated[BagConfig, Tag("bag")],
+    Discriminator(_kind),
 ]
 """An encoder's configuration has no `kind`: it is from before there were others."""
 
 
 def make_model(
-    config: EncoderConfig | BagConfig, tokenizer: Tokenizer | None = None, origin: str = ""
+    config: EncoderConfig | BottleneckConfig | BagConfig, tokenizer: Tokenizer | None = None, origin: str = ""
 ) -> Model:
     """A model of this configuration, its weights not drawn yet."""
+    if isinstance(config, BottleneckConfig):
+        return MobileBERT(config, tokenizer, origin)
     if isinstance(config, BagConfig):
         return Student(config, Mean(), tokenizer, origin)
     return Encoder(config, tokenizer, origin)

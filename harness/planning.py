@@ -7,19 +7,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.cells import Cell, ProfileCell
-from harness.compatibility import Baseline, shape_after
+from harness.compatibility import Baseline, Shape, shape_after
 from harness.engines.local import Job
 from harness.errors import SkylineError, unknown_name
 from harness.execute import artifact_fingerprint_of, fingerprint, task_of
 from harness.recipe import Recipe
 from harness.store import Store
-
-if TYPE_CHECKING:
-    from harness.config import EncoderConfig
-    from harness.students.config import StudentConfig
 
 ENGINES = ("local",)
 
@@ -66,7 +61,7 @@ def check_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
     check_lengths(cells, data_dir)
 
 
-def check_recipe(recipe: Recipe, model: str) -> EncoderConfig | StudentConfig:
+def check_recipe(recipe: Recipe, model: str) -> Shape:
     """The shape that a recipe makes of a base model, as far as it is known before training. Raises SkylineError
     where a method cannot work on what the methods before it leave, naming both.
     """

@@ -11,8 +11,8 @@ import torch
 from tokenizers import BertWordPieceTokenizer, Encoding
 from tokenizers import Tokenizer as FastTokenizer
 
-from harness.encoder import Batch
 from harness.errors import SkylineError
+from harness.model import Batch
 
 
 class Tokenizer:

@@ -1,0 +1,161 @@
+"""mobilebert: a deep and thin student, its layers between bottlenecks, learns its teacher's states and maps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from harness import Card, Claim, Paper, SkylineError, options
+from harness.augmentation import AugmentationOptions, Augmenting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.config import EncoderConfig
+    from harness.encoder import Encoder
+    from harness.method import Need
+    from harness.students.bottleneck import MobileBERT
+    from harness.students.bottleneck_config import BottleneckConfig
+    from harness.training import Context, Step
+
+
+class MobileBERTDistillation(Augmenting):
+    """Knowledge transfer (Sun et al. 2020, section 3.5): L_KT = Σ MSE(feature maps) + Σ KL(attention maps); then
+    L = α · task + (1 − α) · KL(teacher ‖ student).
+    """
+
+    card = Card(
+        id="mobilebert",
+        title="MobileBERT",
+        family="distillation",
+        paper=Paper(
+            title="MobileBERT: a Compact Task-Agnostic BERT for Resource-Limited Devices",
+            authors="Sun, Yu, Song, Liu, Yang, Zhou",
+            year=2020,
+            venue="ACL",
+            link="https://aclanthology.org/2020.acl-main.195/",
+        ),
+        scope="task-agnostic",
+        fidelity="variant",
+        deviations=(
+            "The paper pre-trains, layer by layer for 240,000 steps, with an inverted-bottleneck BERT-large as teacher. "
+            "Here the fine-tuned baseline teaches all layers at once, on the task's training texts for "
+            "`transfer_epochs`, before the student is fine-tuned. Its sizes follow the teacher: as many layers and "
+            "heads, the same hidden size, a body and word embeddings of a quarter of it. Word embeddings begin with "
+            "the teacher's, the rest at random."
+        ),
+        touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
+        reduces=("disk", "parameters", "flops", "latency", "memory"),
+        claims=(
+            Claim("mnli", "test", "accuracy", 83.3, "Table 4, MobileBERT", False),
+            Claim("sst2", "test", "accuracy", 92.8, "Table 4, MobileBERT", False),
+            Claim("squad", "dev", "f1", 90.0, "Table 5, MobileBERT", False),
+        ),
+        notes="With as many layers as MiniLM's six it is thin, but not deep: the published one has 24.",
+    )
+    rewrites = frozenset({"the student"})
+    replaces_task_loss = True
+    rewinds = True
+
+    @options
+    class Options(AugmentationOptions):
+        """`body` and `embedding`: sizes of the layers' inside and of the word embeddings (0: a quarter of the hidden
+        size); `ffn_count` feed-forward networks a layer, each as wide as the hidden size; `transfer_epochs` of the
+        knowledge transfer; `rate`, the peak learning rate of the student; `alpha`, the weight of the task loss;
+        `temperature` T.
+        """
+
+        body: Annotated[int, Field(ge=0)] = 0
+        embedding: Annotated[int, Field(ge=0)] = 0
+        ffn_count: Annotated[int, Field(ge=1)] = 4
+        transfer_epochs: Annotated[float, Field(gt=0)] = 3.0
+        rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+        alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
+        temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+    suite = {"ffn_count": (1, 2), "transfer_epochs": (1.0,), "alpha": (0.5, 0.0, 1.0)}
+    transferring = True
+
+    @property
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        """States and maps for the transfer, logits after it."""
+        return frozenset({"hidden_states", "attentions"} if self.transferring else {"teacher_logits"})
+
+    def check(self, config: EncoderConfig) -> BottleneckConfig:
+        """All layers must have the same heads, and these divide the body."""
+        from harness.students.bottleneck_config import BottleneckConfig
+
+        heads = {layer.heads for layer in config.layers}
+        if len(heads) > 1 or 0 in heads:
+            raise SkylineError("its attention maps need layers with the same number of heads; put it first")
+        (count,) = heads
+        body = self.options.body or config.hidden_size // 4
+        if body % count:
+            raise SkylineError(
+                f"body={body} does not divide into the teacher's {count} heads; use a multiple"
+            )
+        if config.head.kind == "span":
+            raise SkylineError("its released head has no spans; use a task of sentences or pairs")
+        return BottleneckConfig(
+            vocab_size=config.vocab_size,
+            embedding_size=self.options.embedding or config.hidden_size // 4,
+            hidden_size=config.hidden_size,
+            body_size=body,
+            heads=count,
+            ffn_size=config.hidden_size,
+            ffn_count=self.options.ffn_count,
+            layer_count=len(config.layers),
+            positions=config.positions,
+            segments=config.segments,
+            pooler=config.pooler,
+            head=config.head,
+        )
+
+    def student(self, teacher: Encoder, context: Context) -> MobileBERT:
+        """The student; its word embeddings are the nearest of their size to the teacher's."""
+        import torch
+
+        from harness.students.bottleneck import MobileBERT
+        from harness.surgery import truncated_svd
+
+        config = self.check(teacher.config)
+        model = MobileBERT(config, teacher.tokenizer, teacher.origin)
+        model.initialize(context.generator("mobilebert"))
+        ids = torch.arange(config.vocab_size)[None]
+        with torch.no_grad():
+            words = teacher.embedding.word(ids)
+            words = (words if teacher.embedding.project is None else teacher.embedding.project(words))[0]
+            size = config.embedding_size
+            project, table = truncated_svd(words.cpu(), size)
+            model.embedding.word.weight.copy_(table)
+            # A token's own words begin as the teacher's, its neighbours' as nothing.
+            model.embedding.project.weight.zero_()[:, size : 2 * size] = project.T
+            model.embedding.project.bias.zero_()
+            model.embedding.position.weight.copy_(teacher.embedding.position.weight)
+            model.embedding.segment.weight.copy_(teacher.embedding.segment.weight)
+        return model
+
+    def prepare(self, student: MobileBERT, context: Context) -> None:
+        """Transfer the teacher's knowledge before the student is fine-tuned."""
+        self.transferring = True
+        context.train(
+            student, [self], f"{self.card.id} transfer", epochs=self.options.transfer_epochs, patience=None
+        )
+        self.transferring = False
+
+    def learning_rate(self, name: str) -> float | None:
+        """Everything is new, so the rate is not that of a pre-trained encoder."""
+        return self.options.rate
+
+    def loss(self, step: Step) -> Tensor:
+        """The transfer's, or the distillation's."""
+        from harness.distillation import attention_divergences, hidden_losses, logits_loss
+
+        o = self.options
+        if not self.transferring:
+            return o.alpha * step.task_loss + (1 - o.alpha) * logits_loss(step, temperature=o.temperature)
+        ours, theirs, mask = step.output, step.teacher_output, step.batch.attention_mask
+        features: list[Any] = [ours.hidden_states, theirs.hidden_states]
+        maps: list[Any] = [ours.attentions, theirs.attentions]
+        return hidden_losses(*features, mask).mean() + attention_divergences(*maps, mask).mean()
