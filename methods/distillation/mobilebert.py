@@ -39,7 +39,7 @@ class MobileBERTDistillation(Augmenting):
         scope="task-agnostic",
         fidelity="variant",
         deviations=(
-            "The paper pre-trains, layer by layer for 240,000 steps, with an inverted-bottleneck BERT-large as teacher. "
+            "The paper pre-trains, layer by layer for 240,000 steps, under an inverted-bottleneck BERT-large. "
             "Here the fine-tuned baseline teaches all layers at once, on the task's training texts for "
             "`transfer_epochs`, before the student is fine-tuned. Its sizes follow the teacher: as many layers and "
             "heads, the same hidden size, a body and word embeddings of a quarter of it. Word embeddings begin with "
