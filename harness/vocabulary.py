@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.data import encode_examples
+from harness.errors import SkylineError
 
 if TYPE_CHECKING:
     from harness.encoder import Encoder
@@ -25,7 +26,7 @@ def token_counts(model: Encoder, context: Context) -> Tensor:
     that are cut included.
     """
     task = context.task
-    length = task.length_within(model.config.positions)
+    length = model.length_for(task)
     source = f"the training set of {task.name}"
     rows = encode_examples(context.training_examples(), model, task.kind, length, source)
     return torch.bincount(rows.ids, minlength=model.config.vocab_size)
@@ -43,6 +44,17 @@ def indispensable_tokens(tokenizer: Tokenizer) -> list[int]:
         for token, number in tokenizer.fast.get_vocab().items()
         if token in special or len(token.removeprefix(prefix)) == 1
     )
+
+
+def require_room(tokenizer: Tokenizer | None, wanted: int, asked: str) -> None:
+    """Raise SkylineError where `wanted` tokens are less than those that always stay. `asked` is the option's text."""
+    least = 0 if tokenizer is None else len(indispensable_tokens(tokenizer))
+    if least > wanted:
+        name = asked.partition("=")[0]
+        raise SkylineError(
+            f"{asked} is {wanted} tokens, but {least} special tokens and single characters always stay; "
+            f"use at least {name}={least}"
+        )
 
 
 def tokens_to_keep(tokenizer: Tokenizer, counts: Tensor, size: int) -> list[int]:

@@ -85,16 +85,10 @@ class VocabularyPruning(Method):
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
         """There must be room for the tokens that always stay."""
-        from harness.vocabulary import indispensable_tokens
+        from harness.vocabulary import require_room
 
-        tokenizer = baseline.tokenizer()
         wanted = tokens_wanted(self.options.keep, config.vocab_size)
-        least = 0 if tokenizer is None else len(indispensable_tokens(tokenizer))
-        if least > wanted:
-            raise SkylineError(
-                f"keep={self.options.keep:g} is {wanted} tokens, but {least} special tokens and single characters "
-                f"always stay; use at least keep={least}"
-            )
+        require_room(baseline.tokenizer(), wanted, f"keep={self.options.keep:g}")
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The copy with the smaller vocabulary."""
