@@ -59,7 +59,12 @@ class Movement(MovementPruning):
                 options={"sparsity": 0.97},
             ),
         ),
-        notes="All embeddings are frozen, as published. Dense kernels execute the zeros.",
+        notes=(
+            "All embeddings are frozen, as published. Dense kernels execute the zeros. The published trainings are of "
+            "some 100,000 steps. In MRPC's 575 and CoLA's 804 the scores are little more than the noise of "
+            "mini-batches, masks are no better than random ones, and MiniLM falls to the majority class, from the "
+            "pre-trained weights and from the fine-tuned."
+        ),
     )
 
     @options
