@@ -1,4 +1,4 @@
-"""Attention: which tokens attend to which, and how. It owns no weights where it is BERT's own."""
+"""Attention: which tokens attend to which, and how. Only Linformer's projections own weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.config import AttentionKind, EncoderConfig, LayerConfig, SegmentAttention
+from harness.config import (
+    AttentionKind,
+    EncoderConfig,
+    LayerConfig,
+    LinformerAttention,
+    LocalAttention,
+    SegmentAttention,
+    TopKAttention,
+)
 from harness.model import AttentionMap, Batch
 
 
@@ -28,7 +36,9 @@ class Tokens:
         """(b, 1, 1, n), or (b, 1, n, n) where it depends on the query: true where a token may be attended to."""
         present = self.present[:, None, None, :]
         if isinstance(kind, SegmentAttention):
-            return present & (self.segments[:, None, :, None] == self.segments[:, None, None, :])
+            same = self.segments[:, None, :, None] == self.segments[:, None, None, :]
+            # Padding attends to whatever there is: a row of scores that are all masked has no softmax.
+            return present & (same | ~self.present[:, None, :, None])
         return present
 
     def rows(self, chosen: Tensor) -> Tokens:
@@ -54,18 +64,173 @@ class Attention(nn.Module):
 
         `mask`, (b, 1, 1, n) or (b, 1, n, n), is true where a token may be attended to.
         """
-        dropout = self.dropout if self.training else 0.0
-        attention = None
         if maps:
-            scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-            probabilities = torch.softmax(scores.masked_fill(~mask, float("-inf")), dim=-1)
-            attention = AttentionMap(scores, probabilities)
-            context = F.dropout(probabilities, dropout) @ value
-        else:
-            context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        return context.transpose(1, 2).flatten(2), attention
+            context, attention = self.written_out(query, key, value, mask)
+            return joined(context), attention
+        return joined(self.fused(query, key, value, mask)), None
+
+    def fused(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        """The context (b, h, n, d) by torch's own kernel."""
+        dropout = self.dropout if self.training else 0.0
+        context: Tensor = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return context
+
+    def written_out(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor
+    ) -> tuple[Tensor, AttentionMap]:
+        """The context (b, h, n, d) and the map that leads to it."""
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        probabilities = torch.softmax(self.chosen(scores.masked_fill(~mask, float("-inf"))), dim=-1)
+        dropped = F.dropout(probabilities, self.dropout, self.training)
+        return dropped @ value, AttentionMap(scores, probabilities)
+
+    def chosen(self, scores: Tensor) -> Tensor:
+        """The scores (b, h, n, m) that take part; −inf for the others, as masked ones have already."""
+        return scores
+
+
+def joined(context: Tensor) -> Tensor:
+    """The heads' contexts (b, h, n, d) side by side: (b, n, h·d)."""
+    return context.transpose(1, 2).flatten(2)
+
+
+class LargestScores(Attention):
+    """Explicit sparse attention: of each query's scores only those that are not below its k-th largest count (Zhao et
+    al. 2019, section 2, eq. 5-6). All of them are computed, so it saves no work.
+    """
+
+    def __init__(self, dropout: float, k: int) -> None:
+        super().__init__(dropout)
+        self.k = k
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, maps: bool = False
+    ) -> tuple[Tensor, AttentionMap | None]:
+        """As in full attention."""
+        context, attention = self.written_out(query, key, value, mask)
+        return joined(context), attention if maps else None
+
+    def chosen(self, scores: Tensor) -> Tensor:
+        """Those from the k-th largest on, and what is equal to it."""
+        last = scores.detach().topk(min(self.k, scores.shape[-1]), dim=-1).values[..., -1:]
+        return scores.masked_fill(scores < last, float("-inf"))
+
+
+class WindowAttention(Attention):
+    """Attention to the tokens at most `window` places away and to the first one, which attends to all.
+
+    Where that is less work, the queries go in blocks of w = window tokens, each against the 3 w tokens around it
+    (Beltagy et al. 2020, section 3.1, with blocks of half the length), so a sequence takes about (3 w + 1) n scores.
+    """
+
+    def __init__(self, dropout: float, window: int) -> None:
+        super().__init__(dropout)
+        self.window = window
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, maps: bool = False
+    ) -> tuple[Tensor, AttentionMap | None]:
+        """As in full attention, for a mask (b, 1, 1, n)."""
+        tokens = int(query.shape[2])
+        if maps or window_scores(tokens, self.window) >= tokens * tokens:
+            return super().forward(query, key, value, mask & self.band(tokens, mask.device), maps)
+        return joined(self._by_blocks(query, key, value, mask)), None
+
+    def band(self, tokens: int, device: torch.device) -> Tensor:
+        """(n, n): whether the query at i may attend to the key at j."""
+        places = torch.arange(tokens, device=device)
+        near = (places[:, None] - places).abs() <= self.window
+        return near | (places == 0) | (places == 0)[:, None]
+
+    def _by_blocks(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        tokens, w = int(query.shape[2]), self.window
+        blocks = -(-tokens // w)
+        beyond = blocks * w - tokens
+
+        def around(x: Tensor, fill: bool = False) -> Tensor:
+            """(b, c, n, d) → (b, blocks, c, 3w, d): each block with its neighbours."""
+            padded = F.pad(x, (0, 0, w, w + beyond), value=fill)
+            return padded.unfold(2, 3 * w, w).permute(0, 2, 1, 4, 3)
+
+        def with_first(x: Tensor) -> Tensor:
+            first = x[:, None, :, :1].expand(-1, blocks, -1, -1, -1)
+            return torch.cat([first, around(x)], dim=3).flatten(0, 1)
+
+        # The first token comes once, in front; within the windows it is left out.
+        present = mask.transpose(-1, -2) & (torch.arange(tokens, device=mask.device) > 0)[:, None]
+        inside = torch.arange(3 * w, device=mask.device) - torch.arange(w, device=mask.device)[:, None]
+        near = around(present).transpose(-1, -2) & ((inside >= 0) & (inside <= 2 * w))
+        first = mask[:, None, :, :, :1].expand(-1, blocks, -1, w, -1)
+        allowed = torch.cat([first, near], dim=-1).flatten(0, 1)
+        heads, size = query.shape[1], query.shape[3]
+        queries = F.pad(query, (0, 0, 0, beyond)).reshape(-1, heads, blocks, w, size)
+        queries = queries.transpose(1, 2).flatten(0, 1)
+        context = self.fused(queries, with_first(key), with_first(value), allowed)
+        context = context.reshape(-1, blocks, heads, w, value.shape[3])
+        context = context.transpose(1, 2).flatten(2, 3)[:, :, :tokens]
+        return torch.cat([self.fused(query[:, :, :1], key, value, mask), context[:, :, 1:]], dim=2)
+
+
+def window_scores(tokens: int, window: int) -> int:
+    """How many scores a head computes for a sequence in blocks: those of ⌈n / w⌉ blocks of w queries with 3 w keys and
+    the first one each, and the first query's with all.
+    """
+    return -(-tokens // window) * window * (3 * window + 1) + tokens
+
+
+class PlaceAttention(Attention):
+    """Attention to the places that keys and values were projected to (see `Places`)."""
+
+    def __init__(self, dropout: float, kind: LinformerAttention) -> None:
+        super().__init__(dropout)
+        self.kind = kind
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, maps: bool = False
+    ) -> tuple[Tensor, AttentionMap | None]:
+        """As in full attention, for a mask (b, 1, 1, n) and keys and values of the places (b, h, places, d)."""
+        places = torch.arange(key.shape[2], device=mask.device)
+        starts = places * self.kind.length // self.kind.projected
+        return super().forward(query, key, value, mask.index_select(-1, starts), maps)
+
+
+class Places(nn.Module):
+    """Linformer's projections of the sequence, E of keys and F of values (Wang et al. 2020, section 4, eq. 7), before
+    those of the hidden size: E (X W) = (E X) W, and far fewer rows are multiplied by W.
+    """
+
+    def __init__(self, kind: LinformerAttention) -> None:
+        super().__init__()
+        self.kind = kind
+        self.keys = nn.Parameter(self.pooling())
+        self.values = None if kind.shared_kv else nn.Parameter(self.pooling())
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What keys and values are made from, each (b, places, H), of states (b, n, H) and the mask (b, 1, 1, n)."""
+        x = x.masked_fill(~mask[:, 0, 0, :, None], 0.0)  # once mixed, padding could not be left out any more
+        tokens = int(x.shape[1])
+        used = self.kind.places(tokens)
+        keys = self.keys[:used, :tokens] @ x
+        return keys, keys if self.values is None else self.values[:used, :tokens] @ x
+
+    def pooling(self) -> Tensor:
+        """(places, tokens) that takes the mean of each place's block."""
+        kind = self.kind
+        ends = [kind.start(place) for place in range(1, kind.projected)] + [kind.length]
+        weights = torch.zeros(kind.projected, kind.length)
+        for place, end in enumerate(ends):
+            start = kind.start(place)
+            weights[place, start:end] = 1 / (end - start)
+        return weights
 
 
 def make_attention(config: EncoderConfig, layer: LayerConfig) -> Attention:
     """The attention of a layer that has heads."""
-    return Attention(config.attention_dropout)
+    kind, dropout = layer.attention, config.attention_dropout
+    if isinstance(kind, LocalAttention):
+        return WindowAttention(dropout, kind.window)
+    if isinstance(kind, TopKAttention):
+        return LargestScores(dropout, kind.k)
+    if isinstance(kind, LinformerAttention):
+        return PlaceAttention(dropout, kind)
+    return Attention(dropout)

@@ -23,10 +23,11 @@ from harness.artifacts import (
     verify_artifact,
 )
 from harness.cells import BudgetSpec
-from harness.checkpoints import load_model, origin_of
+from harness.checkpoints import load_language_model, load_model, origin_of
 from harness.compatibility import Baseline, check_stage
 from harness.encoder import Encoder
 from harness.errors import SkylineError
+from harness.exits import with_exit_rule
 from harness.method import Method
 from harness.model import Model
 from harness.provenance import artifact_fingerprint
@@ -120,6 +121,7 @@ class Builder:
             teacher_logits=logits,
             progress=self.report,
             load_pretrained=self._base_model,
+            load_language_model=lambda: load_language_model(self.model),
         )
 
 
@@ -141,11 +143,15 @@ def run_stage(
 ) -> tuple[Model, list[Training]]:
     """Apply the hooks of a stage's methods to `previous`, the result of the stage before. Raises SkylineError where
     a method refuses its shape.
+
+    Meanwhile no row leaves early: what a method measures, it measures on every row of a batch and in every layer.
     """
     methods = [call.make() for call in stage.calls]
     teacher = context.teacher
     check_stage(methods, previous.config, Baseline(teacher.config, lambda: teacher.tokenizer))
     context = replace(context, trains=training and stage.trains, trained=[], figures={})
+    rule = getattr(previous.config, "exit_rule", None)
+    previous = with_exit_rule(previous, None)
     if context.trains:
         made = [example for method in methods for example in method.examples(context)]
         context = replace(context, augmented=made)
@@ -161,6 +167,8 @@ def run_stage(
     with torch.no_grad():
         for method in methods:
             student = method.finish(student, context) or student
+    if rule is not None and getattr(student.config, "exit_rule", rule) is None:
+        student = with_exit_rule(student, rule)
     done = [entry.model_copy(update={"figures": dict(context.figures)}) for entry in done]
     return student, before + done + context.trained
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.config import EncoderConfig
+from harness.config import EncoderConfig, LinformerAttention
 from harness.errors import SkylineError
+from harness.refusals import refuse_eliminated
 from harness.students.bottleneck_config import BottleneckConfig
 from harness.students.config import StudentConfig
 
@@ -37,8 +38,8 @@ def shape_after(recipe: Recipe, model: str, baseline: Baseline) -> Shape:
     before: list[str] = []
     for stage in recipe.stages:
         earlier = tuple(before)
-        for call in stage.calls:
-            method = call.make()
+        methods = [(call, call.make()) for call in stage.calls]
+        for call, method in methods:
             try:
                 if method.rewinds and (earlier or config != baseline.config):
                     raise SkylineError(
@@ -49,6 +50,13 @@ def shape_after(recipe: Recipe, model: str, baseline: Baseline) -> Shape:
                 after = f" after {' and '.join(before)}" if before else ""
                 raise SkylineError(f"'{call.id}' cannot work on {model}{after}: {error}") from None
             before.append(f"'{call.id}'")
+        for call, method in methods:
+            try:
+                refuse_other_places(method.needs, config)
+            except SkylineError as error:
+                raise SkylineError(
+                    f"'{call.id}' cannot work beside {' and '.join(before)}: {error}"
+                ) from None
     return config
 
 
@@ -56,6 +64,8 @@ def check_stage(methods: Sequence[Method], config: Shape, baseline: Baseline) ->
     """Raise SkylineError where the methods of a stage cannot work on what the stage before left."""
     for method in methods:
         config = _shape_after_method(method, config, baseline)
+    for method in methods:
+        refuse_other_places(method.needs, config)
 
 
 def _shape_after_method(method: Method, config: Shape, baseline: Baseline) -> Shape:
@@ -65,7 +75,23 @@ def _shape_after_method(method: Method, config: Shape, baseline: Baseline) -> Sh
         refuse_other_tokens(method.needs)
     method.check_against(config, baseline)
     left: Shape = method.check(config)
+    refuse_other_places(method.needs, left)
     return left
+
+
+def refuse_other_places(needs: frozenset[Need], config: Shape) -> None:
+    """Raise SkylineError where what is compared with the teacher layer by layer belongs to tokens that the student's
+    layers have no longer.
+    """
+    if not isinstance(config, EncoderConfig) or not needs & {"hidden_states", "attentions"}:
+        return
+    refuse_eliminated(config, "so they cannot be compared token by token; distil before they are")
+    if "attentions" in needs and any(
+        isinstance(layer.attention, LinformerAttention) for layer in config.layers
+    ):
+        raise SkylineError(
+            "its attention is to fewer places than there are tokens, so it cannot be compared; distil first"
+        )
 
 
 def refuse_other_tokens(needs: frozenset[Need], spans: bool = False) -> None:

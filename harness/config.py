@@ -46,10 +46,18 @@ shared pooler (PABEE), or a small attention classifier (FastBERT).
 """
 
 
+STUDENT_HEADS = 2
+
+
+def student_size(hidden: int) -> int:
+    """The width of FastBERT's classifiers on states of size `hidden`: a sixth, the 128 of the released code at 768."""
+    return max(1, hidden // (6 * STUDENT_HEADS)) * STUDENT_HEADS
+
+
 class ExitRule(FrozenConfig):
     """When a row leaves at a ramp: its `entropy` (in nats) below the threshold, the entropy as a share of its largest
-    (`normalized-entropy`) below it, or the same prediction so many times in a row (`patience`; of scores, within
-    `tolerance` of each other).
+    (`normalized-entropy`) below it, or the prediction of the ramp before so many times in a row (`patience`; of scores,
+    less than `tolerance` from each other).
     """
 
     kind: Literal["entropy", "normalized-entropy", "patience"]
@@ -74,12 +82,28 @@ class TopKAttention(FrozenConfig):
 class LinformerAttention(FrozenConfig):
     """Keys and values of up to `length` tokens are projected to `projected` places (Wang et al. 2020); keys and values
     have a projection each, or `shared_kv` one.
+
+    Place j stands for the tokens from j · length / projected on; of a sequence that ends before it, it is left out.
     """
 
     kind: Literal["linformer"] = "linformer"
     projected: Positive = 64
     length: Positive = 128
     shared_kv: bool = False
+
+    @model_validator(mode="after")
+    def _compresses(self) -> LinformerAttention:
+        if self.projected > self.length:
+            raise ValueError(f"{self.length} tokens cannot be projected to {self.projected} places")
+        return self
+
+    def places(self, tokens: int) -> int:
+        """How many places a sequence of so many tokens has."""
+        return min(self.projected, -(-tokens * self.projected // self.length))
+
+    def start(self, place: int) -> int:
+        """The first of the tokens that a place stands for."""
+        return place * self.length // self.projected
 
 
 class SegmentAttention(FrozenConfig):
@@ -118,6 +142,13 @@ class LayerConfig(FrozenConfig):
     def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Configurations from before there were these fields keep their text, and so their hashes.
         return _without_absent(serialize(self), ("attention", "kept", "exit"))
+
+    @property
+    def own(self) -> LayerConfig:
+        """What layers that share weights must have in common: all but where weights come from, the word-vectors that go
+        on and the exit ramp.
+        """
+        return self.model_copy(update={"shares_with": None, "kept": None, "exit": None})
 
     @property
     def projection_size(self) -> int:
@@ -175,12 +206,19 @@ class CodedWords(FrozenConfig):
 
 class HashedWords(FrozenConfig):
     """Each token's embedding is a weighted sum of `hashes` of the `buckets` vectors that all tokens share; fixed
-    hashes of its id choose which, and it owns the weights (Svenstrup et al. 2017).
+    hashes of its id choose which, and it owns the weights (Svenstrup et al. 2017). With `rows` it does not: other
+    hashes of its id choose each weight among so many.
     """
 
     kind: Literal["hash"] = "hash"
     buckets: Positive = 4096
     hashes: Annotated[int, Field(ge=1, le=16)] = 2
+    rows: Positive | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As in a layer.
+        return _without_absent(serialize(self), ("rows",))
 
 
 Words = Annotated[CodedWords | HashedWords, Field(discriminator="kind")]
@@ -191,7 +229,8 @@ class EncoderConfig(FrozenConfig):
     """The elastic encoder's shape (Devlin et al. 2019 where every layer is alike).
 
     `words` says how the word embeddings are made where they are no table with a row for each token; `exit_rule` when a
-    row leaves at a ramp (never, where absent: the last layer answers).
+    row leaves at a ramp (never, where absent: the last layer answers); `segment_positions` whether the second segment's
+    positions begin anew (they go on from the first's, where absent).
     """
 
     vocab_size: Positive = 30522
@@ -208,6 +247,7 @@ class EncoderConfig(FrozenConfig):
     layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-12
     pooler: bool = True
     exit_rule: ExitRule | None = None
+    segment_positions: Literal["own"] | None = None
 
     @classmethod
     def bert(
@@ -221,7 +261,7 @@ class EncoderConfig(FrozenConfig):
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # As in a layer.
-        return _without_absent(serialize(self), ("words", "exit_rule"))
+        return _without_absent(serialize(self), ("words", "exit_rule", "segment_positions"))
 
     @model_validator(mode="after")
     def _words_are_made_in_one_way(self) -> EncoderConfig:
@@ -238,6 +278,8 @@ class EncoderConfig(FrozenConfig):
             raise ValueError("the last layer has the head and needs no exit ramp")
         if self.exit_rule is not None and not ramps:
             raise ValueError("an exit rule needs a layer with an exit ramp")
+        if self.exit_rule is not None and self.exit_rule.kind != "patience" and self.head.outputs == 1:
+            raise ValueError("scores have no entropy; rows can leave by patience only")
         return self
 
     @model_validator(mode="after")
@@ -245,8 +287,23 @@ class EncoderConfig(FrozenConfig):
         kept = [layer.kept for layer in self.layers if layer.kept is not None]
         if kept and self.head.kind == "span":
             raise ValueError("spans need every token's vector, so none can be eliminated")
+        for index, layer in enumerate(self.layers):
+            if layer.kept is not None and (
+                not layer.heads or isinstance(layer.attention, LinformerAttention)
+            ):
+                raise ValueError(f"layer {index} does not show the attention that each word-vector gets")
         if any(after > before for before, after in pairwise(kept)):
             raise ValueError("the word-vectors kept must not grow from layer to layer")
+        return self
+
+    @model_validator(mode="after")
+    def _sequences_fit_projections(self) -> EncoderConfig:
+        for layer in self.layers:
+            kind = layer.attention
+            if isinstance(kind, LinformerAttention) and kind.length < self.positions:
+                raise ValueError(
+                    f"projections of {kind.length} tokens cannot take {self.positions} positions"
+                )
         return self
 
     @model_validator(mode="after")
@@ -257,7 +314,7 @@ class EncoderConfig(FrozenConfig):
                 continue
             if source >= index or self.layers[source].shares_with is not None:
                 raise ValueError(f"layer {index} must share with an earlier layer that owns its weights")
-            if layer.model_copy(update={"shares_with": None}) != self.layers[source]:
+            if layer.own != self.layers[source].own:
                 raise ValueError(f"layer {index} shares weights with layer {source} but has another shape")
         return self
 
@@ -270,7 +327,7 @@ class EncoderConfig(FrozenConfig):
         if isinstance(words, CodedWords):
             return self.vocab_size * words.books + words.books * words.entries * self.hidden_size
         if isinstance(words, HashedWords):
-            return words.buckets * self.hidden_size + self.vocab_size * words.hashes
+            return words.buckets * self.hidden_size + (words.rows or self.vocab_size) * words.hashes
         return self.vocab_size * (self.embedding_rank or self.hidden_size)
 
     def with_words(self, words: CodedWords | HashedWords) -> EncoderConfig:
@@ -278,8 +335,27 @@ class EncoderConfig(FrozenConfig):
         return EncoderConfig.model_validate({**self.model_dump(), "words": words})
 
     def with_layers(self, layers: tuple[LayerConfig, ...]) -> EncoderConfig:
-        """This configuration with other layers, validated again."""
-        return EncoderConfig.model_validate({**self.model_dump(), "layers": layers})
+        """This configuration with other layers, validated again. A ramp on the last of them goes, since the head is
+        there, and with the last ramp the exit rule.
+        """
+        layers = (*layers[:-1], *(layer.model_copy(update={"exit": None}) for layer in layers[-1:]))
+        rule = self.exit_rule if any(layer.exit is not None for layer in layers) else None
+        return EncoderConfig.model_validate({**self.model_dump(), "layers": layers, "exit_rule": rule})
+
+    @property
+    def exit_depths(self) -> tuple[int, ...]:
+        """After how many layers a row may leave: those with a ramp, and the last."""
+        ramps = [index + 1 for index, layer in enumerate(self.layers) if layer.exit is not None]
+        return (*ramps, len(self.layers))
+
+    def with_exits(self, ramp: ExitRamp, rule: ExitRule | None) -> EncoderConfig:
+        """This configuration with a ramp on every layer but the last, and a rule to leave by; validated again."""
+        layers = tuple(layer.model_copy(update={"exit": ramp}) for layer in self.layers)
+        return self.with_layers(layers).with_exit_rule(rule)
+
+    def with_exit_rule(self, rule: ExitRule | None) -> EncoderConfig:
+        """This configuration with another exit rule, validated again."""
+        return EncoderConfig.model_validate({**self.model_dump(), "exit_rule": rule})
 
     def with_head(self, kind: str, outputs: int) -> EncoderConfig:
         """This configuration with another head. Raises SkylineError for an unknown kind or an impossible size."""

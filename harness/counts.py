@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.config import EncoderConfig, LayerConfig, matrix_shape
+from harness.config import EncoderConfig, LayerConfig, LinformerAttention, matrix_shape, student_size
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Count:
     layers: int
     pooler: int
     classifier: int
+    exits: int = 0
 
     @property
     def total(self) -> int:
@@ -27,7 +28,7 @@ class Count:
     @property
     def without_word_embedding(self) -> int:
         """All but the word-embedding matrix: what Ganesh et al. 2021 call the size without embeddings."""
-        return self.embedding + self.layers + self.pooler + self.classifier
+        return self.embedding + self.layers + self.pooler + self.classifier + self.exits
 
 
 def count(config: EncoderConfig) -> Count:
@@ -41,6 +42,7 @@ def count(config: EncoderConfig) -> Count:
         layers=sum(layer_parameters(config, layer) for layer in config.layers),
         pooler=dense_parameters(hidden, hidden) if pooled else 0,
         classifier=0 if head.kind == "none" else dense_parameters(hidden, head.outputs),
+        exits=sum(ramp_parameters(config, layer) for layer in config.layers),
     )
 
 
@@ -57,7 +59,23 @@ def layer_parameters(config: EncoderConfig, layer: LayerConfig) -> int:
     for matrix in layer.present():
         outputs, inputs = matrix_shape(config, layer, matrix)
         total += dense_parameters(inputs, outputs, layer.ranks.get(matrix))
+    kind = layer.attention
+    if layer.heads and isinstance(kind, LinformerAttention):
+        total += (1 if kind.shared_kv else 2) * kind.projected * kind.length
     return total
+
+
+def ramp_parameters(config: EncoderConfig, layer: LayerConfig) -> int:
+    """Of the exit ramp on a layer (see `harness.exits`); none where it has none."""
+    hidden, outputs = config.hidden_size, config.head.outputs
+    if layer.exit is None:
+        return 0
+    if layer.exit == "student":
+        size = student_size(hidden)
+        inner = 5 * dense_parameters(size, size)
+        return dense_parameters(hidden, size) + inner + dense_parameters(size, outputs)
+    pooler = dense_parameters(hidden, hidden) if layer.exit == "pooler" else 0
+    return pooler + dense_parameters(hidden, outputs)
 
 
 def head_parameters(config: EncoderConfig, layer: LayerConfig) -> int:

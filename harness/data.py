@@ -28,13 +28,20 @@ class EncodedSplit:
         """`targets`: class ids or scores (N), or start and end tokens (N, 2)."""
         self.lengths = torch.tensor([len(row) for row in ids])
         self.starts = torch.cumsum(torch.cat([torch.zeros(1, dtype=torch.long), self.lengths]), 0).tolist()
-        self.ids = torch.tensor([token for row in ids for token in row])
-        self.segments = torch.tensor([segment for row in segments for segment in row])
+        # Typed, as there may be no token at all.
+        self.ids = torch.tensor([token for row in ids for token in row], dtype=torch.long)
+        self.segments = torch.tensor([segment for row in segments for segment in row], dtype=torch.long)
         self.targets = targets
         self.pad_id = pad_id
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def part(self, start: int, stop: int) -> EncodedSplit:
+        """The rows start … stop-1 alone."""
+        slices = [slice(*self.starts[row : row + 2]) for row in range(start, stop)]
+        ids, segments = ([tensor[s].tolist() for s in slices] for tensor in (self.ids, self.segments))
+        return EncodedSplit(ids, segments, self.targets[start:stop], self.pad_id)
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """The rows as one batch, padded to the longest of them."""
@@ -85,6 +92,7 @@ def encode_examples(
     else:
         texts = [example.text for example in examples]
         paired = any(example.pair is not None for example in examples)
+        model.check_pairs(paired)
         pairs = [example.pair or "" for example in examples] if paired else None
         encodings = tokenizer.tokens(texts, pairs, max_length)
         ids, segments = [e.ids for e in encodings], [e.type_ids for e in encodings]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from harness.encoder import AttentionMap
     from harness.training import Step
+
+LogitsLoss = Literal["kl", "mse", "soft-ce"]
 
 
 def logit_rows(step: Step, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,13 +45,28 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
     return -(F.softmax(teacher, dim=-1) * F.log_softmax(student, dim=-1)).sum(-1).mean()
 
 
-def logits_loss(step: Step, student: Tensor | None = None, temperature: float = 1.0) -> Tensor:
-    """T² · KL of the teacher's and the student's logits (the step's own, or those given); squared error for
-    regression.
+def logits_loss(
+    step: Step, student: Tensor | None = None, temperature: float = 1.0, kind: LogitsLoss = "kl"
+) -> Tensor:
+    """What the teacher's and the student's logits (the step's own, or those given) differ by: T² · KL, the squared
+    error or the soft cross-entropy (at T = 1); the squared error for regression.
+    """
+    own = step.output.logits if student is None else student
+    if kind == "mse" or step.kind == "regression":
+        return squared_logit_error(step, own)
+    ours, theirs = logit_rows(step, own, step.teacher_logits)
+    return soft_cross_entropy(ours, theirs) if kind == "soft-ce" else divergence(ours, theirs, temperature)
+
+
+def squared_logit_error(step: Step, student: Tensor | None = None, temperature: float = 0.0) -> Tensor:
+    """The mean squared error between the student's logits (the step's own, or those given) and the teacher's (Tang et
+    al. 2019, section 3.3), or between their softmax at a temperature above 0. Scores are always compared raw.
     """
     own = step.output.logits if student is None else student
     ours, theirs = logit_rows(step, own, step.teacher_logits)
-    return F.mse_loss(ours, theirs) if step.kind == "regression" else divergence(ours, theirs, temperature)
+    if temperature and step.kind != "regression":
+        ours, theirs = (F.softmax(logits / temperature, dim=-1) for logits in (ours, theirs))
+    return F.mse_loss(ours, theirs)
 
 
 def hidden_losses(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -62,15 +79,20 @@ def hidden_losses(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Te
 def attention_score_losses(
     student: Sequence[AttentionMap], teacher: Sequence[AttentionMap], mask: Tensor
 ) -> Tensor:
-    """The mean squared error of each pair of score maps (b, h, n, n) before the softmax (Jiao et al. 2020, eq. 7),
-    over pairs of tokens that are both in `mask` (b, n): (pairs,).
+    """`score_losses` of the maps' scores before the softmax (Jiao et al. 2020, eq. 7): (pairs,)."""
+    return score_losses([each.scores for each in student], [each.scores for each in teacher], mask)
+
+
+def score_losses(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """The mean squared error of each pair of score maps (b, h, n, n) over pairs of tokens that are both in `mask`
+    (b, n): (pairs,).
     """
     real = mask.bool()
     chosen = (real[:, None, :, None] & real[:, None, None, :]).float()
     losses = []
     for ours, theirs in zip(student, teacher, strict=True):
-        squared = (ours.scores.float() - theirs.scores.float()).square() * chosen
-        losses.append(squared.sum() / (chosen.sum() * ours.scores.shape[1]).clamp_min(1))
+        squared = (ours.float() - theirs.float()).square() * chosen
+        losses.append(squared.sum() / (chosen.sum() * ours.shape[1]).clamp_min(1))
     return torch.stack(losses)
 
 

@@ -37,7 +37,7 @@ class CodedEmbedding(nn.Module):
         """Map ids (b, n) to embeddings (b, n, H)."""
         first = torch.arange(self.books, device=ids.device) * self.entries
         rows = (self.codes[ids].long() + first).flatten(0, 1)
-        return F.embedding_bag(rows, self.weight, mode="sum").view(*ids.shape, -1)
+        return F.embedding_bag(rows, self.weight, mode="sum").view(*ids.shape, self.weight.shape[1])
 
     def initialize(self, deviation: float, generator: torch.Generator) -> None:
         """Draw codes, and entries of which an embedding's sum has the deviation that is asked for."""
@@ -48,7 +48,8 @@ class CodedEmbedding(nn.Module):
 class HashedEmbedding(nn.Module):
     """e_w = Σ_i p_{w,i} · B[h_i(w)] over k hashes into one pool of B buckets (Svenstrup et al. 2017, section 3).
 
-    `weight` (B, H) is the pool; `importance` (V, k) holds each token's weights p. Hashes are computed, not stored.
+    `weight` (B, H) is the pool; `importance` (V, k) holds each token's weights p. With `words.rows` these are hashed
+    too: p_{w,i} = importance[g_i(w), i] of so many rows. Hashes are computed, not stored.
     """
 
     def __init__(self, vocab_size: int, hidden: int, words: HashedWords) -> None:
@@ -56,25 +57,39 @@ class HashedEmbedding(nn.Module):
         self.buckets = words.buckets
         self.hashes = [hash_constants(index) for index in range(words.hashes)]
         self.weight = nn.Parameter(torch.zeros(words.buckets, hidden))
-        self.importance = nn.Parameter(torch.zeros(vocab_size, words.hashes))
+        self.rows = words.rows
+        # No two tables hash alike: at most 16 hashes choose buckets.
+        self.row_hashes = [hash_constants(16 + index) for index in range(words.hashes)]
+        self.importance = nn.Parameter(torch.zeros(words.rows or vocab_size, words.hashes))
 
     def forward(self, ids: Tensor) -> Tensor:
         """Map ids (b, n) to embeddings (b, n, H)."""
         places = self.places(ids).flatten(0, 1)
-        importance = F.embedding(ids, self.importance).flatten(0, 1)
+        importance = self.weights_of(ids).flatten(0, 1)
         summed = F.embedding_bag(places, self.weight, mode="sum", per_sample_weights=importance)
-        return summed.view(*ids.shape, -1)
+        return summed.view(*ids.shape, self.weight.shape[1])
 
     def places(self, ids: Tensor) -> Tensor:
         """The buckets (…, k) of ids (…): h_i(w) = ((a_i · w + b_i) mod (2³¹ − 1)) mod B, a universal family
         (Carter & Wegman 1979).
         """
-        return torch.stack([(ids * a + b) % PRIME % self.buckets for a, b in self.hashes], dim=-1)
+        return _hashed(ids, self.hashes, self.buckets)
+
+    def weights_of(self, ids: Tensor) -> Tensor:
+        """The weights p (…, k) of ids (…)."""
+        if self.rows is None:
+            return F.embedding(ids, self.importance)
+        hashes = torch.arange(len(self.row_hashes), device=ids.device)
+        return self.importance[_hashed(ids, self.row_hashes, self.rows), hashes]
 
     def initialize(self, deviation: float, generator: torch.Generator) -> None:
         """Draw buckets; all of a token's weigh alike."""
         self.weight.data.normal_(0.0, deviation, generator=generator)
         self.importance.data.fill_(len(self.hashes) ** -0.5)
+
+
+def _hashed(ids: Tensor, hashes: list[tuple[int, int]], places: int) -> Tensor:
+    return torch.stack([(ids * a + b) % PRIME % places for a, b in hashes], dim=-1)
 
 
 def hash_constants(index: int) -> tuple[int, int]:

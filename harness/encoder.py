@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.attention import Attention, Tokens, make_attention
-from harness.config import EncoderConfig, HeadConfig, LayerConfig, Matrix
+from harness.attention import Attention, Places, Tokens, make_attention
+from harness.config import EncoderConfig, HeadConfig, LayerConfig, LinformerAttention, Matrix
 from harness.embeddings import word_embedding
+from harness.errors import SkylineError
 from harness.exits import RAMPS, run_with_exits
 from harness.model import INITIALIZER_RANGE as INITIALIZER_RANGE
 from harness.model import AttentionMap as AttentionMap
@@ -76,19 +77,25 @@ class Embedding(nn.Module):
         self.segment = nn.Embedding(config.segments, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
+        self.anew = config.segment_positions == "own"
 
     def forward(self, batch: Batch) -> Tensor:
         """Map ids (b, n) to states (b, n, H)."""
         words = self.word(batch.input_ids)
         if self.project is not None:
             words = self.project(words)
-        positions = self.position.weight[: batch.input_ids.shape[1]]
+        if self.anew:
+            second = batch.token_type_ids > 0
+            places = torch.where(second, second.cumsum(1), (~second).cumsum(1)) - 1
+            positions = self.position(places)
+        else:
+            positions = self.position.weight[: batch.input_ids.shape[1]]
         states: Tensor = self.dropout(self.norm(words + self.segment(batch.token_type_ids) + positions))
         return states
 
 
 class AttentionIn(nn.Module):
-    """The three linear maps before attention."""
+    """The three linear maps before attention, of keys and values behind Linformer's projections where there are any."""
 
     def __init__(self, hidden: int, layer: LayerConfig) -> None:
         super().__init__()
@@ -96,16 +103,19 @@ class AttentionIn(nn.Module):
         self.query = linear(hidden, size, ranks.get("query"))
         self.key = linear(hidden, size, ranks.get("key"))
         self.value = linear(hidden, size, ranks.get("value"))
+        kind = layer.attention
+        self.places = Places(kind) if isinstance(kind, LinformerAttention) else None
         self.heads, self.head_size = layer.heads, layer.head_size
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map (b, n, H) to queries, keys and values, each (b, h, n, d)."""
-        shape = (x.shape[0], x.shape[1], self.heads, self.head_size)
-        return (
-            self.query(x).view(shape).transpose(1, 2),
-            self.key(x).view(shape).transpose(1, 2),
-            self.value(x).view(shape).transpose(1, 2),
-        )
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map (b, n, H) to queries, keys and values, each (b, h, n, d); the latter two (b, h, places, d) where the
+        tokens of `mask` (b, 1, 1, n) are projected.
+        """
+        keys, values = (x, x) if self.places is None else self.places(x, mask)
+        return self._heads(self.query(x)), self._heads(self.key(keys)), self._heads(self.value(values))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(x.shape[0], x.shape[1], self.heads, self.head_size).transpose(1, 2)
 
 
 class AttentionOut(nn.Module):
@@ -178,7 +188,7 @@ class Layer(nn.Module):
         if isinstance(self.attention_out, Closed):
             nothing = x.new_zeros(x.shape[0], 0, x.shape[1], x.shape[1])
             return self.attention_out(x), AttentionMap(nothing, nothing) if maps else None
-        query, key, value = self.attention_in(x)
+        query, key, value = self.attention_in(x, mask)
         context, attention = self.attention(query, key, value, mask, maps)
         return self.attention_out(context, x), attention
 
@@ -265,10 +275,14 @@ class Encoder(Model):
         """One layer: the next states, the tokens that these are of, and the attention map where asked for."""
         layer, shape = self.layers[index], self.config.layers[index]
         mask = tokens.mask(shape.attention)
-        if shape.kept is None:
+        if shape.kept is None or shape.kept >= x.shape[1]:
             x, attention = layer(x, mask, maps)
             return x, tokens, attention
-        assert isinstance(layer, Layer)
+        if not isinstance(layer, Layer):
+            raise SkylineError(
+                f"layer {index} stands in another module while it trains, which knows of no word-vectors to eliminate; "
+                "eliminate them in a later stage"
+            )
         x, attention = layer.attend(x, mask, maps=True)
         assert attention is not None
         chosen = most_significant(significance(attention.probabilities, tokens.present), shape.kept)
@@ -277,7 +291,9 @@ class Encoder(Model):
 
     def ramp(self, index: int) -> nn.Module | None:
         """The exit ramp on a layer, where it has one."""
-        found: nn.Module | None = dict(self.exits.items()).get(str(index))
+        if str(index) not in self.exits:  # most encoders have none
+            return None
+        found: nn.Module = self.exits[str(index)]
         return found
 
     def components(self) -> Iterator[tuple[str, str, nn.Module]]:

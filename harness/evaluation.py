@@ -42,7 +42,7 @@ def predict(
 
     Raises SkylineError for a task whose `max_length` the model cannot hold (see `tasks.base.length_within`).
     """
-    length = task.length_within(model.config.positions)
+    length = model.length_for(task)
     rows = encode_examples(examples, model, task.kind, length, task.name)
     logits = predict_logits(model, rows, device)
     if task.kind == "span":

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cells import BudgetSpec, Cell, ProfileCell, QualityCell
 from harness.errors import SkylineError
@@ -18,6 +18,10 @@ from harness.records import Provenance, Record, Status
 from harness.tasks import load_task
 from harness.tasks.base import Task
 from harness.version import __version__
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Report = Callable[[Any], None]
 
@@ -191,6 +195,21 @@ def build_for_profile(
     return str(folder), str(baseline), read_config(folder).origin
 
 
+def real_inputs(folder: Path, cell_json: str, data_dir: Path | None) -> NDArray[np.int64]:
+    """Rows of a profile cell's task, from its dev split, in the tokens of its artifact (see `real_rows`). Runs in a
+    process of its own. Raises SkylineError where the cell has no task.
+    """
+    from harness.profiling.inputs import real_rows
+
+    cell = ProfileCell.model_validate_json(cell_json)
+    if cell.task is None:
+        raise SkylineError("real inputs are a task's, and this profile has none; use synthetic ones")
+    examples = task_of(cell, data_dir).dev()
+    pairs = [example.pair or "" for example in examples]
+    texts = [example.text for example in examples]
+    return real_rows(folder, texts, pairs if any(pairs) else None, cell.workload).arrays()
+
+
 def execute_profile(
     cell: ProfileCell, workspace: Path, data_dir: Path | None, stamp: str, threads: int = 1
 ) -> Record:
@@ -198,6 +217,7 @@ def execute_profile(
     own child.
     """
     from harness.isolation import run_isolated
+    from harness.model import Batch
     from harness.profiling.profile import profile_artifact
     from harness.profiling.size import artifact_facts
 
@@ -209,6 +229,9 @@ def execute_profile(
         None if data_dir is None else str(data_dir),
         threads,
     )
+    real = None
+    if cell.workload.inputs == "real":
+        real = Batch.of_arrays(run_isolated(real_inputs, Path(folder), cell.model_dump_json(), data_dir))
     profile = profile_artifact(
         Path(folder),
         Path(baseline),
@@ -219,6 +242,7 @@ def execute_profile(
         runtime=cell.runtime,
         device=cell.device,
         time_cap_s=cell.time_cap_s,
+        real_batches=real,
     )
     return make_record(
         cell, stamp, started, artifact=artifact_facts(Path(folder)), profile=profile, weights=origin

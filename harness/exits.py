@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from harness.attention import Tokens
-from harness.config import EncoderConfig, ExitRamp, ExitRule
-from harness.model import Batch, Output
+from harness.config import STUDENT_HEADS, EncoderConfig, ExitRamp, ExitRule, student_size
+from harness.model import Batch, Model, Output, evaluating
 
 if TYPE_CHECKING:
-    from harness.encoder import Encoder, Head
+    from collections.abc import Mapping
 
-STUDENT_SIZE, STUDENT_HEADS = 128, 2
-"""Of FastBERT's classifiers, as in the released code."""
+    from harness.data import EncodedSplit
+    from harness.encoder import Encoder, Head
 
 
 class PoolerRamp(nn.Module):
@@ -51,12 +52,12 @@ class LinearRamp(nn.Module):
 
 class StudentRamp(nn.Module):
     """A narrow layer of attention between two linear maps, on the first token (FastBERT: Liu et al. 2020, section 3.1;
-    the sizes of the released code).
+    the shape of the released code).
     """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        size = STUDENT_SIZE
+        size = self.size = student_size(config.hidden_size)
         self.into = nn.Linear(config.hidden_size, size)
         self.query, self.key, self.value, self.out = (nn.Linear(size, size) for _ in range(4))
         self.hidden = nn.Linear(size, size)
@@ -66,7 +67,7 @@ class StudentRamp(nn.Module):
     def forward(self, x: Tensor, tokens: Tokens, head: Head) -> Tensor:
         """Map states (b, n, H) to logits (b, outputs)."""
         narrow = torch.tanh(self.into(x))
-        shape = (x.shape[0], -1, STUDENT_HEADS, STUDENT_SIZE // STUDENT_HEADS)
+        shape = (x.shape[0], -1, STUDENT_HEADS, self.size // STUDENT_HEADS)
         # Only the first token's context is read.
         query = self.query(narrow[:, :1]).view(shape).transpose(1, 2)
         key, value = (linear(narrow).view(shape).transpose(1, 2) for linear in (self.key, self.value))
@@ -107,11 +108,11 @@ class Judge:
         if rule.kind == "normalized-entropy":
             return entropy(logits) / math.log(max(2, logits.shape[1])) < rule.threshold
         scores = logits.shape[1] == 1
-        guess = logits[:, 0] if scores else logits.argmax(1)
+        guess = logits[:, 0].float() if scores else logits.argmax(1)
         if self._last is None or self._streak is None:
             self._last, self._streak = guess, torch.zeros(len(guess), dtype=torch.long, device=guess.device)
         else:
-            same = (guess - self._last).abs() <= rule.tolerance if scores else guess == self._last
+            same = (guess - self._last).abs() < rule.tolerance if scores else guess == self._last
             self._last, self._streak = guess, torch.where(same, self._streak + 1, 0)
         return self._streak >= rule.threshold
 
@@ -122,17 +123,18 @@ class Judge:
 
 
 def run_with_exits(model: Encoder, batch: Batch, rule: ExitRule) -> Output:
-    """Run an encoder layer by layer; rows that are done at a ramp leave the batch."""
+    """Run an encoder layer by layer; rows that are done at a ramp leave the batch, the head answers for the others."""
     tokens, x, judge = Tokens.of(batch), model.embedding(batch), Judge(rule)
     rows = torch.arange(len(batch), device=x.device)
     logits = x.new_zeros(len(batch), model.config.head.outputs)
     depths = torch.full((len(batch),), len(model.layers), device=x.device)
+    exits: dict[int, Tensor] = {}
     for index in range(len(model.layers)):
         x, tokens, _ = model.run_layer(index, x, tokens)
         ramp = model.ramp(index)
         if ramp is None:
             continue
-        found = ramp(x, tokens, model.head)
+        found = exits[index] = ramp(x, tokens, model.head)
         done = judge.done(found)
         if not done.any():
             continue
@@ -141,6 +143,51 @@ def run_with_exits(model: Encoder, batch: Batch, rule: ExitRule) -> Output:
         x, tokens, rows = x[left], tokens.rows(left), rows[left]
         judge.keep(left)
         if not len(rows):
-            return Output(logits, depths=depths)
+            return Output(logits, exits=exits, depths=depths)
     logits[rows] = model.head(x).to(logits.dtype)
-    return Output(logits, depths=depths)
+    return Output(logits, exits=exits, depths=depths)
+
+
+def with_exit_rule(model: Model, rule: ExitRule | None) -> Model:
+    """The same model, its weights shared, with another rule to leave by; without ramps it stays as it is."""
+    config = model.config
+    if not isinstance(config, EncoderConfig) or len(config.exit_depths) == 1:
+        return model
+    changed = copy(model)
+    changed.config = config.with_exit_rule(rule)
+    return changed
+
+
+def run_to_depth(model: Encoder, batch: Batch, depth: int) -> tuple[Tensor, ...]:
+    """The logits (b, outputs) at every ramp of the first `depth` layers, and at the last layer the head's: the last of
+    them answer for rows that leave there.
+    """
+    tokens, x = Tokens.of(batch), model.embedding(batch)
+    logits: list[Tensor] = []
+    for index in range(depth):
+        x, tokens, _ = model.run_layer(index, x, tokens)
+        if (ramp := model.ramp(index)) is not None:
+            logits.append(ramp(x, tokens, model.head))
+    return (*logits, model.head(x)) if depth == len(model.layers) else tuple(logits)
+
+
+def ramp_logits(model: Encoder, rows: EncodedSplit, tokens_per_batch: int) -> dict[int, Tensor]:
+    """The logits (N, outputs) of every row at each ramp, by its layer. The encoder must have no exit rule yet."""
+    outputs = model.config.head.outputs
+    device = next(model.parameters()).device
+    found = {depth - 1: torch.empty(len(rows), outputs) for depth in model.config.exit_depths[:-1]}
+    with evaluating(model), torch.inference_mode():
+        for chosen in rows.sorted_batches(tokens_per_batch):
+            for index, logits in model(rows.batch(chosen).to(device)).exits.items():
+                found[index][chosen] = logits.float().cpu()
+    return {index: logits.clone() for index, logits in found.items()}
+
+
+def leaving_depths(exits: Mapping[int, Tensor], rule: ExitRule, layers: int) -> Tensor:
+    """After how many layers each row leaves (N,) by a rule, from the logits (N, outputs) at every ramp."""
+    judge, rows = Judge(rule), len(next(iter(exits.values())))
+    depths = torch.full((rows,), layers)
+    for index, logits in sorted(exits.items()):
+        # Whoever is gone is judged on, which changes nothing for the others.
+        depths[judge.done(logits) & (depths == layers)] = index + 1
+    return depths

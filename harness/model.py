@@ -17,7 +17,11 @@ from harness.embeddings import CodedEmbedding, HashedEmbedding
 from harness.errors import SkylineError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from harness.codecs import Codec
+    from harness.tasks.base import Task, TrainingView
     from harness.tokenizer import Tokenizer
 
 INITIALIZER_RANGE = 0.02
@@ -50,6 +54,16 @@ class Batch:
         """The same batch on `device`."""
         return Batch(*(t.to(device) for t in (self.input_ids, self.attention_mask, self.token_type_ids)))
 
+    def arrays(self) -> NDArray[np.int64]:
+        """The three tensors as one array (3, b, n), which travels to another process as a plain value."""
+        tensors = (self.input_ids, self.attention_mask, self.token_type_ids)
+        return torch.stack([tensor.cpu().long() for tensor in tensors]).numpy()
+
+    @classmethod
+    def of_arrays(cls, rows: NDArray[np.int64]) -> Batch:
+        """The batch of such an array."""
+        return cls(*map(torch.from_numpy, rows))
+
     def rows(self, start: int, stop: int) -> Batch:
         """The sequences start … stop-1."""
         tensors = (self.input_ids, self.attention_mask, self.token_type_ids)
@@ -79,8 +93,8 @@ class Output:
     `logits` (b, outputs), or (b, n, 2) for spans; `hidden_states` L + 1 tensors (b, n, H), the embedding's
     output first; `attentions` L maps of attention (b, h, n, n). The latter two only when asked for.
 
-    Of an encoder with exit ramps: `exits`, the logits at each by its layer, where no row could leave early; else
-    `depths` (b,), how many layers each row ran through.
+    Of an encoder with exit ramps: `exits`, the logits at each by its layer, of the rows that came so far; where rows
+    could leave early, `depths` (b,), how many layers each ran through.
     """
 
     logits: Tensor
@@ -136,12 +150,23 @@ class Model(nn.Module):
                 f"use at most {self.config.positions}"
             )
 
+    def length_for(self, task: Task | TrainingView) -> int:
+        """The tokens at which a task's texts are cut. Raises SkylineError where the model cannot hold what the task's
+        description asks for (see `tasks.base.length_within`).
+        """
+        return task.length_within(self.config.positions)
+
+    def check_pairs(self, paired: bool) -> None:
+        """Raise a SkylineError where the model cannot read pairs of texts (`paired`), or single ones."""
+        return
+
     def encode(
         self, texts: list[str], pairs: list[str] | None = None, max_length: int | None = None
     ) -> Batch:
         """Tokenize texts (and their pairs) into a padded batch, cut at `max_length` or the model's positions."""
         limit = self.config.positions if max_length is None else max_length
         self.check_length(limit)
+        self.check_pairs(pairs is not None)
         return self.require_tokenizer().encode(texts, pairs, limit)
 
     def require_tokenizer(self) -> Tokenizer:

@@ -8,11 +8,13 @@ from pydantic import Discriminator, Tag
 
 from harness.config import EncoderConfig
 from harness.encoder import Encoder
+from harness.errors import SkylineError
 from harness.model import Model
 from harness.students.bag import Mean
 from harness.students.bottleneck import MobileBERT
 from harness.students.bottleneck_config import BottleneckConfig
-from harness.students.config import BagConfig
+from harness.students.config import BagConfig, RecurrentConfig, StudentConfig
+from harness.students.recurrent import Recurrent
 from harness.students.student import Student
 
 if TYPE_CHECKING:
@@ -29,18 +31,25 @@ def _kind(config: Any) -> str:
 ModelConfig = Annotated[
     Annotated[EncoderConfig, Tag(ENCODER)]
     | Annotated[BottleneckConfig, Tag("mobilebert")]
-    | Annotated[BagConfig, Tag("bag")],
+    | Annotated[BagConfig, Tag("bag")]
+    | Annotated[RecurrentConfig, Tag("recurrent")],
     Discriminator(_kind),
 ]
 """An encoder's configuration has no `kind`: it is from before there were others."""
 
 
 def make_model(
-    config: EncoderConfig | BottleneckConfig | BagConfig, tokenizer: Tokenizer | None = None, origin: str = ""
+    config: EncoderConfig | BottleneckConfig | StudentConfig,
+    tokenizer: Tokenizer | None = None,
+    origin: str = "",
 ) -> Model:
     """A model of this configuration, its weights not drawn yet."""
     if isinstance(config, BottleneckConfig):
         return MobileBERT(config, tokenizer, origin)
     if isinstance(config, BagConfig):
         return Student(config, Mean(), tokenizer, origin)
+    if isinstance(config, RecurrentConfig):
+        return Student(config, Recurrent(config), tokenizer, origin)
+    if isinstance(config, StudentConfig):
+        raise SkylineError(f"there is no student of kind '{config.kind}'; update Skyline")
     return Encoder(config, tokenizer, origin)

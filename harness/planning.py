@@ -4,9 +4,10 @@ trainings they take.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.cells import Cell, ProfileCell
 from harness.compatibility import Baseline, Shape, shape_after
@@ -15,6 +16,9 @@ from harness.errors import SkylineError, unknown_name
 from harness.execute import artifact_fingerprint_of, fingerprint, task_of
 from harness.recipe import Recipe
 from harness.store import Store
+
+if TYPE_CHECKING:
+    from harness.tasks.base import Task
 
 ENGINES = ("local",)
 
@@ -43,6 +47,7 @@ def check_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
     """
     from harness.checkpoints import check_base_model
     from harness.hardware import check_device
+    from harness.profiling.profile import check_exits
     from harness.runtimes import get_runtime
 
     for model in dict.fromkeys(cell.model for cell in cells):
@@ -58,16 +63,24 @@ def check_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
         check_device(device)
         if device.partition(":")[0] not in (known := get_runtime(runtime).devices):
             raise SkylineError(f"runtime '{runtime}' does not run on {device}; use {' or '.join(known)}")
+    for model, recipe, runtime in dict.fromkeys(
+        (cell.model, cell.recipe, cell.runtime) for cell in cells if isinstance(cell, ProfileCell)
+    ):
+        check_exits(runtime, check_recipe(Recipe.parse(recipe), model))
     check_lengths(cells, data_dir)
+    check_spans(cells, data_dir)
 
 
-def check_recipe(recipe: Recipe, model: str) -> Shape:
+def check_recipe(recipe: Recipe, model: str, task: Task | None = None) -> Shape:
     """The shape that a recipe makes of a base model, as far as it is known before training. Raises SkylineError
-    where a method cannot work on what the methods before it leave, naming both.
+    where a method cannot work on what the methods before it leave, naming both, or not on the `task`'s kind.
     """
     from harness.checkpoints import base_config, base_tokenizer
 
-    return shape_after(recipe, model, Baseline(base_config(model), lambda: base_tokenizer(model)))
+    config = base_config(model)
+    if task is not None:
+        config = config.with_head(task.kind, task.output_size)
+    return shape_after(recipe, model, Baseline(config, lambda: base_tokenizer(model)))
 
 
 def check_lengths(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
@@ -80,9 +93,27 @@ def check_lengths(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
     for cell in cells:
         if isinstance(cell, ProfileCell):
             check_length(cell.workload.length, cell.model, lengths[cell.model])
-    described = {(cell.model, cell.task, cell.description): cell for cell in cells if cell.task is not None}
-    for cell in described.values():
-        task_of(cell, data_dir).length_within(lengths[cell.model])
+    for task, described in _by_task(cells, data_dir):
+        for model in dict.fromkeys(cell.model for cell in described):
+            task.length_within(lengths[model])
+
+
+def check_spans(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
+    """Raise SkylineError where a recipe makes a model that cannot find the spans that its task asks for."""
+    for task, described in _by_task(cells, data_dir):
+        if task.kind == "span":
+            for model, recipe in dict.fromkeys((cell.model, cell.recipe) for cell in described):
+                check_recipe(Recipe.parse(recipe), model, task)
+
+
+def _by_task(cells: Sequence[Cell], data_dir: Path | None) -> Iterator[tuple[Task, list[Cell]]]:
+    """The tasks of cells, each with its cells."""
+    found: dict[tuple[str, str | None], list[Cell]] = {}
+    for cell in cells:
+        if cell.task is not None:
+            found.setdefault((cell.task, cell.description), []).append(cell)
+    for own in found.values():
+        yield task_of(own[0], data_dir), own
 
 
 def check_length(length: int, model: str, positions: int) -> None:

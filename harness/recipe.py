@@ -126,6 +126,11 @@ class Recipe:
         return tuple(call for stage in self.stages for call in stage.calls)
 
     @property
+    def input_dependent(self) -> bool:
+        """Whether what a row costs depends on what it says."""
+        return any(call.method.card.input_dependent for call in self.calls)
+
+    @property
     def parent(self) -> Recipe | None:
         """The recipe without its last stage (the baseline for one stage); None for the baseline."""
         return None if self.is_baseline else Recipe(self.stages[:-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -81,6 +82,34 @@ def group_energy(covariance: Tensor, weight: Tensor, size: int = 1) -> Tensor:
     return torch.einsum("ogi,ijg,ogj->g", weight, blocks.diagonal(dim1=0, dim2=2), weight)
 
 
+def hidden_units(moments: Mapping[str, Moments], count: int) -> list[int]:
+    """`count` hidden units from which all that reads hidden states can be reconstructed well, each reader with the same
+    weight. `moments` are those of `observe_inputs`.
+    """
+    readers = [m.covariance for path, m in moments.items() if path.endswith((".query", ".into", ".pooler"))]
+    shares = [covariance / covariance.trace().clamp_min(1e-12) for covariance in readers]
+    return choose_units(torch.stack(shares).sum(0), count)
+
+
+def strongest_groups(covariance: Tensor, weight: Tensor, count: int, size: int = 1) -> list[int]:
+    """The `count` groups of `size` neighbouring inputs that add most to the output of the map `weight` (out, in)."""
+    energy = group_energy(covariance, weight, size)
+    chosen: list[int] = energy.argsort(descending=True, stable=True)[:count].sort().values.tolist()
+    return chosen
+
+
+def read_from(module: nn.Linear, moments: Moments, kept: list[int]) -> None:
+    """Let a map read its inputs from those `kept`, in place: W[:, kept] ← W M and b ← b + W c of `reconstruction`. Its
+    other columns are then to be cut.
+    """
+    with torch.no_grad():
+        weight = module.weight
+        found, offset = (each.to(weight) for each in reconstruction(moments, kept))
+        if module.bias is not None:
+            module.bias.add_(weight @ offset)
+        weight[:, kept] = weight @ found
+
+
 def observe_inputs(model: Encoder, context: Context, batches: int, size: int = 32) -> dict[str, Moments]:
     """Moments of what each linear map of `model` reads, by the module's path, over the tokens of training examples
     that are no padding.
@@ -110,4 +139,16 @@ def observe_inputs(model: Encoder, context: Context, batches: int, size: int = 3
     finally:
         for hook in hooks:
             hook.remove()
+    return found
+
+
+def observe_states(model: Encoder, context: Context, batches: int, size: int = 32) -> Moments:
+    """Moments of the hidden states of `model`, the embedding's and all layers' alike, over the tokens of training
+    examples that are no padding.
+    """
+    found = Moments(model.config.hidden_size)
+    with torch.no_grad(), evaluating(model):
+        for batch, _ in context.batches(model, size, batches, "states"):
+            for states in model(batch, hidden_states=True).hidden_states or ():
+                found.add(states[batch.attention_mask.bool()])
     return found

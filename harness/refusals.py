@@ -49,6 +49,21 @@ def refuse_hashed_words(config: EncoderConfig) -> None:
         )
 
 
+def refuse_other_attention(config: EncoderConfig) -> None:
+    """Raise SkylineError where a layer's attention is not from each token to every other."""
+    for index, layer in enumerate(config.layers):
+        if layer.attention is not None:
+            raise SkylineError(
+                f"attention of layer {index} is of the kind '{layer.attention.kind}' already; leave one of them out"
+            )
+
+
+def refuse_eliminated(config: EncoderConfig, what: str) -> None:
+    """Raise SkylineError where word-vectors are eliminated. `what` is what cannot be done then, and `what` to do."""
+    if any(layer.kept is not None for layer in config.layers):
+        raise SkylineError(f"word-vectors are eliminated between its layers, {what}")
+
+
 def refuse_unlike(config: EncoderConfig, teacher: EncoderConfig, instead: str, inner: bool = False) -> None:
     """Raise SkylineError where hidden states and attention maps cannot be compared layer by layer, or with `inner`
     what is between them neither. `instead` says what to do.

@@ -10,11 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from harness.attention import Places
 from harness.codecs import Codec, Codes, Pack
-from harness.config import CodedWords, EncoderConfig, HashedWords, LayerConfig, Matrix
-from harness.encoder import Encoder, LowRankLinear
+from harness.config import (
+    AttentionKind,
+    CodedWords,
+    EncoderConfig,
+    ExitRamp,
+    HashedWords,
+    LayerConfig,
+    LinformerAttention,
+    Matrix,
+)
+from harness.encoder import INITIALIZER_RANGE, Encoder, LowRankLinear
 from harness.errors import SkylineError
 from harness.parametrized import attached
 from harness.refusals import (
@@ -26,8 +37,8 @@ from harness.refusals import (
 
 
 def keep_layers(model: Encoder, kept: Sequence[int]) -> Encoder:
-    """A copy of `model` with only the layers `kept`, in that order. Raises SkylineError for none, or one that
-    is not there.
+    """A copy of `model` with only the layers `kept`, in that order, and their exit ramps, of which the last layer has
+    none. Raises SkylineError for none, or one that is not there.
     """
     count = len(model.config.layers)
     if not kept or any(not 0 <= index < count for index in kept):
@@ -39,12 +50,13 @@ def keep_layers(model: Encoder, kept: Sequence[int]) -> Encoder:
         raise SkylineError("layers that share weights cannot be picked apart; keep the layers that own them")
 
     def source(name: str) -> str:
-        layers, *rest = name.split(".")
-        if layers != "layers" or not rest:
+        part, *rest = name.split(".")
+        if part not in ("layers", "exits") or not rest:
             return name
-        return ".".join(["layers", str(kept[int(rest[0])]), *rest[1:]])
+        return ".".join([part, str(kept[int(rest[0])]), *rest[1:]])
 
-    return _rebuilt(model, model.config.with_layers(tuple(configs[i] for i in kept)), source=source)
+    chosen = _with_layers(model.config, [configs[i] for i in kept], f"layers {list(kept)} cannot be kept")
+    return _rebuilt(model, chosen, source=source)
 
 
 def keep_heads(model: Encoder, kept: Sequence[Sequence[int]]) -> Encoder:
@@ -55,7 +67,8 @@ def keep_heads(model: Encoder, kept: Sequence[Sequence[int]]) -> Encoder:
     refuse_factorized(model.config, ("query", "key", "value", "attention_out"), "heads")
     for index, (layer, heads) in enumerate(_each_layer(model, kept, "heads")):
         _check_indices(heads, layer.heads, "heads", index)
-        layers.append(layer.model_copy(update={"heads": len(heads)}))
+        # Attention that is gone tells no word-vectors apart.
+        layers.append(layer.model_copy(update={"heads": len(heads), "kept": layer.kept if heads else None}))
         columns = torch.arange(layer.projection_size).view(layer.heads, layer.head_size)
         chosen = columns[list(heads)].flatten()
         for name in ("query", "key", "value"):
@@ -83,9 +96,15 @@ def keep_columns(model: Encoder, kept: Sequence[Sequence[int]]) -> Encoder:
 
 def keep_hidden(model: Encoder, kept: Sequence[int]) -> Encoder:
     """A copy of `model` with only the hidden units `kept`, everywhere: in the embeddings, at both ends of every
-    map, in the norms, the pooler and the classifier.
+    map, in the norms, the pooler, the classifier and the exit ramps. Raises SkylineError where a ramp's own width
+    follows from the hidden size.
     """
     config = model.config
+    if any(layer.exit == "student" for layer in config.layers):
+        raise SkylineError(
+            "hidden units cannot be cut under exit ramps of FastBERT's shape, whose width follows from them; "
+            "cut first, add the ramps then"
+        )
     _check_indices(kept, config.hidden_size, "hidden units", None)
     if not kept:
         raise SkylineError("no hidden unit would be left; keep at least one")
@@ -122,7 +141,8 @@ def factorize(model: Encoder, ranks: Mapping[Matrix, int], layers: Sequence[int]
     for index in range(len(configs)):  # a layer that shares has its source's shape
         source = configs[index].shares_with
         if source is not None:
-            configs[index] = configs[source].model_copy(update={"shares_with": source})
+            own = {"shares_with": source, "kept": configs[index].kept, "exit": configs[index].exit}
+            configs[index] = configs[source].model_copy(update=own)
     values: dict[str, Tensor] = {}
     for index in chosen:
         layer = model.layers[index]
@@ -199,6 +219,24 @@ def keep_vocabulary(model: Encoder, kept: Sequence[int]) -> Encoder:
     return student
 
 
+def add_exits(model: Encoder, ramp: ExitRamp, generator: torch.Generator) -> Encoder:
+    """A copy of `model` with an exit ramp on every layer but the last, and no rule to leave by yet. A ramp with a
+    pooler of its own starts as the head (Xin et al. 2020, released code), others from BERT's initial weights.
+    """
+    config = model.config.with_exits(ramp, None)
+    drawn = Encoder(config).exits
+    for place in drawn.values():
+        for module in place.modules():
+            if isinstance(module, nn.Linear):
+                module.weight.data.normal_(0.0, INITIALIZER_RANGE, generator=generator)
+                module.bias.data.zero_()
+    values = {f"exits.{name}": tensor for name, tensor in drawn.state_dict().items()}
+    if ramp == "pooler":
+        head = model.head.state_dict()
+        values = {name: head[name.split(".", 2)[2]] for name in values}
+    return _rebuilt(model, config, values=values)
+
+
 def share_layers(model: Encoder, sources: Sequence[int | None]) -> Encoder:
     """A copy of `model` in which layer i uses the weights of layer `sources[i]`, or its own where that is None.
 
@@ -212,11 +250,60 @@ def share_layers(model: Encoder, sources: Sequence[int | None]) -> Encoder:
         owner.model_copy(update={"shares_with": source})
         for owner, source in zip(owners, sources, strict=True)
     )
-    try:
-        config = model.config.with_layers(configs)
-    except ValueError as error:
-        reason = str(error).partition("Value error, ")[2].partition(" [type")[0]
-        raise SkylineError(f"layers cannot share like that: {reason}") from None
+    return _rebuilt(model, _with_layers(model.config, configs, "layers cannot share like that"))
+
+
+def set_attention(model: Encoder, kind: AttentionKind | None, layers: Sequence[int] | None = None) -> Encoder:
+    """A copy of `model` whose `layers` (all, if absent) attend in another way. Linformer's projections start as means
+    of blocks. Raises SkylineError where layers that share weights would differ, or eliminated word-vectors need
+    attention that is not there.
+    """
+    configs = list(model.config.layers)
+    for index in range(len(configs)) if layers is None else layers:
+        configs[index] = configs[index].model_copy(update={"attention": kind})
+    config = _with_layers(model.config, configs, "attention cannot be of that kind")
+    values = {
+        f"layers.{index}.attention_in.places.{name}": tensor
+        for index in range(len(configs))
+        if isinstance(kind, LinformerAttention)
+        for name, tensor in Places(kind).state_dict().items()
+    }
+    return _rebuilt(model, config, values=values)
+
+
+def keep_word_vectors(model: Encoder, kept: Sequence[int | None]) -> Encoder:
+    """A copy of `model` in which only the `kept[i]` most significant word-vectors go on from layer i's attention (all,
+    where that is None). Raises SkylineError where they grow, or a layer or the head cannot do with them.
+    """
+    if len(kept) != len(model.config.layers):
+        raise SkylineError(
+            f"{len(kept)} numbers of word-vectors were given for {len(model.config.layers)} layers; give one for each"
+        )
+    if any(count is not None and count < 1 for count in kept):
+        raise SkylineError("no word-vector would be left; keep at least one in each layer")
+    configs = [
+        layer.model_copy(update={"kept": count})
+        for layer, count in zip(model.config.layers, kept, strict=True)
+    ]
+    return _rebuilt(model, _with_layers(model.config, configs, "word-vectors cannot be eliminated like that"))
+
+
+def keep_positions(model: Encoder, count: int) -> Encoder:
+    """A copy of `model` that takes sequences of up to `count` tokens. Raises SkylineError where it takes fewer."""
+    config = model.config
+    if not 0 < count <= config.positions:
+        raise SkylineError(
+            f"{count} positions cannot be kept of {config.positions}; use 1 … {config.positions}"
+        )
+    shorter = EncoderConfig.model_validate({**config.model_dump(), "positions": count})
+    return _rebuilt(model, shorter, {"embedding.position.weight": (0, torch.arange(count))})
+
+
+def own_segment_positions(model: Encoder) -> Encoder:
+    """A copy of `model` in which the second segment's positions begin anew, so that nothing of its embeddings depends
+    on the first.
+    """
+    config = EncoderConfig.model_validate({**model.config.model_dump(), "segment_positions": "own"})
     return _rebuilt(model, config)
 
 
@@ -246,6 +333,15 @@ def _check_indices(kept: Sequence[int], count: int, what: str, layer: int | None
     if any(not 0 <= index < count for index in kept) or len(set(kept)) != len(kept):
         where = "" if layer is None else f" of layer {layer}"
         raise SkylineError(f"{what}{where} must be different ones of 0 … {count - 1}, not {list(kept)[:8]}")
+
+
+def _with_layers(config: EncoderConfig, layers: Sequence[LayerConfig], what: str) -> EncoderConfig:
+    """`config` with other layers; a SkylineError that says `what` and why where there is no such encoder."""
+    try:
+        return config.with_layers(tuple(layers))
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise SkylineError(f"{what}: {reason}") from None
 
 
 def _empty(config: EncoderConfig) -> Encoder:

@@ -25,6 +25,11 @@ class TeacherLogits:
     def __init__(self, folder: Path, teacher_hash: str) -> None:
         self.folder, self.teacher_hash = folder, teacher_hash
 
+    def beside(self, made_of: bytes, suffix: str) -> Path:
+        """Where to keep what else is made with this teacher; `made_of` says of what."""
+        digest = hashlib.sha256(self.teacher_hash.encode() + made_of)
+        return self.folder / f"{digest.hexdigest()[:32]}{suffix}"
+
     def of(self, teacher: Model, rows: EncodedSplit, device: str = "cpu") -> Tensor:
         """Logits of every row in order: (N, outputs), or (N, longest row, 2) for spans, zero where a row has
         no token.

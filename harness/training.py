@@ -31,6 +31,7 @@ from harness.records import Training
 from harness.teacher import TeacherLogits
 
 if TYPE_CHECKING:
+    from harness.masked_language_model import MaskedLanguageModelHead
     from harness.method import Method, Need
     from harness.tasks.base import Example, Kind, TrainingView
 
@@ -91,6 +92,8 @@ class Context:
     progress: Callable[[str, Progress], None] | None = None
     """Told the stage's name and how far it is."""
     load_pretrained: Callable[[], Encoder] | None = None
+    load_language_model: Callable[[], MaskedLanguageModelHead | None] = lambda: None
+    """The head of the base model's masked language model, where its checkpoint has it."""
     trains: bool = True
     """Whether anything may be trained; not where only shapes are wanted."""
     augmented: Sequence[Augmented] = ()
@@ -131,7 +134,7 @@ class Context:
         if count is not None and count * size < len(examples):
             order = torch.randperm(len(examples), generator=self.generator(purpose))
             examples = [examples[i] for i in order[: count * size].tolist()]
-        length = self.task.length_within(model.config.positions)
+        length = model.length_for(self.task)
         source = f"the training set of {self.task.name}"
         rows = encode_examples(examples, model, self.task.kind, length, source)
         shuffled = rows.shuffled_batches(size, self.generator(purpose))
@@ -164,6 +167,8 @@ class Step:
     teacher_batch: Batch | None = None
     """The same texts by the teacher's own tokenizer, where that is another than the student's."""
     needs: frozenset[Need] = frozenset()
+    bfloat16: bool = False
+    """Whether the student's pass was in bfloat16."""
     _logits: Tensor | None = field(default=None, repr=False)
 
     @cached_property
@@ -171,6 +176,15 @@ class Step:
         """The teacher's output on this batch, computed when first asked for; hidden states and attentions as
         `needs` says.
         """
+        return self._run_teacher()
+
+    @cached_property
+    def teacher_pass(self) -> Output:
+        """As `teacher_output`, in the precision of the student's pass, which may be twice as fast."""
+        with torch.autocast(self.targets.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            return self._run_teacher()
+
+    def _run_teacher(self) -> Output:
         # Not inference_mode: its tensors could not be saved for the student's backward pass.
         with torch.no_grad():
             output: Output = self.teacher(
@@ -250,22 +264,23 @@ def train(student: Model, methods: Sequence[Method], context: Context, stage: st
     # What was made of a held-out example must not be trained on.
     out = {id(example) for example in held}
     sources = context.training_examples()
-    examples = [
-        *examples,
-        *(made.example for made in context.augmented if id(sources[made.source]) not in out),
-    ]
-    length = task.length_within(student.config.positions)
-    rows = encode_examples(examples, student, task.kind, length, f"the training set of {task.name}")
+    made = [each.example for each in context.augmented if id(sources[each.source]) not in out]
+    own, examples = len(examples), [*examples, *made]
+    source = f"the training set of {task.name}"
+    rows = encode_examples(examples, student, task.kind, student.length_for(task), source)
     needs: frozenset[Need] = frozenset().union(*(method.needs for method in methods))
     teacher_rows = rows
     if needs and not student.require_tokenizer().same_as(context.teacher.require_tokenizer()):
         refuse_other_tokens(needs, spans=task.kind == "span")
-        teacher_rows = encode_examples(
-            examples, context.teacher, task.kind, length, f"the training set of {task.name}"
-        )
+        theirs = context.teacher.length_for(task)
+        teacher_rows = encode_examples(examples, context.teacher, task.kind, theirs, source)
     cached = None
     if "teacher_logits" in needs and context.teacher_logits is not None:
-        cached = context.teacher_logits.of(context.teacher, teacher_rows, device)
+        # What was made for itself: it has been labelled already, and the task's own may have been read before.
+        parts = (
+            [teacher_rows.part(0, own), teacher_rows.part(own, own + len(made))] if made else [teacher_rows]
+        )
+        cached = torch.cat([context.teacher_logits.of(context.teacher, part, device) for part in parts])
     bfloat16 = budget.precision == "bfloat16" or (budget.precision == "auto" and has_bfloat16(device))
     optimizer = torch.optim.AdamW(
         parameter_groups(student, budget.weight_decay, methods), lr=budget.learning_rate, fused=True
@@ -365,6 +380,7 @@ def _one_step(
         teacher=context.teacher,
         teacher_batch=None if teacher_rows is rows else teacher_rows.batch(chosen).to(device),
         needs=needs,
+        bfloat16=bfloat16,
         _logits=None if cached is None else cached[chosen].to(device),
     )
     terms = [term for method in methods if (term := method.loss(step)) is not None]

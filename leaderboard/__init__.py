@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from leaderboard.board import Board as Board
     from leaderboard.board import Row as Row
     from leaderboard.claims import installed_cards as installed_cards
+    from leaderboard.curves import curves_table as curves_table
     from leaderboard.findings import findings_table as findings_table
     from leaderboard.ledger import read_ledger as read_ledger
     from leaderboard.ledger import tally as tally
@@ -34,6 +35,7 @@ _HOME = {
     "Row": "leaderboard.board",
     "architecture_board": "leaderboard.architecture",
     "check_records": "harness.record_checks",
+    "curves_table": "leaderboard.curves",
     "findings_table": "leaderboard.findings",
     "installed_cards": "leaderboard.claims",
     "measured_board": "leaderboard.measured",

@@ -14,6 +14,7 @@ from harness.checkpoints.importing import (
     load_hf_weights,
     random_model,
     read_hf_config,
+    read_language_model,
     read_tokenizer,
 )
 from harness.checkpoints.places import MINILM, MINILM_SHA256
@@ -22,6 +23,7 @@ from harness.config import EncoderConfig
 from harness.encoder import Encoder
 from harness.errors import SkylineError, unknown_name
 from harness.files import sha256
+from harness.masked_language_model import MaskedLanguageModelHead
 from harness.tokenizer import Tokenizer
 
 
@@ -63,6 +65,12 @@ def load_model(name: str, labels: int = 2, seed: int = 0, head: str = "classific
         return from_folder(folder, labels, seed, head)
     config = BASE_MODELS[ALIASES.get(name, name)].config
     return random_model(config.with_head(head, labels), seed, places.default_tokenizer())
+
+
+def load_language_model(name: str) -> MaskedLanguageModelHead | None:
+    """The head that a base model's checkpoint was pre-trained with; None where it was left out, or there is none."""
+    folder = base_folder(name)
+    return None if folder is None else read_language_model(folder)
 
 
 def check_base_model(name: str, *, needs_tokenizer: bool = True) -> None:

@@ -32,6 +32,10 @@ def hf_config(config: EncoderConfig) -> dict[str, Any]:
         raise SkylineError(
             "transformers' BERT cannot express word embeddings of codes or hashes; export the encoder before them"
         )
+    if first.attention is not None or first.kept is not None or config.segment_positions is not None:
+        raise SkylineError(
+            "transformers' BERT cannot express other attention than the full one, nor eliminated word-vectors"
+        )
     if not config.pooler and config.head.kind in ("classification", "regression"):
         raise SkylineError(f"transformers' BERT cannot express a {config.head.kind} head without a pooler")
     architecture = {

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.checkpoints.names import classifier_names, hf_names
+from harness.checkpoints.names import classifier_names, hf_names, language_model_names
 from harness.checkpoints.weights import read_weights
 from harness.config import EncoderConfig
 from harness.encoder import Encoder
 from harness.errors import SkylineError
+from harness.masked_language_model import MaskedLanguageModelHead
 from harness.tokenizer import Tokenizer
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
@@ -103,11 +104,7 @@ def load_hf_weights(model: Encoder, weights: Mapping[str, Tensor], folder: Path)
 
     Raises SkylineError where one is missing, of another shape, or quantized.
     """
-    # Old checkpoints (TensorFlow's names) call the norms' parameters gamma and beta.
-    found = {
-        name.removeprefix("bert.").replace(".gamma", ".weight").replace(".beta", ".bias"): tensor
-        for name, tensor in weights.items()
-    }
+    found = _by_name(weights)
     state = model.state_dict()
     for ours, theirs in hf_names(model.config).items():
         if theirs not in found:
@@ -134,3 +131,23 @@ def load_hf_weights(model: Encoder, weights: Mapping[str, Tensor], folder: Path)
         state |= {ours: found[theirs].to(torch.float32) for ours, theirs in head.items()}
     model.load_state_dict(state)
     return model
+
+
+def read_language_model(folder: Path) -> MaskedLanguageModelHead | None:
+    """The head of a checkpoint's masked language model; None where it has none of the encoder's size."""
+    head = MaskedLanguageModelHead(read_hf_config(folder), torch.Generator())
+    found, state = _by_name(read_weights(folder)[0]), head.state_dict()
+    for ours, theirs in language_model_names().items():
+        if theirs not in found or found[theirs].shape != state[ours].shape:
+            return None
+        state[ours] = found[theirs].to(torch.float32)
+    head.load_state_dict(state)
+    return head.eval()
+
+
+def _by_name(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Old checkpoints (TensorFlow's names) call the norms' parameters gamma and beta.
+    return {
+        name.removeprefix("bert.").replace(".gamma", ".weight").replace(".beta", ".bias"): tensor
+        for name, tensor in weights.items()
+    }

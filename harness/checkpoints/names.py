@@ -49,3 +49,21 @@ def classifier_names(config: EncoderConfig) -> dict[str, str]:
         return {}
     theirs = "qa_outputs" if config.head.kind == "span" else "classifier"
     return {f"head.classifier.{part}": f"{theirs}.{part}" for part in ("weight", "bias")}
+
+
+LANGUAGE_MODEL_NAMES = {
+    "transform": "cls.predictions.transform.dense",
+    "norm": "cls.predictions.transform.LayerNorm",
+}
+
+
+def language_model_names() -> dict[str, str]:
+    """Our name of each parameter of a masked language model's head to `transformers`' name. Its other matrix is that of
+    the word embeddings.
+    """
+    names = {
+        f"{ours}.{part}": f"{theirs}.{part}"
+        for ours, theirs in LANGUAGE_MODEL_NAMES.items()
+        for part in ("weight", "bias")
+    }
+    return names | {"bias": "cls.predictions.bias"}

@@ -23,7 +23,8 @@ def board(
         str | None,
         typer.Option(
             help="Of published: ganesh2021 [default], gordon2020, movva2022, movva2022-ratios or lilbobby; of "
-            "architecture: sizes (beside the survey's) or realised (speedups over FLOPs); of measured: findings."
+            "architecture: sizes (beside the survey's) or realised (speedups over FLOPs); of measured: findings, or "
+            "curves (accuracy against speed)."
         ),
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks.")] = None,
@@ -105,7 +106,7 @@ def board(
         raise typer.Exit(1)
 
 
-SMALL_TABLES = {"architecture": ("sizes", "realised"), "measured": ("findings",)}
+SMALL_TABLES = {"architecture": ("sizes", "realised"), "measured": ("findings", "curves")}
 """The tables beside these boards, by board."""
 
 
@@ -113,7 +114,14 @@ def _small_table(kind: str, table: str, profiles: Path | None, readme: Path | No
     """Print a table that is no board, or write it into a README."""
     import json
 
-    from leaderboard import findings_table, installed_cards, realisation_table, sizes_table, update_readme
+    from leaderboard import (
+        curves_table,
+        findings_table,
+        installed_cards,
+        realisation_table,
+        sizes_table,
+        update_readme,
+    )
     from leaderboard.plain_tables import to_csv, to_markdown, to_text
 
     if table not in SMALL_TABLES[kind]:
@@ -122,6 +130,8 @@ def _small_table(kind: str, table: str, profiles: Path | None, readme: Path | No
     records, whole = _read_records(folder)
     if table == "findings":
         made = findings_table(records)
+    elif table == "curves":
+        made = curves_table(records, cards=installed_cards())
     elif table == "realised":
         made = realisation_table(records, cards=installed_cards())
     else:

@@ -6,7 +6,6 @@ import time
 
 from harness.artifacts import load_artifact
 from harness.cells import BudgetSpec, ProfileCell, QualityCell
-from harness.config import COMPONENTS
 from harness.conformance.subject import SEED, WORKLOAD, Made, Subject
 from harness.conformance.tiny import tiny_task
 from harness.evaluation import evaluate_quality
@@ -79,7 +78,7 @@ def _components(costs: StaticCosts) -> list[Component]:
             activation_bytes=costs.activation_bytes[name],
             latency_ms=None,
         )
-        for name in COMPONENTS
+        for name in costs.params
     ]
 
 

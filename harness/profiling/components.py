@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -180,33 +180,43 @@ class ComponentTimes:
         return 1 - sum(self.shares.values())
 
 
-def time_components(run: Executable, batch: Batch, cap_s: float = 6.0, seed: int = 0) -> ComponentTimes:
+def time_components(
+    run: Executable, batches: Batch | Sequence[Batch], cap_s: float = 6.0, seed: int = 0
+) -> ComponentTimes:
     """Time the components of a loaded model against plain passes, in turn and in an order drawn anew.
 
-    Each round is a plain pass and one in which hooks take the time before and after each component; its
-    figures are shares of the plain pass. Rounds that others disturbed are left out where enough others are
-    left. Takes about `cap_s` seconds, or five rounds.
+    Each round is a plain pass (over all batches, where there are several) and one in which hooks take the time before
+    and after each component; its figures are shares of the plain pass. Rounds that others disturbed are left out where
+    enough others are left. Takes about `cap_s` seconds, or five rounds.
     """
     if run.model is None:
         raise ValueError("this runtime does not show its components")
-    cuda = batch.input_ids.is_cuda
+    batches = [batches] if isinstance(batches, Batch) else batches
+    cuda = batches[0].input_ids.is_cuda
     time_pass = time_on_cuda if cuda else time_on_cpu
     spans = _CudaSpans() if cuda else _Spans()
     disturbance, rng = Disturbance(), np.random.default_rng(seed)
     rounds: list[tuple[bool, dict[str, float]]] = []
+
+    def plainly() -> float:
+        return sum(time_pass(run, batch) for batch in batches)
+
+    def instrumented(model: Model) -> None:
+        with spans.on(model):
+            for batch in batches:
+                run(batch)
+
     for _ in range(2):
-        time_pass(run, batch)
-        with spans.on(run.model):
-            run(batch)
+        plainly()
+        instrumented(run.model)
     began = time.perf_counter()
     while len(rounds) < FEWEST_ROUNDS or (time.perf_counter() - began < cap_s and len(rounds) < MOST_ROUNDS):
         plain_first = rng.random() < 0.5
         disturbance.start()
         round_began = time.perf_counter()
-        plain = time_pass(run, batch) if plain_first else 0.0
-        with spans.on(run.model):
-            run(batch)
-        plain = plain if plain_first else time_pass(run, batch)
+        plain = plainly() if plain_first else 0.0
+        instrumented(run.model)
+        plain = plain if plain_first else plainly()
         disturbed = disturbance.disturbed(time.perf_counter() - round_began)
         rounds.append((disturbed, {name: seconds / plain for name, seconds in spans.seconds().items()}))
     clean = [shares for disturbed, shares in rounds if not disturbed]

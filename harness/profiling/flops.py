@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
-from harness.model import Batch, Model
+from harness.exits import run_to_depth
+from harness.model import Batch, Model, Output
 from harness.profiling.operators import (
     COMPUTES_NOTHING,
     ELEMENTWISE,
@@ -25,6 +27,9 @@ from harness.profiling.operators import (
     UnknownShapeError,
     operator_handles,
 )
+
+if TYPE_CHECKING:
+    from harness.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -60,24 +65,32 @@ class FlopCount:
 class _Traceable(nn.Module):
     """An encoder that takes a tuple of tensors, as tracing wants it."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, depth: int | None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.depth = model, depth
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        output: Tensor = self.model(Batch(input_ids, attention_mask, token_type_ids)).logits
-        return output
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor
+    ) -> tuple[Tensor, ...]:
+        batch = Batch(input_ids, attention_mask, token_type_ids)
+        if self.depth is not None:
+            return run_to_depth(cast("Encoder", self.model), batch, self.depth)
+        output: Output = self.model(batch)
+        # A trace leaves out what no result depends on, such as a ramp at which no row leaves.
+        return (output.logits, *output.exits.values())
 
 
-def count_flops(model: Model, batch: Batch) -> FlopCount:
+def count_flops(model: Model, batch: Batch, depth: int | None = None) -> FlopCount:
     """Count the work of `model(batch)`, as a whole and by component. A layer that runs twice is counted
     twice.
 
-    For a model whose path depends on its input this is the work for this batch. The model is left as it was.
+    For a model whose path depends on its input this is the work for this batch; with `depth`, for an encoder with exit
+    ramps, the work if every row left after so many layers (judging them is no matrix work and is then left out). The
+    model is left as it was.
     """
     was_training = model.training
     model.eval()
-    traceable = _Traceable(model)
+    traceable = _Traceable(model, depth)
     inputs = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
     analysis = FlopCountAnalysis(traceable, inputs).clear_op_handles()
     unknown: set[str] = set()
@@ -103,6 +116,33 @@ def count_flops(model: Model, batch: Batch) -> FlopCount:
         components.setdefault(component, Work())
     uncounted = unknown | {_readable(name) for name in analysis.unsupported_ops()}
     return FlopCount(_work(counts[""]), components, tuple(sorted(uncounted)))
+
+
+def mean_flops(model: Model, batches: Sequence[Batch]) -> FlopCount:
+    """The mean work of a pass over each of `batches`. Those of one shape whose rows leave at the same depths cost the
+    same and are counted once.
+    """
+    counted: dict[tuple[object, ...], FlopCount] = {}
+    found: list[FlopCount] = []
+    for batch in batches:
+        with torch.no_grad():
+            depths = model(batch).depths if len(batches) > 1 else None
+        left = () if depths is None else tuple(sorted(depths.tolist()))
+        case = (*batch.input_ids.shape, left)
+        if case not in counted:
+            counted[case] = count_flops(model, batch)
+        found.append(counted[case])
+    names = dict.fromkeys(name for count in found for name in count.components)
+    return FlopCount(
+        _mean([count.total for count in found]),
+        {name: _mean([count.components[name] for count in found]) for name in names},
+        tuple(sorted({name for count in found for name in count.uncounted})),
+    )
+
+
+def _mean(work: Sequence[Work]) -> Work:
+    macs, others = (sum(getattr(each, name) for each in work) for name in ("macs", "elementwise_flops"))
+    return Work(round(macs / len(work)), round(others / len(work)))
 
 
 def _work(count: Counter[str]) -> Work:

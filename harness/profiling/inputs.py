@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,9 +11,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from harness.artifacts import load_artifact
 from harness.encoder import Batch
 from harness.errors import SkylineError
 from harness.records import Workload
+
+REAL_ROWS, REAL_PASSES = 32, 4
+"""Of a real workload: at least so many rows, in at least so many passes, where the task has them."""
 
 
 def make_workload(length: int, batch: int, inputs: Literal["synthetic", "real"] = "synthetic") -> Workload:
@@ -47,17 +52,40 @@ class Inputs:
             raise SkylineError(
                 f"the workload wants {workload.batch} real inputs a pass, has {have}; name a task with more"
             )
-        tensors = (real.input_ids, real.attention_mask, real.token_type_ids)
-        rows = torch.stack([tensor[:, : workload.length].cpu().long() for tensor in tensors])
-        return cls(workload, rows.numpy(), seed)
+        return cls(workload, real.arrays()[:, :, : workload.length], seed)
 
     def batches(self, vocab_size: int, device: str = "cpu") -> list[Batch]:
-        """The batches that take turns: one of random ids below `vocab_size`, or as many as the real rows
-        fill.
+        """One batch of random ids below `vocab_size`, or as many as the real rows fill, each padded to its longest
+        row alone.
         """
         size = self.workload.batch
         if self.rows is None:
             return [Batch.synthetic(size, self.workload.length, vocab_size, self.seed).to(device)]
-        ids, mask, segments = (torch.from_numpy(rows) for rows in self.rows)
-        whole = Batch(ids.clamp(max=vocab_size - 1), mask, segments)
-        return [whole.rows(start, start + size).to(device) for start in range(0, len(whole) - size + 1, size)]
+        whole = Batch.of_arrays(self.rows)
+        whole = replace(whole, input_ids=whole.input_ids.clamp(max=vocab_size - 1))
+        return [
+            _without_padding(whole.rows(start, start + size)).to(device)
+            for start in range(0, len(whole) - size + 1, size)
+        ]
+
+
+def _without_padding(batch: Batch) -> Batch:
+    longest = max(1, int(batch.attention_mask.sum(1).max()))
+    tensors = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
+    return Batch(*(tensor[:, :longest] for tensor in tensors))
+
+
+def real_rows(folder: Path, texts: list[str], pairs: list[str] | None, workload: Workload) -> Batch:
+    """Rows of a task for a workload, in the tokens of an artifact: as many as its passes take, of lengths evenly spread
+    over those of all texts, the longest first. Raises SkylineError where there are fewer than one pass takes.
+    """
+    whole = load_artifact(folder).encode(texts, pairs, workload.length)
+    if len(whole) < workload.batch:
+        raise SkylineError(
+            f"the workload wants {workload.batch} real inputs a pass, the task has {len(whole)}; use a smaller batch"
+        )
+    wanted = min(len(whole), max(REAL_ROWS, REAL_PASSES * workload.batch))
+    wanted -= wanted % workload.batch
+    order = whole.attention_mask.sum(1).argsort(descending=True, stable=True)
+    chosen = order[torch.linspace(0, len(whole) - 1, wanted).round().long()]
+    return Batch(whole.input_ids[chosen], whole.attention_mask[chosen], whole.token_type_ids[chosen])

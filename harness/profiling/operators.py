@@ -114,6 +114,26 @@ def _embedding_bag(inputs: list[Any], _: list[Any]) -> Counter[str]:
     return _macs(count) if inputs[6].isCompleteTensor() else _elementwise(count)
 
 
+def _recurrent(gates: int, per_unit: int) -> Handle:
+    """Recurrent cells of `gates` gates over rows of tokens (…, E), packed or not: each token meets each weight of every
+    layer and direction once. Beside that a sum and a function for each unit's gates, and `per_unit` operations.
+    """
+
+    def handle(inputs: list[Any], _: list[Any]) -> Counter[str]:
+        tokens = prod(_shape(inputs[0])[:-1])
+        # The last list of tensors: an LSTM's states are one too.
+        weights = [each for each in inputs if each.type().kind() == "ListType"][-1]
+        shapes = [_shape(weight) for weight in weights.node().inputs()]
+        matrices = [shape for shape in shapes if len(shape) == 2]
+        count = _macs(tokens * sum(prod(shape) for shape in matrices))
+        # Each layer and direction has two matrices, of the input and of the state.
+        rows = sum(shape[0] for shape in matrices) // 2
+        count[ELEMENTWISE] = tokens * (2 * rows + rows // gates * per_unit)
+        return count
+
+    return handle
+
+
 def _conversion(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """Nothing where the type stays: moving or copying computes nothing."""
     if inputs[0].type().dtype() == outputs[0].type().dtype():
@@ -140,6 +160,9 @@ def operator_handles() -> dict[str, Handle]:
         "aten::baddbmm": _product(1),
         "aten::einsum": _einsum,
         "aten::embedding_bag": _embedding_bag,
+        # c = f c + i g, h = o tanh(c): five operations.
+        "aten::lstm": _recurrent(gates=4, per_unit=5),
+        "aten::rnn_tanh": _recurrent(gates=1, per_unit=0),
         "aten::layer_norm": _normalisation,
         "aten::native_layer_norm": _normalisation,
         "aten::rms_norm": _normalisation,
@@ -169,7 +192,7 @@ def operator_handles() -> dict[str, Handle]:
 
 WRITES = """
     add sub rsub mul div true_divide floor_divide remainder fmod pow square sqrt rsqrt reciprocal exp exp2
-    expm1 log log2 log1p abs neg sign round floor ceil trunc clamp clamp_min clamp_max clip relu gelu silu
+    expm1 log log2 log1p special_entr abs neg sign round floor ceil trunc clamp clamp_min clamp_max clip relu gelu silu
     hardtanh leaky_relu elu softplus tanh sigmoid hardsigmoid erf sin cos maximum minimum where
     masked_fill eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or
     bitwise_not bitwise_xor bitwise_left_shift bitwise_right_shift __and__ __or__ __xor__ __lshift__
@@ -195,7 +218,7 @@ COMPUTES_NOTHING = frozenset(
         full_like new_empty new_zeros new_ones new_full fill_ zero_ arange scalar_tensor tensor size dim
         numel Int Float Bool IntImplicit FloatImplicit ScalarImplicit scatter scatter_ index_put index_put_
         index_copy index_fill masked_scatter masked_select nonzero tril triu one_hot item is_floating_point
-        resolve_conj resolve_neg set_ squeeze_ unsqueeze_ pin_memory cuda cpu
+        _pack_padded_sequence _pad_packed_sequence resolve_conj resolve_neg set_ squeeze_ unsqueeze_ pin_memory cuda cpu
         """
     )
 )

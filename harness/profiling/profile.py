@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.artifacts import CONFIG, WEIGHTS, ArtifactConfig, load_artifact, read_config
 from harness.encoder import Batch
@@ -16,13 +17,13 @@ from harness.profiling.components import (
     component_weight_bytes,
     stored_params,
 )
-from harness.profiling.flops import FlopCount, Work, count_flops
+from harness.profiling.flops import FlopCount, Work, mean_flops
 from harness.profiling.inputs import Inputs
 from harness.profiling.latency import Plan
 from harness.profiling.memory import PeakMemory, measure_memory
 from harness.profiling.speed import Speed, measure_speed
 from harness.records import Component, Cost, Latency, Profile, Total, Workload
-from harness.runtimes import get_runtime
+from harness.runtimes import get_runtime, runtime_names
 
 MEMORY_MARGIN = 0.02
 """A peak counts as lower from 2 % on: two runs of one artifact differ by less."""
@@ -61,6 +62,7 @@ def profile_artifact(
     """
     get_runtime(runtime)
     check_device(device)
+    check_exits(runtime, read_config(folder).model)
     if time_cap_s <= 0:
         raise SkylineError(f"a time cap of {time_cap_s:g} s is out of range; use more than 0")
     for path in (folder, baseline):
@@ -87,6 +89,16 @@ def profile_artifact(
         realised=realised(own, base, speed.latency, itself),
         hardware=hardware(device),
         versions=versions(),
+    )
+
+
+def check_exits(runtime: str, config: Any) -> None:
+    """Raise SkylineError where rows would leave early, but the runtime runs all of them to the end."""
+    if getattr(config, "exit_rule", None) is None or get_runtime(runtime).exits_early:
+        return
+    able = [name for name in runtime_names() if get_runtime(name).exits_early]
+    raise SkylineError(
+        f"runtime '{runtime}' cannot let rows exit early, as this recipe's artifact does; use {' or '.join(able)}"
     )
 
 
@@ -149,17 +161,20 @@ class _Measured:
 
 
 def static_costs(folder: Path, inputs: Inputs) -> StaticCosts:
-    """FLOPs, parameters, stored and activation bytes by component, of one pass over the workload's first
-    batch.
+    """FLOPs, parameters, stored and activation bytes by component, of one pass: the mean where there are several
+    inputs.
     """
     model = load_artifact(folder)
-    batch = inputs.batches(model.config.vocab_size)[0]
+    batches = inputs.batches(model.config.vocab_size)
+    activations = [activation_bytes(model, batch) for batch in batches]
     return StaticCosts(
-        work=count_flops(model, batch),
+        work=mean_flops(model, batches),
         params=component_params(model),
         stored_params=stored_params(model, folder),
         weight_bytes=component_weight_bytes(model, folder),
-        activation_bytes=activation_bytes(model, batch),
+        activation_bytes={
+            name: round(sum(each[name] for each in activations) / len(activations)) for name in activations[0]
+        },
     )
 
 

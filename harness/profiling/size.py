@@ -15,6 +15,8 @@ from harness.records import ArtifactFacts
 
 CLASSIFIER = "head.classifier."
 WORD_EMBEDDINGS = "embedding.word."
+LAYERS = ("layers.", "body.")
+"""What a student has in the place of layers is its body."""
 GZIP_LEVEL = 6
 
 
@@ -41,7 +43,7 @@ def artifact_facts(folder: Path) -> ArtifactFacts:
         counted = codec.kept(encoded, shape) * codec.bits / 32
         if not name.startswith(CLASSIFIER):
             survey += counted
-        if name.startswith("layers."):
+        if name.startswith(LAYERS):
             survey_layers += counted
         if name.startswith(WORD_EMBEDDINGS):
             embedding_params += shape.numel()

@@ -70,8 +70,12 @@ def _time_both(
     batches = inputs.batches(vocab_size, device)
     with steady_process():
         slow, fast = engine.load(baseline, device), engine.load(candidate, device)
-        timer = PassTimer({"baseline": slow, "candidate": fast}, {"baseline": batches, "candidate": batches})
+        timer = PassTimer(
+            {"baseline": slow, "candidate": fast},
+            {"baseline": batches, "candidate": batches},
+            together=inputs.rows is not None,
+        )
         times = measure_pairs(timer, time.perf_counter, plan, started)
         latency = latency_record(times, torch.get_num_threads())
         shown = components and fast.model is not None
-        return Speed(latency, time_components(fast, batches[0]) if shown else None)
+        return Speed(latency, time_components(fast, batches) if shown else None)

@@ -102,14 +102,20 @@ def _involuntary_switches() -> int:
 
 class PassTimer:
     """Times passes of executables on given inputs: batch i mod len(batches) in pair i, the same for both
-    sides.
+    sides; `together`, all of them in each pair.
 
-    Passes shorter than a sample should be are repeated within it. On CUDA a pass lasts from an event before
-    it to one after it, synchronised; elsewhere it is the wall time of the call.
+    Where the cost depends on the input, most single passes may be fast and the mean slow, so only samples of all inputs
+    can be compared. Passes shorter than a sample should be are repeated within it. On CUDA a pass lasts from an event
+    before it to one after it, synchronised; elsewhere it is the wall time of the call.
     """
 
-    def __init__(self, executables: Mapping[Arm, Executable], batches: Mapping[Arm, Sequence[Batch]]) -> None:
-        self._executables, self._batches = executables, batches
+    def __init__(
+        self,
+        executables: Mapping[Arm, Executable],
+        batches: Mapping[Arm, Sequence[Batch]],
+        together: bool = False,
+    ) -> None:
+        self._executables, self._batches, self._together = executables, batches, together
         self._cuda = next(iter(batches.values()))[0].input_ids.is_cuda
         self._fastest: dict[Arm, float] = {}
         self._disturbance = Disturbance()
@@ -117,14 +123,18 @@ class PassTimer:
     def __call__(self, arm: Arm, pair: int) -> Sample:
         """Time one sample of one side."""
         run = self._executables[arm]
-        batch = self._batches[arm][pair % len(self._batches[arm])]
-        count = max(1, ceil(SHORTEST_SAMPLE_S / self._fastest[arm])) if arm in self._fastest else 1
+        batches = self._batches[arm]
+        if not self._together:
+            batches = [batches[pair % len(batches)]]
+        shortest = self._fastest.get(arm, float("inf")) * len(batches)
+        count = max(1, ceil(SHORTEST_SAMPLE_S / shortest))
         self._disturbance.start()
         began = time.perf_counter()
-        calls = tuple((time_on_cuda if self._cuda else time_on_cpu)(run, batch) for _ in range(count))
+        time_pass = time_on_cuda if self._cuda else time_on_cpu
+        calls = tuple(time_pass(run, batch) for _ in range(count) for batch in batches)
         disturbed = self._disturbance.disturbed(time.perf_counter() - began)
         self._fastest[arm] = min(*calls, self._fastest.get(arm, float("inf")))
-        return Sample(sum(calls) / count, disturbed, calls)
+        return Sample(sum(calls) / len(calls), disturbed, calls)
 
 
 def time_on_cpu(run: Executable, batch: Batch) -> float:

@@ -35,6 +35,8 @@ class Runtime(ABC):
 
     name: ClassVar[str]
     devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
+    exits_early: ClassVar[bool] = False
+    """Whether rows that are done at an exit ramp leave their batch, as `harness.exits` says."""
 
     @abstractmethod
     def load(self, folder: Path, device: str) -> Executable:

@@ -17,6 +17,7 @@ class EagerRuntime(Runtime):
     """Runs the loaded encoder itself, in inference mode."""
 
     name = "eager"
+    exits_early = True
 
     def load(self, folder: Path, device: str) -> Executable:
         """See `Runtime.load`."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 
-from harness.embeddings import word_embedding
+from harness.embeddings import CodedEmbedding, HashedEmbedding, word_embedding
 from harness.errors import SkylineError
 from harness.model import Batch, Model, Output
 from harness.students.config import StudentConfig
 
 if TYPE_CHECKING:
+    from harness.tasks.base import Task, TrainingView
     from harness.tokenizer import Tokenizer
+
+WORD_DEVIATION = 0.1
+"""Of word embeddings that are drawn: small beside what training moves them."""
 
 
 class StudentEmbedding(nn.Module):
@@ -81,6 +85,36 @@ class Student(Model):
             else [(batch.input_ids, batch.attention_mask)]
         )
         return Output(self.head([self.body(self.embedding(ids), mask) for ids, mask in texts]))
+
+    def initialize(self, generator: torch.Generator) -> Self:
+        """Draw every weight: maps and recurrent cells as PyTorch does, uniformly within 1 / √inputs (of a cell: its
+        hidden units), and word embeddings from normal(0, 0.1). Returns the model.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.RNNBase):
+                inputs = module.in_features if isinstance(module, nn.Linear) else module.hidden_size
+                for parameter in module.parameters(recurse=False):
+                    parameter.data.uniform_(-(inputs**-0.5), inputs**-0.5, generator=generator)
+            elif isinstance(module, nn.Embedding):
+                module.weight.data.normal_(0.0, WORD_DEVIATION, generator=generator)
+            elif isinstance(module, CodedEmbedding | HashedEmbedding):
+                module.initialize(WORD_DEVIATION, generator)
+        return self
+
+    def length_for(self, task: Task | TrainingView) -> int:
+        """As of any model, times `stretch`: as much text as others read."""
+        stretch = self.config.stretch
+        return stretch * task.length_within(self.config.positions // stretch)
+
+    def check_pairs(self, paired: bool) -> None:
+        """Pairs where it was made for pairs, and only there."""
+        if paired == self.config.paired:
+            return
+        made, given = ("pairs", "single texts") if self.config.paired else ("single texts", "pairs")
+        raise SkylineError(
+            f"this {self.config.kind} student was made for {made}, it cannot read {given}; "
+            f"give it {made}, or distil one on a task of {given}"
+        )
 
     def components(self) -> Iterator[tuple[str, str, nn.Module]]:
         """Embedding, body and head."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,13 +27,16 @@ class _Table(BaseModel):
 
 
 class Experiment(_Table):
-    """Recipes trained and scored on tasks: every recipe × task × seed."""
+    """Recipes trained and scored on tasks: every recipe × task × seed. Profiles are taken on synthetic inputs, or on
+    `real` ones of the task's dev split; on these always where the cost of a row depends on what it says.
+    """
 
     tasks: Names
     recipes: Names
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     budget: BudgetSpec = BudgetSpec()
     profile: bool = True
+    inputs: Literal["synthetic", "real"] = "synthetic"
 
 
 class Profiling(_Table):
@@ -103,13 +106,14 @@ class Suite(_Table):
                     quality.append(QualityCell(**shared, budget=experiment.budget))
                     if experiment.profile and seed == experiment.seeds[0]:
                         batch, length = self.workload
+                        inputs = "real" if recipe.input_dependent else experiment.inputs
                         profiles.append(
                             ProfileCell(
                                 **shared,
                                 budget=experiment.budget,
                                 runtime=self.runtime,
                                 device=self.device,
-                                workload=Workload(batch=batch, length=length),
+                                workload=Workload(batch=batch, length=length, inputs=inputs),
                                 time_cap_s=self.time_cap_s,
                             )
                         )

@@ -47,8 +47,8 @@ class DynamicInt8(Method):
 
     @options
     class Options:
-        """`per`: one scale a matrix or a row; `embeddings`: whether the word embeddings are stored in int8
-        too.
+        """`per`: one scale a matrix or a row; `embeddings`: whether the word embeddings are stored in int8 too (of
+        hashed ones the tokens' weights in float16).
         """
 
         per: Literal["channel", "tensor"] = "channel"
@@ -60,7 +60,7 @@ class DynamicInt8(Method):
         """Choose int8 codecs and kernels; earlier masks stay, so pruned weights stay out of the file."""
         from torch import nn
 
-        from harness.codecs import Codec, Int8
+        from harness.codecs import Cast, Codec, Int8
 
         storage, stage = student.storage, Int8(self.options.per)
         linears = [
@@ -74,4 +74,8 @@ class DynamicInt8(Method):
             stored.append("embedding.word.weight")
         for name in stored:
             storage.codecs[name] = storage.codecs.get(name, Codec()).with_stage(stage)
+        weights = "embedding.word.importance"
+        if self.options.embeddings and weights in student.contents():
+            # The few weights of a hashed token: a scale a row would take more than their bytes do.
+            storage.codecs[weights] = storage.codecs.get(weights, Codec()).with_stage(Cast("float16"))
         storage.kernels.update({path: "int8" for path in linears})  # noqa: C420 - clearer

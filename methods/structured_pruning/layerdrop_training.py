@@ -63,9 +63,10 @@ class LayerDropTraining(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Layers must be there to be left out."""
-        from harness.refusals import refuse_shared
+        from harness.refusals import refuse_eliminated, refuse_shared
 
         refuse_shared(config, "some")
+        refuse_eliminated(config, "so none can be left out of a batch; train so before")
         if len(config.layers) < 2:
             raise SkylineError("an encoder of one layer has none to leave out; take a deeper one")
         kept = every_other(len(config.layers), self.options.keep_every)

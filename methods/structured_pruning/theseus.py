@@ -91,9 +91,10 @@ class Theseus(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """The successors must divide the layers into modules of at least two."""
-        from harness.refusals import divisors, refuse_shared
+        from harness.refusals import divisors, refuse_eliminated, refuse_shared
 
         refuse_shared(config, "modules")
+        refuse_eliminated(config, "so modules cannot stand for each other; replace them before")
         available, wanted = len(config.layers), self.options.layers
         fitting = divisors(available)[:-1]
         if wanted not in fitting:

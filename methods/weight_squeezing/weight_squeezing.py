@@ -28,17 +28,10 @@ class Places:
     """
 
     def __init__(self, teacher: Encoder, config: EncoderConfig, moments: Mapping[str, Moments]) -> None:
-        import torch
-
-        from harness.reconstruction import choose_units
+        from harness.reconstruction import hidden_units
 
         self.teacher, self.moments = teacher, moments
-        # What reads the hidden states, each with the same weight.
-        readers = [
-            m.covariance for path, m in moments.items() if path.endswith((".query", ".into", ".pooler"))
-        ]
-        shares = [covariance / covariance.trace().clamp_min(1e-12) for covariance in readers]
-        self.units = choose_units(torch.stack(shares).sum(0), config.hidden_size)
+        self.units = hidden_units(moments, config.hidden_size)
         self.ends: dict[str, tuple[list[int], list[int]]] = {}
         for index, layer in enumerate(config.layers):
             path = f"layers.{index}"
@@ -61,11 +54,10 @@ class Places:
 
     def strongest(self, path: str, count: int, size: int = 1) -> list[int]:
         """The inputs of a map in the `count` groups of `size` that add most to its output."""
-        from harness.reconstruction import group_energy
+        from harness.reconstruction import strongest_groups
 
         weight = self.teacher.get_submodule(path).get_parameter("weight")
-        energy = group_energy(self.moments[path].covariance, weight, size)
-        groups = energy.argsort(descending=True, stable=True)[:count].sort().values.tolist()
+        groups = strongest_groups(self.moments[path].covariance, weight, count, size)
         return [group * size + place for group in groups for place in range(size)]
 
     def maps(self, path: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -111,7 +103,9 @@ class WeightSqueezing(Method):
         notes=(
             "Trained are L, R, the map of the embeddings, biases and norms; the depth stays. Forming L W R in each "
             "step costs about as much as the small encoder itself. Each weight of the student moves with a row of L "
-            "and a column of R at once, so the maps want a smaller rate than weights do."
+            "and a column of R at once, so the maps want a smaller rate than weights do. At half of MiniLM's hidden "
+            "units MRPC loses three points; CoLA loses more than half of its score, and its training loss stays at "
+            "five times the baseline's: three epochs are too few for the maps there."
         ),
     )
     rewrites = frozenset({"the student", "how weights are stored", "which weights are zero"})

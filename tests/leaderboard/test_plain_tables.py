@@ -6,7 +6,8 @@ import pytest
 from factory import facts, profile, quality, replicates
 
 from harness.errors import SkylineError
-from harness.records import Training
+from harness.records import Training, Workload
+from leaderboard.curves import curves_table
 from leaderboard.findings import findings_table, verdict
 from leaderboard.plain_tables import Column, PlainTable, to_csv, to_markdown, to_text
 from leaderboard.realisation import realisation_table
@@ -67,6 +68,61 @@ def test_the_share_of_masks_that_fine_tuning_changes() -> None:
     (row,) = findings_table([trained]).records()
     assert row["first"] == pytest.approx(3.1)
     assert row["verdict"] == "reproduced"
+
+
+def test_curves_join_scores_and_profiles_of_one_setting() -> None:
+    slow, fast, other = "deebert:speed=1.5", "deebert:speed=3.0", "pabee:speed=2.0"
+    stage = Training(
+        stage="deebert",
+        epochs=1,
+        steps=1,
+        examples=1,
+        seconds=1,
+        final_loss=1,
+        precision="float32",
+        figures={"threshold": 0.31, "mean_depth": 4.25},
+    )
+    scored = quality(slow, "sst2", 89.0)
+    assert scored.quality is not None
+    trained = scored.model_copy(update={"quality": scored.quality.model_copy(update={"training": [stage]})})
+    real = Workload(batch=1, length=128, inputs="real")
+    records = [
+        quality("baseline", "sst2", 91.0),
+        quality(fast, "sst2", 85.0),
+        trained,
+        quality(other, "sst2", 88.0),
+        quality(other, "sst2", 90.0, 1),
+        quality("magnitude:sparsity=0.6", "sst2", 88.0),
+        quality("deebert:speed=2.0 > dynamic-int8", "sst2", 88.0),
+        profile(slow, task="sst2", seed=0, flops=1_600_000_000, speedup=1.2, workload=real),
+        profile(
+            slow, task="sst2", seed=0, flops=1_900_000_000, speedup=1.0, workload=Workload(batch=1, length=64)
+        ),
+        profile(
+            slow,
+            task="sst2",
+            seed=0,
+            flops=1_800_000_000,
+            speedup=1.1,
+            workload=Workload(batch=8, inputs="real"),
+        ),
+        profile(fast, task="sst2", seed=0, flops=800_000_000, speedup=2.2, workload=real),
+    ]
+    rows = curves_table(records, cards={"deebert": {"title": "DeeBERT"}}).records()
+    assert [row["method"] for row in rows] == [
+        "DeeBERT (speed=1.5)",
+        "DeeBERT (speed=3.0)",
+        "pabee (speed=2.0)",
+    ]
+    first, second, third = rows
+    assert (first["threshold"], first["depth"], first["score"], first["drop"]) == (0.31, 4.25, 89.0, -2.0)
+    # The profile on rows of the task counts: 2.0 GFLOPs over 1.6.
+    assert (first["flops_ratio"], first["speedup"]) == (pytest.approx(1.25), 1.2)
+    assert second["flops_ratio"] == pytest.approx(2.5)
+    assert (third["seeds"], third["score"], third["drop"]) == (2, 89.0, pytest.approx(-3.0))
+    assert third["flops_ratio"] is third["speedup"] is third["threshold"] is None
+    with pytest.raises(SkylineError, match=r"no point of deebert, .* is recorded"):
+        curves_table(records[:1])
 
 
 def test_sizes_by_the_survey_s_formula_and_by_count() -> None:

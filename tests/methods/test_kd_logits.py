@@ -19,10 +19,10 @@ from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
 from harness.discovery import discover
 from harness.encoder import Batch, Output
 from harness.errors import SkylineError
+from harness.layer_maps import choose_layers
 from harness.recipe import Recipe
 from harness.teacher import TeacherLogits
 from harness.training import Context, Step, task_loss
-from methods.distillation.kd_logits import choose_layers
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -69,9 +69,7 @@ def test_layers_are_different_and_in_order(data: st.DataObject) -> None:
 
 
 def test_a_student_deeper_than_its_teacher() -> None:
-    with pytest.raises(
-        SkylineError, match=r"kd-logits:layers=5 is more than the teacher's 4; use 4 or fewer"
-    ):
+    with pytest.raises(SkylineError, match=r"^layers=5 is more than the teacher's 4; use 4 or fewer"):
         built("kd-logits:layers=5", training=True)
 
 
@@ -136,6 +134,30 @@ def test_classification(alpha: float, temperature: float) -> None:
     hard = -np.log(softmax(student.double().numpy(), axis=1)[np.arange(8), targets.numpy()]).mean()
     wanted = alpha * hard + (1 - alpha) * divergence(teacher, student, temperature)
     found = loss(student, teacher, targets, "classification", alpha=alpha, temperature=temperature)
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
+def test_squared_error_and_soft_cross_entropy() -> None:
+    student, teacher = draw(8, 3), draw(8, 3, seed=1)
+    targets = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    s, t = (x.double().numpy() for x in (student, teacher))
+    hard = -np.log(softmax(s, axis=1)[np.arange(8), targets.numpy()]).mean()
+    wanted = {
+        "mse": ((s - t) ** 2).mean(),
+        "soft-ce": -(softmax(t, axis=1) * np.log(softmax(s, axis=1))).sum(1).mean(),
+    }
+    for name, value in wanted.items():
+        found = loss(student, teacher, targets, "classification", loss=name, alpha=0.25, temperature=7.0)
+        assert found == pytest.approx(0.25 * hard + 0.75 * value, rel=1e-5), (
+            "the temperature is that of kl alone"
+        )
+
+
+@pytest.mark.parametrize("kind", ["kl", "mse", "soft-ce"])
+def test_scores_have_a_squared_error(kind: str) -> None:
+    student, teacher, targets = draw(8, 1), draw(8, 1, seed=1), draw(8, seed=2)
+    wanted = ((student - teacher).double() ** 2).mean().item()
+    found = loss(student, teacher, targets, "regression", loss=kind, alpha=0.0)
     assert found == pytest.approx(wanted, rel=1e-5)
 
 

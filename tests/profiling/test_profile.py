@@ -250,7 +250,8 @@ def test_real_inputs_are_cut_grouped_and_leave_no_partial_batch() -> None:
     inputs = Inputs.of(make_workload(24, 2, "real"), real_rows(5))
     batches = inputs.batches(vocab_size=50)
     assert [b.input_ids[:, 0].tolist() for b in batches] == [[0, 1], [2, 3]]
-    assert all(b.input_ids.shape == (2, 24) for b in batches)
+    # Rows of 20 tokens, padded to 40 and cut at 24: what pads all of a batch's rows goes.
+    assert all(b.input_ids.shape == (2, 20) for b in batches)
     assert batches[0].attention_mask.sum() == 2 * 20
 
 

@@ -145,6 +145,22 @@ def test_inputs_take_turns_by_pair() -> None:
     assert slow.seen == fast.seen == [0, 1, 2, 0, 1]
 
 
+def test_together_every_sample_has_all_inputs() -> None:
+    slow, fast = Recorder(SHORTEST_SAMPLE_S), Recorder(SHORTEST_SAMPLE_S)
+    inputs = batches(3)
+    timer = PassTimer(
+        {"baseline": Executable(slow), "candidate": Executable(fast)},
+        {"baseline": inputs, "candidate": inputs},
+        together=True,
+    )
+    for pair in range(2):
+        timer("baseline", pair)
+        sample = timer("candidate", pair)
+    assert slow.seen == fast.seen == [0, 1, 2, 0, 1, 2]
+    assert len(sample.calls) == 3
+    assert sample.seconds == pytest.approx(sum(sample.calls) / 3)
+
+
 def test_short_passes_are_repeated_within_a_sample() -> None:
     quick = Recorder(SHORTEST_SAMPLE_S / 10)
     inputs = batches(1)

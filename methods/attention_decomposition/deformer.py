@@ -1,0 +1,171 @@
+"""deformer: the lower layers read each segment by itself, so that those of known texts can be computed before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from harness import Card, Claim, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.compatibility import Baseline
+    from harness.config import EncoderConfig
+    from harness.encoder import Encoder
+    from harness.training import Context, Step
+
+
+class DeFormer(Method):
+    """DeFormer (Cao et al. 2020): in the lower layers tokens attend to their own segment, in the upper ones to both. It
+    learns the task, the full-attention teacher's logits, and its hidden states in the upper layers.
+
+    L = task loss + α · T² · KL(teacher ‖ student) + β · mean of MSE(upper hidden states, pooled state).
+    """
+
+    card = Card(
+        id="deformer",
+        title="DeFormer",
+        family="attention-decomposition",
+        paper=Paper(
+            title="DeFormer: Decomposing Pre-trained Transformers for Faster Question Answering",
+            authors="Cao, Trivedi, Balasubramanian, Balasubramanian",
+            year=2020,
+            venue="ACL",
+            link="https://aclanthology.org/2020.acl-main.411/",
+        ),
+        scope="task-specific",
+        fidelity="faithful",
+        deviations=(
+            "Padding takes no part in the losses. The second segment's positions begin anew, as in the released code, "
+            "but segments are not padded to fixed lengths."
+        ),
+        touches=("embedding", "attention"),
+        reduces=(),
+        claims=(
+            Claim(
+                "squad",
+                "dev",
+                "f1",
+                86.996,
+                "the released code's README, without distillation",
+                options={"layers": 9, "alpha": 0.0, "beta": 0.0},
+            ),
+            Claim("squad", "dev", "f1", 87.1, "Ganesh et al. 2021, Table 1", False, {"layers": 9}),
+            Claim("mnli", "unknown", "accuracy", 82.6, "Ganesh et al. 2021, Table 1", False, {"layers": 9}),
+            Claim("qqp", "unknown", "accuracy", 90.3, "Ganesh et al. 2021, Table 1", False, {"layers": 9}),
+        ),
+        notes=(
+            "As it runs on pairs the artifact does the work of the baseline: attention within segments is masked, and "
+            "would save under 1 % at 128 tokens. The published speed is that of second segments whose lower states "
+            "were computed before (harness.segment_cache gives the same logits from them, and the FLOPs of both): of "
+            "BERT-base with nine such layers 0.62 of the FLOPs are left at 64 + 64 tokens, 0.29 at 20 + 300. The "
+            "record's figure 'cached share of FLOPs' is that share at the mean lengths of the training pairs. Single "
+            "sentences leave it nothing to save."
+        ),
+    )
+    needs = frozenset({"teacher_logits", "hidden_states"})
+    rewrites = frozenset({"the student"})
+
+    @options
+    class Options:
+        """`layers`: how many of the lowest read segments apart; `alpha` and `beta`: the weights of the teacher's
+        logits, at `temperature` T, and of its hidden states.
+        """
+
+        layers: Annotated[int, Field(ge=1)] = 4
+        alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+        beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+        temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+
+    suite = {"layers": (3, 2, 1), "beta": (1.0, 0.0)}
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Full attention of layers of which one reads both segments, and two segments."""
+        from harness.config import EncoderConfig, SegmentAttention
+        from harness.refusals import refuse_other_attention
+
+        refuse_other_attention(config)
+        wanted, count = self.options.layers, len(config.layers)
+        if wanted >= count:
+            last = f"use {count - 1} or fewer" if count > 1 else "use a deeper encoder"
+            raise SkylineError(f"layers={wanted} leaves none of {count} layers to read both segments; {last}")
+        if any(
+            layer.shares_with is not None and layer.shares_with < wanted for layer in config.layers[wanted:]
+        ):
+            raise SkylineError(
+                f"layers={wanted} separates layers from others that share their weights; share layers of each part only"
+            )
+        if config.segments < 2:
+            raise SkylineError(
+                "the encoder knows of one segment only, so none can be read apart; use another one"
+            )
+        own = EncoderConfig.model_validate({**config.model_dump(), "segment_positions": "own"})
+        lower = [
+            layer.model_copy(update={"attention": SegmentAttention()}) for layer in config.layers[:wanted]
+        ]
+        return own.with_layers((*lower, *config.layers[wanted:]))
+
+    def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
+        """The teacher's hidden states must be comparable."""
+        from harness.refusals import refuse_unlike
+
+        if self.options.beta:
+            refuse_unlike(config, baseline.config, "decompose first, or use deformer:beta=0")
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """The copy whose lower layers read segments apart."""
+        from harness.config import SegmentAttention
+        from harness.surgery import own_segment_positions, set_attention
+
+        return set_attention(own_segment_positions(teacher), SegmentAttention(), range(self.options.layers))
+
+    def prepare(self, student: Encoder, context: Context) -> None:
+        """The losses read the head's pooler."""
+        self.model = student
+
+    def loss(self, step: Step) -> Tensor:
+        """What is learned of the teacher; the task loss stands beside it."""
+        from harness.distillation import hidden_losses, logits_loss
+
+        o, loss = self.options, step.task_loss.new_zeros(())
+        if o.alpha:
+            loss = loss + o.alpha * logits_loss(step, temperature=o.temperature)
+        if o.beta:
+            ours, theirs = step.output.hidden_states, step.teacher_output.hidden_states
+            assert ours is not None
+            assert theirs is not None
+            # The embedding's output comes first.
+            upper = slice(o.layers + 1, None)
+            losses = hidden_losses(ours[upper], theirs[upper], step.batch.attention_mask)
+            loss = loss + o.beta * self._with_pooled(losses, ours[-1], theirs[-1], step.teacher).mean()
+        return loss
+
+    def _with_pooled(self, losses: Tensor, ours: Tensor, theirs: Tensor, teacher: Encoder) -> Tensor:
+        """The losses and that of the pooled states of the last ones (b, n, H), where both have a pooler."""
+        import torch
+
+        mine, other = self.model.head.pooler, teacher.head.pooler
+        if mine is None or other is None:
+            return losses
+        with torch.no_grad():
+            target = torch.tanh(other(theirs[:, 0]).float())
+        pooled = torch.tanh(mine(ours[:, 0]).float())
+        return torch.cat([losses, torch.nn.functional.mse_loss(pooled, target)[None]])
+
+    def finish(self, student: Encoder, context: Context) -> None:
+        """Say what a cache of second segments would save on the task's pairs."""
+        from harness.segment_cache import segment_flops
+
+        del self.model
+        firsts, seconds, rows = 0, 0, 0
+        for batch, _ in context.batches(student, 32, 16, "deformer"):
+            second = batch.token_type_ids * batch.attention_mask
+            firsts, seconds = firsts + int((batch.attention_mask - second).sum()), seconds + int(second.sum())
+            rows += len(batch)
+        if not seconds or student.config.exit_rule is not None:
+            return
+        student.to("cpu").eval()
+        plain, cached = segment_flops(student, round(firsts / rows), max(1, round(seconds / rows)))
+        context.figures["cached share of FLOPs"] = cached.total.flops / plain.total.flops

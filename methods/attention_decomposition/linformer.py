@@ -1,0 +1,115 @@
+"""linformer: keys and values are projected to fewer places than there are tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from harness import Card, Claim, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from harness.config import EncoderConfig, LinformerAttention
+    from harness.encoder import Encoder
+    from harness.training import Context
+
+
+class Linformer(Method):
+    """Low-rank attention (Wang et al. 2020, section 4): softmax(Q (E K)ᵀ / √d) F V with learned E and F (places ×
+    tokens) of each layer, shared by its heads. From the fine-tuned weights, then fine-tuned further.
+    """
+
+    card = Card(
+        id="linformer",
+        title="Linformer",
+        family="attention-decomposition",
+        paper=Paper(
+            title="Linformer: Self-Attention with Linear Complexity",
+            authors="Wang, Li, Khabsa, Fang, Ma",
+            year=2020,
+            venue="arXiv",
+            link="https://arxiv.org/abs/2006.04768",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "The paper pre-trains with E and F, which it draws at random; here they are put into a fine-tuned encoder "
+            "as means of blocks of tokens, and fine-tuned with it on the task alone: weaker than published. E X is "
+            "taken before the key and value maps, as in the released code. Padding is zeroed before E and F. A place "
+            "whose block begins behind the sequence is left out, so short sequences have fewer places. One projection "
+            "for all layers is not offered."
+        ),
+        touches=("attention_in", "attention"),
+        reduces=("flops",),
+        claims=(
+            Claim(
+                "sst2",
+                "dev",
+                "accuracy",
+                93.2,
+                "remembered, pre-trained with it",
+                False,
+                {"projected": 256, "length": 512},
+                "roberta-base",
+            ),
+            Claim(
+                "qqp",
+                "dev",
+                "accuracy",
+                90.5,
+                "remembered, pre-trained with it",
+                False,
+                {"projected": 256, "length": 512},
+                "roberta-base",
+            ),
+        ),
+        notes=(
+            "The artifact takes sequences of up to `length` tokens: later positions go, and tasks are cut there. At n "
+            "tokens there are projected · n / length places; the key and value maps are applied to these alone, which "
+            "at 128 tokens saves more than attention itself. E and F add 2 · projected · length weights to a layer."
+        ),
+    )
+    rewrites = frozenset({"the student"})
+
+    @options
+    class Options:
+        """`projected`: the places that sequences of `length` tokens, which are the longest, are projected to;
+        `shared_kv`: one projection for keys and values.
+        """
+
+        projected: Annotated[int, Field(ge=1)] = 32
+        length: Annotated[int, Field(ge=1)] = 128
+        shared_kv: bool = False
+
+    suite = {"projected": (16, 32), "length": (64, 128), "shared_kv": (False, True)}
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Attention must be the full one, of more tokens than places, and needed by no elimination of word-vectors."""
+        from harness.config import EncoderConfig
+        from harness.refusals import refuse_eliminated, refuse_other_attention
+
+        refuse_other_attention(config)
+        refuse_eliminated(config, "which needs the attention that each token gets; leave one of them out")
+        kind = self._kind(config)
+        shorter = EncoderConfig.model_validate({**config.model_dump(), "positions": kind.length})
+        return shorter.with_layers(
+            tuple(layer.model_copy(update={"attention": kind}) for layer in config.layers)
+        )
+
+    def _kind(self, config: EncoderConfig) -> LinformerAttention:
+        from harness.config import LinformerAttention
+
+        o = self.options
+        length = min(o.length, config.positions)
+        if o.projected >= length:
+            raise SkylineError(
+                f"projected={o.projected} is no compression of sequences of {length} tokens; use a smaller number"
+            )
+        return LinformerAttention(projected=o.projected, length=length, shared_kv=o.shared_kv)
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """The copy with projections."""
+        from harness.surgery import keep_positions, set_attention
+
+        kind = self._kind(teacher.config)
+        return set_attention(keep_positions(teacher, kind.length), kind)

@@ -1,0 +1,76 @@
+"""local-attention: tokens attend to their neighbours, and to the first token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from harness import Card, Method, Paper, options
+
+if TYPE_CHECKING:
+    from harness.config import EncoderConfig
+    from harness.encoder import Encoder
+    from harness.training import Context
+
+
+class LocalAttention(Method):
+    """Sliding-window attention (Beltagy et al. 2020): each token attends to those at most `window` places away and to
+    the first one, which attends to all. From the fine-tuned weights, then fine-tuned further.
+    """
+
+    card = Card(
+        id="local-attention",
+        title="Local attention",
+        family="attention-decomposition",
+        paper=Paper(
+            title="Longformer: The Long-Document Transformer",
+            authors="Beltagy, Peters, Cohan",
+            year=2020,
+            venue="arXiv",
+            link="https://arxiv.org/abs/2004.05150",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "Longformer goes on pre-training for documents of 4,096 tokens; here a fine-tuned encoder's attention is "
+            "replaced in all layers and fine-tuned further. Its window is 512 tokens wide, that is window=256. The "
+            "first token alone is global, and by the same maps as the others, where Longformer has maps of its own for "
+            "global attention and makes a question's tokens global too."
+        ),
+        touches=("attention",),
+        reduces=("flops",),
+        notes=(
+            "Sequences are computed in blocks of `window` queries and three times as many keys where that is less "
+            "work: from about 3 · window tokens on. Shorter ones are computed in full and masked, which saves nothing. "
+            "At 128 tokens attention is under 3 % of BERT's FLOPs, so no speed is claimed; the gain is for long "
+            "sequences."
+        ),
+    )
+    rewrites = frozenset({"the student"})
+
+    @options
+    class Options:
+        """`window`: how many places away a token is still attended to, on either side."""
+
+        window: Annotated[int, Field(ge=1)] = 16
+
+    suite = {"window": (2, 4, 16)}
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Attention must be the full one."""
+        from harness.config import LocalAttention
+        from harness.refusals import refuse_other_attention
+
+        refuse_other_attention(config)
+        kind = LocalAttention(window=self.options.window)
+        return config.with_layers(
+            tuple(layer.model_copy(update={"attention": kind}) for layer in config.layers)
+        )
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """The copy that attends so."""
+        from harness.config import LocalAttention
+        from harness.surgery import set_attention
+
+        return set_attention(teacher, LocalAttention(window=self.options.window))

@@ -1,0 +1,146 @@
+"""lightpaff: a student of fewer layers, each of them narrower, learns the teacher's output distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, cast
+
+from pydantic import Field
+
+from harness import Card, Claim, Paper, SkylineError, options
+from harness.layer_maps import Shallower, ShallowerOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.config import EncoderConfig
+    from harness.encoder import Encoder
+    from harness.reconstruction import Moments
+    from harness.training import Context, Step
+
+
+def narrower(config: EncoderConfig, width: float) -> EncoderConfig:
+    """`config` with a share `width` of its hidden units, of each layer's heads and of its FFN columns; of each at least
+    one where there are some. BERT-base at two thirds: 512, 8 and 2048.
+    """
+    from harness.config import EncoderConfig
+
+    def share(count: int) -> int:
+        return max(1, round(width * count)) if count else 0
+
+    layers = tuple(
+        layer.model_copy(update={"heads": share(layer.heads), "ffn_size": share(layer.ffn_size)})
+        for layer in config.layers
+    )
+    hidden = share(config.hidden_size)
+    rank = config.embedding_rank if config.embedding_rank and config.embedding_rank < hidden else None
+    if config.embedding_rank and rank is None:
+        raise SkylineError(
+            f"width={width:g} leaves {hidden} hidden units, not more than the word embeddings' rank "
+            f"{config.embedding_rank}; use a larger one"
+        )
+    return EncoderConfig.model_validate({**config.model_dump(), "hidden_size": hidden, "layers": layers})
+
+
+def narrow(model: Encoder, config: EncoderConfig, moments: Mapping[str, Moments]) -> Encoder:
+    """`model` cut to the sizes of `config`: the hidden units that tell most of the others, the heads and FFN columns
+    that add most. What reads cut units reads their reconstruction from the kept ones. `model` is changed.
+    """
+    from torch import nn
+
+    from harness.reconstruction import hidden_units, read_from, strongest_groups
+    from harness.surgery import keep_columns, keep_heads, keep_hidden
+
+    units = hidden_units(moments, config.hidden_size)
+
+    def strongest(path: str, count: int, size: int = 1) -> list[int]:
+        weight = model.get_submodule(path).get_parameter("weight")
+        return strongest_groups(moments[path].covariance, weight, count, size)
+
+    heads, columns = list[list[int]](), list[list[int]]()
+    kept: dict[str, list[int]] = {}
+    for index, layer in enumerate(config.layers):
+        out, last = f"layers.{index}.attention_out.dense", f"layers.{index}.ffn.out"
+        heads.append(strongest(out, layer.heads, layer.head_size) if layer.heads else [])
+        columns.append(strongest(last, layer.ffn_size) if layer.ffn_size else [])
+        kept[out] = [head * layer.head_size + place for head in heads[-1] for place in range(layer.head_size)]
+        kept[last] = columns[-1]
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Linear) and not path.endswith(".project"):
+            read = moments[path.replace(".key", ".query").replace(".value", ".query")]
+            read_from(cast(nn.Linear, module), read, kept.get(path, units))
+    return keep_hidden(keep_columns(keep_heads(model, heads), columns), units)
+
+
+class LightPAFF(Shallower):
+    """L = (1 − λ) · task loss + λ · KL(teacher ‖ student) (Song et al. 2020, section 3), the stage of fine-tuning."""
+
+    card = Card(
+        id="lightpaff",
+        title="LightPAFF (fine-tuning stage)",
+        family="distillation",
+        paper=Paper(
+            title="LightPAFF: A Two-Stage Distillation Framework for Pre-training and Fine-tuning",
+            authors="Song, Sun, Tan, Qin, Lu, Liu, Liu",
+            year=2020,
+            venue="arXiv",
+            link="https://arxiv.org/abs/2004.12817",
+        ),
+        scope="task-agnostic",
+        fidelity="variant",
+        deviations=(
+            "The paper pre-trains the student under a pre-trained teacher first, with the same loss on masked-language "
+            "modelling; here there is the second stage alone. The student begins as the fine-tuned teacher's layers, "
+            "cut to two thirds of the hidden units, heads and FFN columns that tell most of the others (least squares "
+            "on training texts), which is ours. The paper's lambda could not be read; 0.9 is a guess from its being "
+            "called large for BERT."
+        ),
+        touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
+        reduces=("disk", "parameters", "flops", "latency", "memory"),
+        claims=(
+            Claim("qqp", "unknown", "accuracy", 88.6, "Ganesh et al. 2021, Table 1", False, {"layers": 3}),
+            Claim("sst2", "unknown", "accuracy", 92.9, "Ganesh et al. 2021, Table 1", False, {"layers": 3}),
+        ),
+        notes="Of BERT-base the defaults leave the published 3 layers of 512 units, 8 heads and 2048 columns.",
+    )
+    replaces_task_loss = True
+    needs = frozenset({"teacher_logits"})
+
+    @options
+    class Options(ShallowerOptions):
+        """`layers` of the student and `choose`, which of the teacher's it starts from; `width`, the share of hidden
+        units, heads and FFN columns that stay; `weight` λ of the teacher; `batches` of 32 training examples by which
+        units are chosen; `augment`.
+        """
+
+        width: Annotated[float, Field(gt=0, lt=1)] = 2 / 3
+        weight: Annotated[float, Field(ge=0, le=1)] = 0.9
+        batches: Annotated[int, Field(ge=1, le=10_000)] = 16
+
+    suite = {"layers": (2, 1), "width": (0.5, 0.75), "batches": (2,), "weight": (0.9, 0.5)}
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Layers of matrices of their own, not fewer than wanted."""
+        from harness.config import MATRICES
+        from harness.refusals import refuse_factorized
+
+        refuse_factorized(config, MATRICES, "units")
+        if not any(layer.present() for layer in config.layers):
+            raise SkylineError("no layer has heads or FFN columns; use an encoder that has some")
+        return narrower(super().check(config), self.options.width)
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """A cut copy of the chosen layers, with the teacher's embedding and head."""
+        from harness.reconstruction import observe_inputs
+
+        model = super().student(teacher, context).to(context.device)
+        config = narrower(model.config, self.options.width)
+        return narrow(model, config, observe_inputs(model, context, self.options.batches))
+
+    def loss(self, step: Step) -> Tensor:
+        """The weighted sum; it replaces the task loss."""
+        from harness.distillation import logits_loss
+
+        weight = self.options.weight
+        loss: Tensor = (1 - weight) * step.task_loss + weight * logits_loss(step)
+        return loss

@@ -1,0 +1,132 @@
+"""minilm: the student's last layer attends, and relates its values, as the teacher's does; then it is fine-tuned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from harness import Card, Claim, Paper, options
+from harness.layer_maps import (
+    Shallower,
+    ShallowerOptions,
+    choose_layers,
+    refuse_other_maps,
+    refuse_other_tokens_kept,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.compatibility import Baseline
+    from harness.config import EncoderConfig, Matrix
+    from harness.encoder import Encoder
+    from harness.method import Need
+    from harness.training import Context, Step
+
+READ: tuple[Matrix, ...] = ("query", "key", "value")
+
+
+class MiniLM(Shallower):
+    """Deep self-attention distillation at fine-tuning time: first L = L_AT + L_VR of the last layer on the task's
+    texts (Wang et al. 2020, eq. 3-6), then L = (1 − λ) · task loss + λ · T² · KL(teacher ‖ student).
+    """
+
+    card = Card(
+        id="minilm",
+        title="MiniLM (fine-tuning form)",
+        family="distillation",
+        paper=Paper(
+            title=(
+                "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers"
+            ),
+            authors="Wang, Wei, Dong, Bao, Yang, Zhou",
+            year=2020,
+            venue="NeurIPS",
+            link="https://arxiv.org/abs/2002.10957",
+        ),
+        scope="task-agnostic",
+        fidelity="variant",
+        deviations=(
+            "The paper distils a pre-trained teacher on its pre-training corpus into a student of random weights; here "
+            "the fine-tuned teacher is distilled on the task's texts into a student that begins with some of its "
+            "layers. Teacher assistants are left out. The distillation code was not released."
+        ),
+        touches=("attention_in", "attention", "attention_out", "ffn"),
+        reduces=("disk", "parameters", "flops", "latency", "memory"),
+        claims=(
+            Claim("mnli", "dev", "accuracy", 84.0, "6 layers of 768, remembered", False, {"layers": 6}),
+            Claim("qqp", "dev", "accuracy", 91.0, "6 layers of 768, remembered", False, {"layers": 6}),
+            Claim("sst2", "dev", "accuracy", 92.0, "6 layers of 768, remembered", False, {"layers": 6}),
+        ),
+        notes=(
+            "Nothing of the first training reaches the classifier, nor the last layer behind its attention: the "
+            "teacher's weights stay there. Both relations are of the last layers alone."
+        ),
+    )
+    replaces_task_loss = True
+    relating = True
+
+    @options
+    class Options(ShallowerOptions):
+        """`layers` of the student; `choose`, which of the teacher's it starts from; `epochs` of the first training;
+        `logits`, the weight λ of the teacher's logits in the second, at `temperature` T; `augment`: texts made of each
+        example.
+        """
+
+        epochs: Annotated[float, Field(gt=0, le=1000)] = 3.0
+        logits: Annotated[float, Field(ge=0, le=1)] = 0.0
+        temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+
+    suite = {"layers": (2, 1), "choose": ("spread", "last"), "logits": (0.5, 0.0), "epochs": (1.0,)}
+
+    @property
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        """Both sides token by token first (queries, keys and values are read on the way), then logits if any."""
+        if self.relating:
+            return frozenset({"hidden_states"})
+        return frozenset({"teacher_logits"} if self.options.logits else ())
+
+    def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
+        """The last layers must have as many heads."""
+        super().check_against(config, baseline)
+        refuse_other_tokens_kept(config, baseline.config)
+        kept = choose_layers(len(config.layers), self.options.layers, self.options.choose)
+        last, theirs = config.layers[kept[-1]], baseline.config.layers
+        refuse_other_maps(last, theirs[-1], len(kept) - 1, len(theirs) - 1)
+
+    def prepare(self, student: Encoder, context: Context) -> None:
+        """The first training."""
+        from harness.features import Features
+
+        teacher = context.teacher
+        self.ends = len(student.layers) - 1, len(teacher.layers) - 1
+        self.heads = student.config.layers[-1].heads
+        self.ours, self.theirs = (
+            Features(model, {end}, READ) for model, end in zip((student, teacher), self.ends, strict=True)
+        )
+        name = "minilm attention and values"
+        try:
+            context.train(student, [self], name, epochs=self.options.epochs, patience=None)
+        finally:
+            self.ours.close()
+            self.theirs.close()
+        self.relating = False
+
+    def loss(self, step: Step) -> Tensor:
+        """Of the training that is on."""
+        from harness.distillation import attention_divergences, logits_loss
+        from harness.features import relation
+
+        o, mask = self.options, step.batch.attention_mask
+        if not self.relating:
+            if o.logits == 0:
+                return step.task_loss
+            return (1 - o.logits) * step.task_loss + o.logits * logits_loss(step, temperature=o.temperature)
+        _ = step.teacher_pass  # the features below are of this pass
+        sides = []
+        for features, end in zip((self.ours, self.theirs), self.ends, strict=True):
+            read = features.take()
+            query, key, value = (read[end, matrix] for matrix in READ)
+            sides.append([relation(*pair, self.heads, mask) for pair in ((query, key), (value, value))])
+        return attention_divergences(*sides, mask).sum()

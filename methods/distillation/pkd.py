@@ -1,0 +1,116 @@
+"""pkd: a student of fewer layers learns the teacher's logits, and the first token's states on the way there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from harness import Card, Claim, Paper, options
+from harness.layer_maps import Choice, Shallower, ShallowerOptions, map_layers, refuse_other_states
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from harness.compatibility import Baseline
+    from harness.config import EncoderConfig
+    from harness.encoder import Encoder
+    from harness.training import Context, Step
+
+SOURCE = "the mean in the released result files"
+
+
+def patient_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """The mean squared error between the first token's states, each divided by its length, of pairs of states (b, n,
+    H): the mean over pairs, rows and units (Sun et al. 2019, section 3.2, eq. 7, as the released code averages it).
+    """
+    import torch
+    import torch.nn.functional as F
+
+    ours, theirs = (
+        F.normalize(torch.stack([x[:, 0].float() for x in states]), dim=-1) for states in (student, teacher)
+    )
+    return F.mse_loss(ours, theirs)
+
+
+class PKD(Shallower):
+    """Patient knowledge distillation: L = (1 − α) · CE + α · T² · KL(teacher ‖ student) + β · L_PT (Sun et al. 2019,
+    eq. 8).
+    """
+
+    card = Card(
+        id="pkd",
+        title="Patient knowledge distillation",
+        family="distillation",
+        paper=Paper(
+            title="Patient Knowledge Distillation for BERT Model Compression",
+            authors="Sun, Cheng, Gan, Liu",
+            year=2019,
+            venue="EMNLP-IJCNLP",
+            link="https://aclanthology.org/D19-1441/",
+        ),
+        scope="task-specific",
+        fidelity="faithful",
+        deviations="",
+        touches=("attention_in", "attention", "attention_out", "ffn"),
+        reduces=("disk", "parameters", "flops", "latency", "memory"),
+        claims=(
+            Claim("mnli", "dev", "accuracy", 82.23, SOURCE, options={"layers": 6, "choose": "first"}),
+            Claim("sst2", "dev", "accuracy", 91.06, SOURCE, options={"layers": 6, "choose": "first"}),
+            Claim(
+                "qqp",
+                "dev",
+                "accuracy",
+                90.83,
+                SOURCE,
+                options={"layers": 6, "choose": "first", "temperature": 20, "alpha": 0.7},
+            ),
+        ),
+        notes=(
+            "The student starts from layers of the fine-tuned teacher. The last layer's states are not compared: the "
+            "logits are. KL is summed over the classes as in the paper; the released code takes their mean. The paper "
+            "searches T in 5, 10, 20, α in 0.2, 0.5, 0.7 and β in 10, 100, 500, 1000."
+        ),
+    )
+    replaces_task_loss = True
+    needs = frozenset({"teacher_logits", "hidden_states"})
+
+    @options
+    class Options(ShallowerOptions):
+        """`layers` of the student; `choose`, which of the teacher's it starts from; `strategy`: which of the teacher's
+        are compared, every M/k-th or those before the last; `alpha`, the weight of the soft targets at `temperature`
+        T; `beta`, of the states; `augment`: texts made of each example.
+        """
+
+        layers: Annotated[int, Field(ge=2)] = 3
+        choose: Choice = "first"
+        strategy: Literal["skip", "last"] = "skip"
+        alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
+        temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
+        beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
+
+    suite = {"layers": (2, 3), "choose": ("first", "spread"), "strategy": ("skip", "last")}
+
+    def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
+        """States and layers that can be compared."""
+        super().check_against(config, baseline)
+        refuse_other_states(config, baseline.config)
+        map_layers(self.options.layers, len(baseline.config.layers), self.options.strategy)
+
+    def prepare(self, student: Encoder, context: Context) -> None:
+        """The teacher's states that are compared: that of layer i is the state i + 1, after the embedding's."""
+        mapped = map_layers(self.options.layers, len(context.teacher.config.layers), self.options.strategy)
+        self.compared = [index + 1 for index in mapped[:-1]]
+
+    def loss(self, step: Step) -> Tensor:
+        """The weighted sum; it replaces the task loss."""
+        from harness.distillation import logits_loss
+
+        o, ours, theirs = self.options, step.output.hidden_states, step.teacher_pass.hidden_states
+        assert ours is not None
+        assert theirs is not None
+        soft = logits_loss(step, temperature=o.temperature)
+        patient = patient_loss(ours[1:-1], [theirs[index] for index in self.compared])
+        return (1 - o.alpha) * step.task_loss + o.alpha * soft + o.beta * patient

@@ -1,0 +1,207 @@
+"""tinybert: a student learns the teacher's embeddings, states and attention scores first, then its logits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from harness import Card, Claim, Paper, SkylineError, options
+from harness.layer_maps import (
+    Shallower,
+    ShallowerOptions,
+    choose_layers,
+    map_layers,
+    refuse_other_maps,
+    refuse_other_tokens_kept,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from harness.compatibility import Baseline
+    from harness.config import EncoderConfig
+    from harness.encoder import Encoder
+    from harness.method import Need
+    from harness.training import Context, Step
+
+FIT = "fit_dense"
+"""The name that the map to the teacher's units has in the student while it is trained."""
+
+
+class TinyBERT(Shallower):
+    """TinyBERT's task distillation. Stage 1: L = Σ MSE(attention scores) + Σ MSE(states · W_fit), layer m against the
+    teacher's m · M / k and embedding against embedding (Jiao et al. 2020, eq. 7-9); stage 2: soft cross-entropy of the
+    logits at T = 1 (eq. 10).
+    """
+
+    card = Card(
+        id="tinybert",
+        title="TinyBERT (task distillation)",
+        family="distillation",
+        paper=Paper(
+            title="TinyBERT: Distilling BERT for Natural Language Understanding",
+            authors="Jiao, Yin, Shang, Jiang, Chen, Li, Wang, Liu",
+            year=2020,
+            venue="Findings of EMNLP",
+            link="https://aclanthology.org/2020.findings-emnlp.372/",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "General distillation is left out: the student begins with layers, and the hidden units that tell most of "
+            "the others, of the fine-tuned teacher. Narrower, it keeps the teacher's heads and feed-forward columns; "
+            "its map to the teacher's units begins with least squares, and there is none at the teacher's width. The "
+            "scores' loss is the mean over pairs of real tokens, the soft cross-entropy a sum over classes; the "
+            "released code takes means that count padding and classes. Both stages follow the budget's schedule and "
+            "learning rate. Where the base's checkpoint has no masked language model, and for words in pieces, "
+            "augmentation takes the nearest of its word embeddings, not GloVe's; of a pair one text changes at a time; "
+            "the teacher labels what is made."
+        ),
+        touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
+        reduces=("disk", "parameters", "flops", "latency", "memory"),
+        claims=(
+            Claim(
+                "mnli", "test", "accuracy", 82.5, "4 layers, remembered", False, {"layers": 4, "hidden": 312}
+            ),
+            Claim("qqp", "test", "f1", 71.3, "4 layers, remembered", False, {"layers": 4, "hidden": 312}),
+            Claim(
+                "sst2", "test", "accuracy", 92.6, "4 layers, remembered", False, {"layers": 4, "hidden": 312}
+            ),
+        ),
+        notes=(
+            "The paper makes 20 texts of each example (augment=20) and trains 10 to 20 epochs in stage 1. Embedding "
+            "and head change only where the student is narrower."
+        ),
+    )
+    replaces_task_loss = True
+    intermediate = True
+
+    @options
+    class Options(ShallowerOptions):
+        """`layers` of the student, a divisor of the teacher's; `choose`, which of the teacher's it starts from;
+        `hidden` units, where these should be fewer; `epochs` of stage 1; `batches` of 32 training examples choose the
+        units; `augment`: texts made of each example.
+        """
+
+        hidden: Annotated[int, Field(ge=1)] | None = None
+        epochs: Annotated[float, Field(gt=0, le=1000)] = 3.0
+        batches: Annotated[int, Field(ge=1, le=10000)] = 16
+
+    suite = {
+        "layers": (2, 1),
+        "hidden": (24, 16),
+        "choose": ("spread", "last"),
+        "epochs": (1.0,),
+        "augment": (1,),
+    }
+
+    @property
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        """Hidden states in stage 1 (queries and keys are read on the way), logits in stage 2."""
+        return frozenset({"hidden_states"} if self.intermediate else {"teacher_logits"})
+
+    def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
+        """An even map of layers, each pair with as many heads."""
+        super().check_against(config, baseline)
+        refuse_other_tokens_kept(config, baseline.config)
+        theirs = baseline.config.layers
+        kept = choose_layers(len(config.layers), self.options.layers, self.options.choose)
+        for place, other in enumerate(map_layers(len(kept), len(theirs), "skip")):
+            refuse_other_maps(config.layers[kept[place]], theirs[other], place, other)
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Fewer layers, and fewer units where they are given."""
+        from harness.config import EncoderConfig
+
+        left, hidden = super().check(config), self.options.hidden
+        if hidden is None:
+            return left
+        if hidden >= config.hidden_size:
+            raise SkylineError(
+                f"hidden={hidden} is not below the hidden size {config.hidden_size}; use a smaller one or leave it out"
+            )
+        if config.embedding_rank is not None and hidden <= config.embedding_rank:
+            raise SkylineError(
+                f"hidden={hidden} is not above the rank {config.embedding_rank} of the word embeddings; use more"
+            )
+        return EncoderConfig.model_validate({**left.model_dump(), "hidden_size": hidden})
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """The chosen layers, with the chosen units of them."""
+        from harness.reconstruction import choose_units, observe_states, reconstruction
+        from harness.surgery import keep_hidden
+
+        student = super().student(teacher, context)
+        self.start = None
+        if self.options.hidden is None:
+            return student
+        moments = observe_states(teacher.to(context.device), context, self.options.batches)
+        kept = choose_units(moments.covariance, self.options.hidden)
+        self.start = reconstruction(moments, kept)
+        return keep_hidden(student, kept)
+
+    def _fit(self, student: Encoder, context: Context) -> nn.Linear:
+        """The map to the teacher's units: least squares where what was cut had all of them, else BERT's beginning."""
+        import torch
+        from torch import nn
+
+        from harness.encoder import INITIALIZER_RANGE
+
+        fit = nn.Linear(student.config.hidden_size, context.teacher.config.hidden_size)
+        with torch.no_grad():
+            if self.start is not None and self.start[0].shape == fit.weight.shape:
+                fit.weight.copy_(self.start[0])
+                fit.bias.copy_(self.start[1])
+            else:
+                fit.weight.normal_(0.0, INITIALIZER_RANGE, generator=context.generator("tinybert"))
+                fit.bias.zero_()
+        return fit
+
+    def prepare(self, student: Encoder, context: Context) -> None:
+        """Stage 1."""
+        from harness.features import Features
+
+        teacher, config = context.teacher, student.config
+        mapped = map_layers(len(config.layers), len(teacher.layers), "skip")
+        self.layers = list(enumerate(mapped))
+        self.heads = [layer.heads for layer in config.layers]
+        if config.hidden_size != teacher.config.hidden_size:
+            student.add_module(FIT, self._fit(student, context))
+        self.fit = getattr(student, FIT, None)
+        self.ours = Features(student, matrices=("query", "key"))
+        self.theirs = Features(teacher, set(mapped), ("query", "key"))
+        try:
+            context.train(
+                student, [self], "tinybert stage 1 of 2: states", epochs=self.options.epochs, patience=None
+            )
+        finally:
+            self.ours.close()
+            self.theirs.close()
+        if self.fit is not None:
+            delattr(student, FIT)
+        self.intermediate = False
+
+    def loss(self, step: Step) -> Tensor:
+        """Of the stage."""
+        from harness.distillation import hidden_losses, logits_loss, score_losses
+        from harness.features import relation_scores
+
+        if not self.intermediate:
+            return logits_loss(step, kind="soft-ce")
+        mask, ours = step.batch.attention_mask, step.output.hidden_states
+        theirs = step.teacher_pass.hidden_states
+        assert ours is not None
+        assert theirs is not None
+        if self.fit is not None:
+            ours = tuple(self.fit(states.float()) for states in ours)
+        states = [theirs[0], *(theirs[other + 1] for _, other in self.layers)]
+        near, far = self.ours.take(), self.theirs.take()
+        scores = [
+            [
+                relation_scores(read[pair[side], "query"], read[pair[side], "key"], heads)
+                for pair, heads in zip(self.layers, self.heads, strict=True)
+            ]
+            for side, read in enumerate((near, far))
+        ]
+        return score_losses(*scores, mask).sum() + hidden_losses(ours, states, mask).sum()

@@ -1,0 +1,90 @@
+"""fastbert: small attention classifiers on a frozen encoder, distilled from its own last layer."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from harness import Card, Paper, options
+from harness.early_exit import EarlyExit, Speed, entropy_candidates
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from harness.tasks.base import Kind
+
+
+class FastBert(EarlyExit):
+    """FastBERT (Liu et al. 2020): a student classifier on every layer but the last learns what the last one answers,
+    with the fine-tuned encoder frozen; a row leaves at the first whose normalised entropy is below the threshold.
+    """
+
+    card = Card(
+        id="fastbert",
+        title="FastBERT",
+        family="early-exit",
+        paper=Paper(
+            title="FastBERT: a Self-distilling BERT with Adaptive Inference Time",
+            authors="Liu, Zhou, Wang, Zhao, Deng, Ju",
+            year=2020,
+            venue="ACL",
+            link="https://aclanthology.org/2020.acl-main.537/",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "The last layer keeps BERT's pooler and classifier instead of a classifier of the students' shape. The "
+            "students' width is a sixth of the hidden size (the published 128 at 768), their dropout the encoder's "
+            "own instead of 0.5. No unlabelled text beyond the training set. The threshold is given (the paper's "
+            "Speed) or chosen for a speed on training rows."
+        ),
+        touches=("head",),
+        reduces=("flops", "latency"),
+        input_dependent=True,
+        notes=(
+            "The paper has no figures on GLUE: on its book reviews accuracy falls from 86.88 to 86.64 at 4.2 times "
+            "fewer FLOPs (threshold 0.5). Student and teacher come from one pass with dropout, as in the released "
+            "code. The rows that a speed is tried on are kept from the students, but the encoder was fine-tuned on "
+            "them and is surer of them than of new ones: on those the speed falls short of the target."
+        ),
+    )
+    ramp = "student"
+    rule_kind = "normalized-entropy"
+
+    @options
+    class Options:
+        """`threshold` on the entropy as a share of its largest, or the `speed` to choose it for: the baseline's FLOPs
+        over the mean of a row's. Without either, a speed of 2.
+        """
+
+        threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+        speed: Speed | None = None
+
+        def __post_init__(self) -> None:
+            """One of them decides."""
+            if self.threshold is not None and self.speed is not None:
+                raise ValueError("threshold and speed exclude each other; give one")
+
+    suite = {"speed": (2.0, 1.5, 3.0)}
+
+    def ramp_loss(self, kind: Kind, exits: Mapping[int, Tensor], logits: Tensor, targets: Tensor) -> Tensor:
+        """The sum over the students of their divergence from the head, mean over rows (section 3.2.2, eq. 8 and 9)."""
+        import torch
+
+        from harness.distillation import divergence
+
+        return torch.stack([divergence(each, logits.detach()) for each in exits.values()]).sum()
+
+    def candidates(self, exits: Mapping[int, Tensor]) -> Sequence[float]:
+        """Between the normalised entropies, from the lowest."""
+        import torch
+
+        from harness.exits import entropy
+
+        entropies = torch.stack([entropy(logits) for logits in exits.values()])
+        classes = next(iter(exits.values())).shape[1]
+        return entropy_candidates(entropies / math.log(max(2, classes)))

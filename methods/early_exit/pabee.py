@@ -1,0 +1,100 @@
+"""pabee: a classifier on every layer, trained together; rows leave when the answer stays the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from harness import Card, Claim, Paper, options
+from harness.config import ExitRule
+from harness.early_exit import EarlyExit, Speed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from harness.tasks.base import Kind
+
+
+class Pabee(EarlyExit):
+    """PABEE (Zhou et al. 2020): the encoder and a classifier on each of its layers are trained together, later ones
+    with more weight; a row leaves once `patience` classifiers in a row repeated the one before.
+    """
+
+    card = Card(
+        id="pabee",
+        title="PABEE",
+        family="early-exit",
+        paper=Paper(
+            title="BERT Loses Patience: Fast and Robust Inference with Early Exit",
+            authors="Zhou, Xu, Ge, McAuley, Xu, Wei",
+            year=2020,
+            venue="NeurIPS",
+            link="https://arxiv.org/abs/2006.04152",
+        ),
+        scope="task-specific",
+        fidelity="variant",
+        deviations=(
+            "Training starts from the fine-tuned encoder of the stage before, not from the pre-trained one. Rows "
+            "leave their batch one by one; the published code runs batches of one row. The patience is given, or the "
+            "largest that reaches a speed on training rows."
+        ),
+        touches=("embedding", "attention_in", "attention_out", "ffn", "head"),
+        reduces=("flops", "latency"),
+        claims=tuple(
+            Claim(task, "dev", "accuracy", value, "the released code's README", options={"speed": 1.62})
+            for task, value in (("mnli", 83.6), ("sst2", 92.0))
+        ),
+        input_dependent=True,
+        notes=(
+            "The patience is a whole number, so a speed is reached or exceeded. The rows that it is tried on are kept "
+            "from this training, but not from the baseline's, which is surer of them than of new ones. Published "
+            "patience is 3 to 8 on twelve layers; the earliest exit is one layer after the patience."
+        ),
+    )
+    ramp = "linear"
+    rule_kind = "patience"
+    given = "patience"
+    freezes = False
+
+    @options
+    class Options:
+        """`patience`: how often in a row the answer must be repeated; or the `speed` to choose it for: the baseline's
+        FLOPs over the mean of a row's (without either, 2). Of scores, answers less than `tolerance` apart are the same.
+        """
+
+        patience: Annotated[int, Field(ge=1)] | None = None
+        speed: Speed | None = None
+        tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+
+        def __post_init__(self) -> None:
+            """One of them decides."""
+            if self.patience is not None and self.speed is not None:
+                raise ValueError("patience and speed exclude each other; give one")
+
+    suite = {"speed": (1.3, 1.5), "tolerance": (0.5, 0.1)}
+
+    @property
+    def earliest(self) -> int:
+        """The first classifier has none to repeat."""
+        return 1 + int(self.threshold or 1)
+
+    def rule(self, threshold: float) -> ExitRule:
+        """With the tolerance, of scores."""
+        return ExitRule(kind="patience", threshold=threshold, tolerance=self.options.tolerance)
+
+    def ramp_loss(self, kind: Kind, exits: Mapping[int, Tensor], logits: Tensor, targets: Tensor) -> Tensor:
+        """Σ i · L_i / Σ i over all classifiers, the head's as the last (section 3.3, eq. 4)."""
+        import torch
+
+        from harness.training import task_loss
+
+        numbered = {**exits, len(exits) + 1: logits}
+        losses = torch.stack([number * task_loss(kind, each, targets) for number, each in numbered.items()])
+        return losses.sum() / sum(numbered)
+
+    def candidates(self, exits: Mapping[int, Tensor]) -> Sequence[float]:
+        """From the largest patience that a row can meet down to 1."""
+        return [float(patience) for patience in range(len(exits) - 1, 0, -1)]

@@ -1,0 +1,1 @@
+"""Methods that eliminate the vectors of words between layers."""

@@ -1,0 +1,201 @@
+"""power-bert: layer after layer, the vectors of the words that get the least attention are left behind."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from harness import Card, Claim, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.config import EncoderConfig
+    from harness.encoder import Encoder
+    from harness.training import Context, Step
+    from harness.word_vectors import SoftExtract
+
+SEARCH = "search"
+
+
+def retention_numbers(text: str) -> list[int]:
+    """The numbers of a retention configuration written as 64/48/32. Raises ValueError for a layer that keeps none, and
+    for one that keeps more than the layer before.
+    """
+    numbers = [int(part or "0") for part in text.split("/")]
+    for layer, number in enumerate(numbers):
+        if number < 1:
+            raise ValueError(f"retention={text} keeps no word-vector in layer {layer}; keep at least 1")
+        if layer and number > numbers[layer - 1]:
+            raise ValueError(
+                f"retention={text} keeps more word-vectors in layer {layer} than in the one before; "
+                "numbers must not grow"
+            )
+    return numbers
+
+
+class PowerBert(Method):
+    """PoWER-BERT (Goyal et al. 2020): of each layer's word-vectors only the most significant go on, by the attention
+    that they get from others. How many is learned: from the fine-tuned weights, word-vectors are multiplied by weights
+    r_j of their rank, loss + λ · Σ_j j · ‖r_j‖₁; layer j then keeps ⌊Σ r_j⌋ of them, and all is fine-tuned again.
+    """
+
+    card = Card(
+        id="power-bert",
+        title="PoWER-BERT",
+        family="word-vector-elimination",
+        paper=Paper(
+            title="PoWER-BERT: Accelerating BERT Inference via Progressive Word-vector Elimination",
+            authors="Goyal, Choudhury, Raje, Chakaravarthy, Sabharwal, Verma",
+            year=2020,
+            venue="ICML",
+            link="https://arxiv.org/abs/2001.08950",
+        ),
+        scope="task-specific",
+        fidelity="faithful",
+        deviations=(
+            "The mask is gathered with the word-vectors that stay, where the released code cuts it off; padding gives "
+            "no attention and goes before any word. The first token ranks first in the search too, not only in "
+            "the elimination. Rows are as long as their batch asks for, not padded to the task's maximum."
+        ),
+        touches=("attention", "ffn"),
+        reduces=("flops", "latency"),
+        claims=(
+            Claim(
+                "mnli", "test", "accuracy", 83.8, "the released code's README", options={"retention": SEARCH}
+            ),
+            Claim(
+                "sst2", "test", "accuracy", 92.1, "the released code's README", options={"retention": SEARCH}
+            ),
+            Claim("qqp", "test", "f1", 70.2, "the released code's README", options={"retention": SEARCH}),
+        ),
+        notes=(
+            "The numbers are counts of word-vectors, as published, and belong to the task's maximal length: a row of "
+            "fewer tokens than a layer keeps loses none there and is no faster. The published speedups (2.4 on SST-2, "
+            "2.6 on MNLI) are of batches padded to that maximum, so much of them is padding that goes, which costs "
+            "nothing here to begin with. The record's figures give the counts, and the share of real word-vectors that "
+            "the training rows keep. Without training nothing is searched, so nothing goes: give a retention. Between "
+            "layers that eliminate, attention is written out, for its probabilities are needed."
+        ),
+    )
+    rewrites = frozenset({"the student"})
+
+    @options
+    class Options:
+        """`retention`: the word-vectors that each layer keeps, as 64/48/32/16, or search; of the search, `penalty` λ,
+        `rate`, the peak learning rate of the weights r, and `search_epochs`.
+        """
+
+        retention: Annotated[str, Field(pattern=rf"^({SEARCH}|[0-9/]+)$")] = SEARCH
+        penalty: Annotated[float, Field(ge=0, le=1)] = 1e-3
+        rate: Annotated[float, Field(gt=0, le=1)] = 3e-3
+        search_epochs: Annotated[float, Field(gt=0, le=1e3)] = 3.0
+
+        def __post_init__(self) -> None:
+            """A retention must be one."""
+            if self.retention != SEARCH:
+                retention_numbers(self.retention)
+
+    suite = {"retention": ("14/10/6/2", "search", "12/12/4/4"), "penalty": (1e-3, 1e-4)}
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """Layers that show the attention that each token gets, a number for each, and a head that reads one token."""
+        from harness.config import LinformerAttention
+        from harness.refusals import refuse_eliminated
+
+        refuse_eliminated(config, "so there is a retention already; leave one of them out")
+        if config.head.kind == "span":
+            raise SkylineError("spans need every token's vector, so none can be eliminated; use another task")
+        if any(isinstance(layer.attention, LinformerAttention) for layer in config.layers):
+            raise SkylineError(
+                "Linformer's attention does not tell how much a token gets; leave one of the methods out"
+            )
+        kept = self._given(config) or [config.positions] * len(config.layers)
+        return config.with_layers(
+            tuple(
+                layer.model_copy(update={"kept": number if layer.heads else None})
+                for layer, number in zip(config.layers, kept, strict=True)
+            )
+        )
+
+    def _given(self, config: EncoderConfig) -> list[int] | None:
+        """The retention that the options name, if they do."""
+        if self.options.retention == SEARCH:
+            return None
+        numbers = retention_numbers(self.options.retention)
+        if len(numbers) != len(config.layers):
+            raise SkylineError(
+                f"retention={self.options.retention} has {len(numbers)} numbers for {len(config.layers)} layers; "
+                "give one for each"
+            )
+        return numbers
+
+    def student(self, teacher: Encoder, context: Context) -> Encoder:
+        """Search, where no retention is given, and eliminate."""
+        from harness.surgery import keep_word_vectors
+
+        model, kept = deepcopy(teacher), self._given(teacher.config)
+        if kept is None:
+            kept = self._search(model, context)
+        heads = [layer.heads for layer in teacher.config.layers]
+        numbers = [number if attends else None for number, attends in zip(kept, heads, strict=True)]
+        context.figures["word-vectors kept"] = sum(kept)
+        for layer, number in enumerate(kept):
+            context.figures[f"word-vectors kept in layer {layer}"] = number
+        context.figures["share of the training rows' word-vectors"] = kept_share(model, kept, context)
+        return keep_word_vectors(model, numbers)
+
+    def _search(self, model: Encoder, context: Context) -> list[int]:
+        """Train `model` with weights for ranks, and read the numbers off them; layers without attention have that of
+        the layer before.
+        """
+        from harness.word_vectors import harden, retention_counts, soften
+
+        o, length = self.options, context.task.length_within(model.config.positions)
+        soft = soften(model, length)
+        search = RetentionSearch(soft, o.penalty, o.rate)
+        context.train(model, [search], "power-bert search", epochs=o.search_epochs, patience=None)
+        harden(model, soft)
+        counts = dict(zip(soft, retention_counts([layer.retention for layer in soft.values()]), strict=True))
+        found: list[int] = []
+        for index in range(len(model.layers)):
+            found.append(counts.get(index, found[-1] if found else length))
+        return found
+
+
+def kept_share(model: Encoder, kept: list[int], context: Context) -> float:
+    """The share of the word-vectors of up to 512 training rows, over all layers, that go on."""
+    import torch
+
+    batches = context.batches(model, 32, 16, "power-bert")
+    lengths = torch.cat([batch.attention_mask.sum(1).cpu() for batch, _ in batches])
+    left = sum(int(lengths.clamp(max=number).sum()) for number in kept)
+    return left / (len(kept) * int(lengths.sum()))
+
+
+class RetentionSearch(Method):
+    """The training of the weights of ranks: λ · Σ_j j · ‖r_j‖₁ is added to the task loss, layers counted from 1; after
+    each step the weights are clipped to 0 … 1.
+    """
+
+    def __init__(self, soft: dict[int, SoftExtract], penalty: float, rate: float) -> None:
+        super().__init__(None)
+        self.soft, self.penalty, self.rate = soft, penalty, rate
+
+    def learning_rate(self, name: str) -> float | None:
+        """Of the weights of ranks."""
+        return self.rate if name.endswith(".retention") else None
+
+    def loss(self, step: Step) -> Tensor:
+        """The penalty."""
+        import torch
+
+        terms = [(index + 1) * layer.retention.abs().sum() for index, layer in self.soft.items()]
+        return self.penalty * torch.stack(terms).sum()
+
+    def step(self, student: Any, progress: float) -> None:
+        """Clip."""
+        for layer in self.soft.values():
+            layer.retention.data.clamp_(0.0, 1.0)
