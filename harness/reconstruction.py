@@ -129,7 +129,9 @@ def observe_inputs(model: Encoder, context: Context, batches: int, size: int = 3
     hooks = [
         module.register_forward_pre_hook(watch(path))
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not path.endswith((".project", ".key", ".value"))
+        if isinstance(module, nn.Linear)
+        and not path.startswith("exits.")
+        and not path.endswith((".project", ".key", ".value"))
     ]
     try:
         with torch.no_grad(), evaluating(model):

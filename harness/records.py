@@ -138,7 +138,7 @@ class Component(_Model):
 
 class Total(_Model):
     """Costs of the whole model. `latency_ms` is the uninstrumented median; `residual_pct` what the
-    components' sum misses of it.
+    components' sum misses of it. `mean_depth`: of an encoder whose rows leave early, how many layers they run through.
     """
 
     params: int
@@ -152,6 +152,7 @@ class Total(_Model):
     peak_memory_bytes: int | None
     accelerator_memory_bytes: int | None = None
     residual_pct: float | None = None
+    mean_depth: float | None = None
     uncounted_operators: list[str] = []
 
 

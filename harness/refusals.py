@@ -80,3 +80,12 @@ def refuse_unlike(config: EncoderConfig, teacher: EncoderConfig, instead: str, i
             "its layers have not the shape of the teacher's any more, so what they compute cannot be compared; "
             f"{instead}"
         )
+
+
+def refuse_wide_ramps(config: EncoderConfig) -> None:
+    """Raise SkylineError where an exit ramp's own width follows from the hidden size, so that no hidden unit can go."""
+    if any(layer.exit == "student" for layer in config.layers):
+        raise SkylineError(
+            "hidden units cannot be cut under exit ramps of FastBERT's shape, whose width follows from them; "
+            "cut first, add the ramps then"
+        )

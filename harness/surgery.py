@@ -33,6 +33,7 @@ from harness.refusals import (
     refuse_hashed_words,
     refuse_other_words,
     refuse_shared,
+    refuse_wide_ramps,
 )
 
 
@@ -100,11 +101,7 @@ def keep_hidden(model: Encoder, kept: Sequence[int]) -> Encoder:
     follows from the hidden size.
     """
     config = model.config
-    if any(layer.exit == "student" for layer in config.layers):
-        raise SkylineError(
-            "hidden units cannot be cut under exit ramps of FastBERT's shape, whose width follows from them; "
-            "cut first, add the ramps then"
-        )
+    refuse_wide_ramps(config)
     _check_indices(kept, config.hidden_size, "hidden units", None)
     if not kept:
         raise SkylineError("no hidden unit would be left; keep at least one")

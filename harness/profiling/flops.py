@@ -54,12 +54,13 @@ class FlopCount:
 
     `components` may miss element operations of `total` that run between the components (the mask), never
     matrix work. `uncounted` names operators that neither have a count nor are known to compute nothing:
-    empty, or the figures are too low.
+    empty, or the figures are too low. `mean_depth`: how many layers the rows ran through, where they may leave early.
     """
 
     total: Work
     components: dict[str, Work]
     uncounted: tuple[str, ...] = field(default=())
+    mean_depth: float | None = None
 
 
 class _Traceable(nn.Module):
@@ -124,10 +125,12 @@ def mean_flops(model: Model, batches: Sequence[Batch]) -> FlopCount:
     """
     counted: dict[tuple[object, ...], FlopCount] = {}
     found: list[FlopCount] = []
+    run: list[int] = []
     for batch in batches:
         with torch.no_grad():
-            depths = model(batch).depths if len(batches) > 1 else None
+            depths = model(batch).depths
         left = () if depths is None else tuple(sorted(depths.tolist()))
+        run.extend(left)
         case = (*batch.input_ids.shape, left)
         if case not in counted:
             counted[case] = count_flops(model, batch)
@@ -137,6 +140,7 @@ def mean_flops(model: Model, batches: Sequence[Batch]) -> FlopCount:
         _mean([count.total for count in found]),
         {name: _mean([count.components[name] for count in found]) for name in names},
         tuple(sorted({name for count in found for name in count.uncounted})),
+        sum(run) / len(run) if run else None,
     )
 
 

@@ -140,6 +140,7 @@ class _Measured:
             peak_memory_bytes=self.memory.resident,
             accelerator_memory_bytes=self.memory.accelerator,
             residual_pct=None if timed is None else 100 * timed.residual,
+            mean_depth=self.static.work.mean_depth,
             uncounted_operators=list(self.static.work.uncounted),
         )
 

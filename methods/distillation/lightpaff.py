@@ -122,8 +122,9 @@ class LightPAFF(Shallower):
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Layers of matrices of their own, not fewer than wanted."""
         from harness.config import MATRICES
-        from harness.refusals import refuse_factorized
+        from harness.refusals import refuse_factorized, refuse_wide_ramps
 
+        refuse_wide_ramps(config)
         refuse_factorized(config, MATRICES, "units")
         if not any(layer.present() for layer in config.layers):
             raise SkylineError("no layer has heads or FFN columns; use an encoder that has some")

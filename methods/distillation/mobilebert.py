@@ -155,7 +155,7 @@ class MobileBERTDistillation(Augmenting):
         o = self.options
         if not self.transferring:
             return o.alpha * step.task_loss + (1 - o.alpha) * logits_loss(step, temperature=o.temperature)
-        ours, theirs, mask = step.output, step.teacher_output, step.batch.attention_mask
+        ours, theirs, mask = step.output, step.teacher_pass, step.batch.attention_mask
         features: list[Any] = [ours.hidden_states, theirs.hidden_states]
         maps: list[Any] = [ours.attentions, theirs.attentions]
         return hidden_losses(*features, mask).mean() + attention_divergences(*maps, mask).mean()

@@ -113,10 +113,12 @@ class TinyBERT(Shallower):
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Fewer layers, and fewer units where they are given."""
         from harness.config import EncoderConfig
+        from harness.refusals import refuse_wide_ramps
 
         left, hidden = super().check(config), self.options.hidden
         if hidden is None:
             return left
+        refuse_wide_ramps(config)
         if hidden >= config.hidden_size:
             raise SkylineError(
                 f"hidden={hidden} is not below the hidden size {config.hidden_size}; use a smaller one or leave it out"

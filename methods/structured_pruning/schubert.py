@@ -238,9 +238,10 @@ class SchuBERT(Method):
         """Matrices of their own, and a size that can be reached. Of hidden units alone the shape is known."""
         from harness.config import MATRICES
         from harness.counts import encoder_parameters
-        from harness.refusals import refuse_factorized, refuse_shared
+        from harness.refusals import refuse_factorized, refuse_shared, refuse_wide_ramps
 
         refuse_shared(config, "units")
+        refuse_wide_ramps(config)
         o, zeros = self.options, [0] * len(config.layers)
         if o.dimensions == "all":
             refuse_factorized(config, MATRICES, "heads or FFN columns")

@@ -127,9 +127,10 @@ class WeightSqueezing(Method):
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Sizes that are smaller, whole heads, and matrices of their own."""
         from harness.config import MATRICES, EncoderConfig
-        from harness.refusals import refuse_factorized, refuse_shared
+        from harness.refusals import refuse_factorized, refuse_shared, refuse_wide_ramps
 
         refuse_shared(config, "hidden units")
+        refuse_wide_ramps(config)
         refuse_factorized(config, MATRICES, "hidden units")
         if config.words is not None:
             raise SkylineError(

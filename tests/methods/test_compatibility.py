@@ -76,3 +76,11 @@ def test_layers_are_compared_with_layers_of_their_shape(recipe: str, instead: st
 def test_a_vocabulary_has_room_for_what_always_stays() -> None:
     line = refusal("vocabulary-pruning:keep=500")
     assert "keep=500 is 500 tokens, but 1999 special tokens and single characters always stay" in line
+
+
+@pytest.mark.parametrize(
+    "method", ["lightpaff", "schubert", "weight-squeezing:hidden=64", "tinybert:hidden=64,layers=1"]
+)
+def test_ramps_whose_width_follows_the_hidden_size_are_not_cut(method: str) -> None:
+    line = refusal(f"fastbert:speed=1.5 > {method}")
+    assert "after 'fastbert': hidden units cannot be cut under exit ramps" in line

@@ -156,6 +156,8 @@ def test_the_profile_is_of_the_depths_that_real_rows_take(tmp_path: Path) -> Non
     assert [component.name for component in found.components] == list(COMPONENTS)
     assert all(component.latency_ms for component in found.components)
     assert all(component.activation_bytes > 0 for component in found.components)
+    assert found.total.mean_depth == pytest.approx(sum(depths) / len(depths))
+    assert found.baseline.mean_depth is None
     assert found.realised["flops"]
     assert found.total.uncounted_operators == []
 
