@@ -37,6 +37,7 @@ leaderboard: install
 results: install
 	$(BIN)/skyline run first-result --out profiles --workers $(WORKERS)
 	$(BIN)/skyline run weights-and-structure --out profiles --workers $(WORKERS)
+	$(BIN)/skyline run findings --out profiles --workers $(WORKERS)
 	$(BIN)/skyline run survey-sizes --out profiles
 	$(BIN)/skyline board measured --readme README.md
 	$(BIN)/skyline board measured --table findings --readme README.md
