@@ -39,6 +39,7 @@ results: install
 	$(BIN)/skyline run weights-and-structure --out profiles --workers $(WORKERS)
 	$(BIN)/skyline run findings --out profiles --workers $(WORKERS)
 	$(BIN)/skyline run survey-sizes --out profiles
+	$(BIN)/skyline run realised-speed --out profiles
 	$(BIN)/skyline board measured --readme README.md
 	$(BIN)/skyline board measured --table findings --readme README.md
 	$(BIN)/skyline board architecture --readme README.md
