@@ -110,6 +110,7 @@ class StudentDistillation(Augmenting):
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
         """Word pieces come from the base's tokenizer."""
+        super().check_against(config, baseline)
         if self.options.embedding in ("wordpiece", "hash") and baseline.tokenizer() is None:
             raise SkylineError(
                 f"embedding={self.options.embedding} takes the word pieces of the base's tokenizer, but it has none; "

@@ -119,6 +119,7 @@ class Extreme(Augmenting):
         """There must be room for the tokens that always stay."""
         from harness.vocabulary import require_room
 
+        super().check_against(config, baseline)
         require_room(baseline.tokenizer(), self.options.vocabulary, f"vocabulary={self.options.vocabulary}")
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from harness.augmentation import Augmenting
+from harness.checkpoints import base_config
+from harness.compatibility import Baseline, shape_after
+from harness.discovery import discover
 from harness.errors import SkylineError
 from harness.planning import check_recipe
 from harness.recipe import Recipe
+from harness.students.tokenizers import character_tokenizer
 
 
 def refusal(recipe: str) -> str:
@@ -84,3 +89,14 @@ def test_a_vocabulary_has_room_for_what_always_stays() -> None:
 def test_ramps_whose_width_follows_the_hidden_size_are_not_cut(method: str) -> None:
     line = refusal(f"fastbert:speed=1.5 > {method}")
     assert "after 'fastbert': hidden units cannot be cut under exit ramps" in line
+
+
+@pytest.mark.parametrize(
+    "method",
+    [found.method.card.id for found in discover().methods.values() if issubclass(found.method, Augmenting)],
+)
+def test_every_distillation_refuses_to_augment_without_a_vocabulary_of_words(method: str) -> None:
+    characters = character_tokenizer(["some letters"], 35)
+    baseline = Baseline(base_config("bert-tiny"), lambda: characters)
+    with pytest.raises(SkylineError, match="augmentation takes its candidates from the whole words"):
+        shape_after(Recipe.parse(f"{method}:augment=2"), "bert-tiny", baseline)
