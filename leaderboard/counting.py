@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from harness.config import EncoderConfig
-from harness.counts import Count, count, dense_parameters
-
-__all__ = ["BERT_SHAPES", "Count", "bert", "count", "masked_language_head"]
+from harness.counts import dense_parameters
 
 BERT_SHAPES = {
     "LARGE": (24, 1024),

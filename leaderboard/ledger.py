@@ -14,9 +14,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.counts import count
 from leaderboard import published, survey_sizes
 from leaderboard.cells import number
-from leaderboard.counting import BERT_SHAPES, bert, count, masked_language_head
+from leaderboard.counting import BERT_SHAPES, bert, masked_language_head
 from leaderboard.published import PruningRow, SizeRow, StudentCompressionRow, StudentRow, SurveyRow
 
 Verdict = Literal["adds up", "differs", "noted"]

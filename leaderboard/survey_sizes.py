@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from harness.config import MATRICES, LayerConfig
-from leaderboard.counting import Count, bert, count
+from harness.counts import Count, count
+from leaderboard.counting import bert
 
 BASE = count(bert(12, 768))
 """BERT-base's parameters."""

@@ -21,14 +21,13 @@ from harness.artifacts import CONFIG, WEIGHTS, load_artifact, save_artifact, to_
 from harness.checkpoints import random_model, save_checkpoint
 from harness.codecs import Codec, Codes, Pack
 from harness.config import CodedWords, EncoderConfig, HashedWords
-from harness.counts import encoder_parameters
+from harness.counts import count, encoder_parameters
 from harness.embeddings import CodedEmbedding, HashedEmbedding
 from harness.encoder import Batch, Encoder
 from harness.errors import SkylineError
 from harness.profiling.components import component_params, component_weight_bytes, stored_params
 from harness.profiling.flops import count_flops
 from harness.profiling.size import artifact_facts
-from leaderboard.counting import count
 
 CODES, HASHES = CodedWords(books=3, entries=8), HashedWords(buckets=20, hashes=2)
 KINDS = {"codes": CODES, "hash": HASHES}

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.config import MATRICES, EncoderConfig, LayerConfig
+from harness.counts import count
 from harness.errors import SkylineError
 from leaderboard import published, survey_sizes
-from leaderboard.counting import BERT_SHAPES, bert, count, masked_language_head
+from leaderboard.counting import BERT_SHAPES, bert, masked_language_head
 from leaderboard.ledger import average_drop, read_ledger, same_to_the_digit, tally
 
 FOLDER = Path(__file__).resolve().parents[2] / "profiles" / "published"
