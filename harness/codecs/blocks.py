@@ -66,8 +66,8 @@ class Blocks(Stage):
         height, width = matrix
         down, across = self._grid(matrix)
         kept = unpack_bits(mask, down * across).view(down, across)
-        wide = kept.repeat_interleave(self.columns, 1)[:, :width]
-        return wide.repeat_interleave(self.rows, 0)[:height]
+        wide = kept[:, None, :, None].expand(down, self.rows, across, self.columns)
+        return wide.reshape(down * self.rows, across * self.columns)[:height, :width]
 
     def __str__(self) -> str:
         return f"blocks({self.rows},{self.columns})"

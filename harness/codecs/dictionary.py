@@ -71,9 +71,17 @@ class Dictionary(Stage):
 
     def decode(self, values: Tensor, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
         """Look up, and put the outliers back."""
-        flat = beside["table"][values.flatten().int()]
-        flat[beside["positions"].long()] = beside["outliers"]
-        return flat.view(shape)
+        found = beside["table"][values.flatten().int()]
+        self.amend(found, beside)
+        return found.view(shape)
+
+    def tables(self, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
+        """One for the tensor."""
+        return beside["table"][None]
+
+    def amend(self, values: Tensor, beside: Mapping[str, Tensor]) -> None:
+        """The outliers."""
+        values.view(-1)[beside["positions"].long()] = beside["outliers"]
 
     def bits(self, before: float) -> float:
         """k."""

@@ -72,11 +72,16 @@ class Groups(Stage):
 
     def decode(self, values: Tensor, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
         """Unwrap and multiply by the scale."""
-        codes = values.reshape(self._groups(shape), -1)
+        codes = values.reshape(len(beside["scale"]), -1)
         above = codes > (((1 << self.width) - 1) - beside["zero"])[:, None]
         # In two bytes a weight: this is most of what loading takes.
         unwrapped = codes.to(torch.int16).sub_(above.to(torch.int16), alpha=1 << self.width)
         return unwrapped.to(torch.float32).mul_(beside["scale"][:, None]).view(shape)
+
+    def tables(self, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
+        """One for each group."""
+        codes = torch.arange(1 << self.width, dtype=torch.uint8).expand(self._groups(shape), -1)
+        return self.decode(codes, beside, codes.shape)
 
     def bits(self, before: float) -> float:
         """k."""

@@ -57,22 +57,53 @@ class Pack(Stage):
         unpacked = torch.from_numpy(_unpack(values.numpy(), self.width, count))
         return unpacked.view(shape) if count == shape.numel() else unpacked
 
+    def look_up(self, packed: Tensor, tables: Tensor, count: int) -> Tensor | None:
+        """What `count` packed codes stand for in `tables` (runs, 2^width), (count,): several codes are looked up at
+        once, so no tensor of codes is ever made. None where the codes of a run do not fill whole numbers, or the
+        tables of numbers would be large beside the weights.
+        """
+        window, runs = _window(self.width), len(tables)
+        if window is None or packed.shape != ((count * self.width + 7) // 8,):
+            return None
+        if runs > 1 and count * self.width % (runs * window) or len(tables) << window > count // 4:
+            return None
+        codes = _table(window, self.width).view(np.uint8).reshape(1 << window, -1)
+        together = tables.numpy()[:, codes].reshape(runs << window, -1)
+        filled = -(-count * self.width // window)
+        numbers = _numbers(packed.numpy(), window)[:filled].reshape(runs, -1)
+        if runs > 1:
+            numbers = numbers + (np.arange(runs, dtype=np.int32)[:, None] << window)
+        # NumPy takes rows of so few numbers three times as fast as torch.
+        return torch.from_numpy(np.take(together, numbers.reshape(-1), axis=0).reshape(-1)[:count])
+
     def __str__(self) -> str:
         return f"pack({self.width})"
 
 
 def _unpack(packed: np.ndarray[Any, Any], width: int, count: int) -> np.ndarray[Any, Any]:
-    """The first `count` codes. Several stand in a byte, or in one and a half: they are looked up together."""
-    if 8 % width == 0:
-        numbers, window = packed, 8
-    elif 12 % width == 0:
-        threes = np.pad(packed, (0, -len(packed) % 3)).reshape(-1, 3).astype(np.uint16)
-        halves = (threes[:, 0] << 4 | threes[:, 1] >> 4, (threes[:, 1] & 15) << 8 | threes[:, 2])
-        numbers, window = np.stack(halves, axis=1).reshape(-1), 12
-    else:
+    """The first `count` codes, several looked up together where they stand in whole numbers."""
+    window = _window(width)
+    if window is None:
         return _codes(np.unpackbits(packed, count=count * width), width)
-    codes: np.ndarray[Any, Any] = _table(window, width)[numbers].view(np.uint8)[:count]
+    codes: np.ndarray[Any, Any] = _table(window, width)[_numbers(packed, window)].view(np.uint8)[:count]
     return codes
+
+
+def _window(width: int) -> int | None:
+    """The bits that hold several whole codes: of a byte, or of one and a half. None where no such number does."""
+    return next((window for window in (8, 12) if window % width == 0), None)
+
+
+def _numbers(packed: np.ndarray[Any, Any], window: int) -> np.ndarray[Any, Any]:
+    """Bytes as numbers of `window` bits, 8 or 12."""
+    if window == 8:
+        return packed
+    padded = np.pad(packed, (0, -len(packed) % 3)) if len(packed) % 3 else packed
+    first, second, third = (part.astype(np.int32) for part in padded.reshape(-1, 3).T)
+    numbers = np.empty((len(first), 2), np.int32)
+    numbers[:, 0] = first << 4 | second >> 4
+    numbers[:, 1] = (second & 15) << 8 | third
+    return numbers.reshape(-1)
 
 
 def _codes(bits: np.ndarray[Any, Any], width: int) -> np.ndarray[Any, Any]:

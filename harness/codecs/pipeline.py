@@ -111,10 +111,33 @@ class Codec:
 
     def decode(self, encoded: Encoded, shape: torch.Size) -> Tensor:
         """Decode to float32 of the given shape. Raises SkylineError where the stored tensors do not fit it."""
+        if (found := self._look_up(encoded, shape)) is not None:
+            return found
         values = self.unpack(encoded, shape)
         for stage in reversed([s for s in self.stages if s.order == 0]):
             values = stage.decode(values, encoded.beside, shape)
         return values.to(torch.float32)
+
+    def _look_up(self, encoded: Encoded, shape: torch.Size) -> Tensor | None:
+        """The weights straight from packed codes, where a table tells what each stands for. None elsewhere, and where
+        what is stored does not fit: `unpack` says what is wrong.
+        """
+        if len(self.stages) != 2 or not isinstance(self.stages[1], Pack):
+            return None
+        coded, pack = self.stages[0], self.stages[1]
+        try:
+            self._check(encoded, shape)
+        except ValueError:
+            return None
+        count = int(encoded.beside["count"])
+        tables = coded.tables(encoded.beside, shape)
+        if tables is None or count != shape.numel():
+            return None
+        values = pack.look_up(encoded.values, tables, count)
+        if values is not None:
+            coded.amend(values, encoded.beside)
+            values = values.view(shape)
+        return values
 
     def _check(self, encoded: Encoded, shape: torch.Size) -> None:
         expected = {suffix for stage in self.stages for suffix in stage.keeps}

@@ -48,6 +48,16 @@ class Stage(ABC):
         tensor's.
         """
 
+    def tables(self, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor | None:
+        """What each code stands for, (runs, codes): a tensor's weights are so many runs of equal length, one behind the
+        other. None where codes are no numbers of a table.
+        """
+        return None
+
+    def amend(self, values: Tensor, beside: Mapping[str, Tensor]) -> None:
+        """Change values looked up in `tables`, in place, by what no table says."""
+        return
+
     def bits(self, before: float) -> float:
         """Bits of one kept weight after this stage, given those before it (scales and masks not charged)."""
         return before

@@ -62,9 +62,17 @@ class Ternary(Stage):
 
     def decode(self, values: Tensor, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
         """Multiply by α."""
-        codes = values.reshape(self._rows(shape), -1)
+        codes = values.reshape(len(beside["scale"]), -1)
         signs = (codes == 1).to(torch.int8).sub_((codes == 2).to(torch.int8))
         return signs.to(torch.float32).mul_(beside["scale"][:, None]).view(shape)
+
+    def tables(self, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
+        """Of signs, whatever the α; the fourth code is never stored."""
+        return torch.tensor([[0.0, 1.0, -1.0, 0.0]])
+
+    def amend(self, values: Tensor, beside: Mapping[str, Tensor]) -> None:
+        """Multiply by α."""
+        values.view(len(beside["scale"]), -1).mul_(beside["scale"][:, None])
 
     def bits(self, before: float) -> float:
         """Two."""

@@ -44,7 +44,10 @@ def test_every_form_of_every_shape_reloads(shape: str, form: str, tmp_path: Path
     loaded = load_artifact(tmp_path / "a")
     after = logits(loaded, BATCH)
     if form in ("dense", "sparse"):
-        assert torch.equal(after, before)
+        named = loaded.contents()
+        assert all(torch.equal(named[name], tensor) for name, tensor in model.contents().items())
+        # Some processors sum in another order where a mapped file's weights begin off a cache line.
+        assert torch.allclose(after, before, rtol=0, atol=1e-6)
     else:
         assert 0 < (after - before).abs().max() < 0.2 * before.abs().max()
     assert not loaded.training
@@ -66,7 +69,7 @@ def test_every_form_of_every_shape_reloads(shape: str, form: str, tmp_path: Path
     }
     assert copy.storage.codecs == model.storage.codecs
     if not int8_modules:
-        assert torch.equal(logits(copy.eval(), BATCH), after)
+        assert torch.allclose(logits(copy.eval(), BATCH), after, rtol=0, atol=1e-6)
         assert save_artifact(copy, tmp_path / "b", "some > recipe", ["a", "b"]) == digest
     else:
         assert (logits(copy.eval(), BATCH) - after).abs().max() < 0.2 * before.abs().max()

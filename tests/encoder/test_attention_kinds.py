@@ -25,6 +25,7 @@ from harness.config import (
     LinformerAttention,
     LocalAttention,
     SegmentAttention,
+    SpanAttention,
     TopKAttention,
 )
 from harness.counts import encoder_parameters
@@ -47,6 +48,7 @@ KINDS: dict[str, AttentionKind] = {
     "linformer": LinformerAttention(projected=9, length=32),
     "linformer-shared": LinformerAttention(projected=9, length=32, shared_kv=True),
     "segments": SegmentAttention(),
+    "span": SpanAttention(ramp=2, spans=(0.0, 1.5)),
 }
 BATCH = random_batch([9, 4, 17], TINY.vocab_size, pairs=True)
 

@@ -116,3 +116,37 @@ def test_kept_weights_are_counted_before_packing() -> None:
     ):
         codec = Codec.parse(text)
         assert codec.kept(codec.encode(tensor), tensor.shape) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "at_once"),
+    [
+        ("groups(4,8)+pack(4)", (128, 96), True),
+        ("groups(2,4)+pack(2)", (64, 97), True),
+        ("groups(3,2)+pack(3)", (256, 160), True),
+        ("groups(3,1)+pack(3)", (211, 97), True),
+        ("groups(3,5)+pack(3)", (1005, 97), False),  # a run's codes end within a number
+        ("groups(4,64)+pack(4)", (64, 96), False),  # tables of numbers as large as the weights
+        ("groups(5,2)+pack(5)", (64, 96), False),  # no whole codes in a byte or in one and a half
+        ("ternary(tensor)+pack(2)", (35, 33), True),
+        ("ternary(row)+pack(2)", (4, 512), True),
+        ("dictionary(3,kept)+pack(3)", (211, 97), True),
+        ("dictionary(4,kept)+pack(4)", (33, 35), True),
+        ("dictionary(1,none)+pack(1)", (64, 97), True),
+    ],
+)
+def test_codes_looked_up_together_are_the_same_weights(
+    text: str, shape: tuple[int, int], at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = Codec.parse(text)
+    tensor = torch.randn(shape, generator=torch.Generator().manual_seed(0)) ** 3
+    encoded = codec.encode(tensor)
+    together, used = codec.decode(encoded, tensor.shape), list[bool]()
+    look_up = Pack.look_up
+
+    def one_by_one(self: Pack, packed: Tensor, tables: Tensor, count: int) -> None:
+        used.append(look_up(self, packed, tables, count) is not None)
+
+    monkeypatch.setattr(Pack, "look_up", one_by_one)
+    assert torch.equal(codec.decode(encoded, tensor.shape), together)
+    assert used == [at_once]
