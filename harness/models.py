@@ -13,7 +13,8 @@ from harness.model import Model
 from harness.students.bag import Mean
 from harness.students.bottleneck import MobileBERT
 from harness.students.bottleneck_config import BottleneckConfig
-from harness.students.config import BagConfig, RecurrentConfig, StudentConfig
+from harness.students.config import BagConfig, ConvolutionalConfig, RecurrentConfig, StudentConfig
+from harness.students.convolutional import ConvolutionalStudent
 from harness.students.recurrent import Recurrent
 from harness.students.student import Student
 
@@ -32,7 +33,8 @@ ModelConfig = Annotated[
     Annotated[EncoderConfig, Tag(ENCODER)]
     | Annotated[BottleneckConfig, Tag("mobilebert")]
     | Annotated[BagConfig, Tag("bag")]
-    | Annotated[RecurrentConfig, Tag("recurrent")],
+    | Annotated[RecurrentConfig, Tag("recurrent")]
+    | Annotated[ConvolutionalConfig, Tag("convolutional")],
     Discriminator(_kind),
 ]
 """An encoder's configuration has no `kind`: it is from before there were others."""
@@ -50,6 +52,8 @@ def make_model(
         return Student(config, Mean(), tokenizer, origin)
     if isinstance(config, RecurrentConfig):
         return Student(config, Recurrent(config), tokenizer, origin)
+    if isinstance(config, ConvolutionalConfig):
+        return ConvolutionalStudent(config, tokenizer, origin)
     if isinstance(config, StudentConfig):
         raise SkylineError(f"there is no student of kind '{config.kind}'; update Skyline")
     return Encoder(config, tokenizer, origin)

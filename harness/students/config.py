@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from harness.config import FrozenConfig, HeadConfig, Positive, Words
+from harness.config import Count, FrozenConfig, HeadConfig, Positive, Words
 
 
 class StudentConfig(FrozenConfig):
@@ -62,3 +62,68 @@ class RecurrentConfig(StudentConfig):
     def sentence_size(self) -> int:
         """The states of both directions."""
         return self.hidden * (2 if self.bidirectional else 1)
+
+
+Operation = Literal[
+    "conv3",
+    "conv5",
+    "conv7",
+    "dilated3",
+    "dilated5",
+    "dilated7",
+    "max-pool",
+    "avg-pool",
+    "identity",
+    "zero",
+]
+"""What an edge of a cell computes: a convolution over so many tokens, dilated over every other one; a pooling over
+three; its input; nothing.
+"""
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+NODES = 3
+"""Of a cell, beside its two inputs."""
+EDGES = 2
+"""That a node keeps."""
+Genotype = tuple[tuple[tuple[Count, Operation], ...], ...]
+"""A cell: for each node its edges, each the number of what it reads and its operation. 0 and 1 are the outputs of the
+cell before the last and of the last one, 2 is the first node.
+"""
+FIXED_CELL: Genotype = (
+    ((0, "conv3"), (1, "conv5")),
+    ((1, "identity"), (2, "dilated3")),
+    ((2, "max-pool"), (3, "conv7")),
+)
+"""A cell of the kinds of operations that searches find."""
+
+
+class ConvolutionalConfig(StudentConfig):
+    """Equal cells of convolutions and poolings over `channels`, one after the other; each reads the two before it (Chen
+    et al. 2020). Embeddings are of words and positions.
+    """
+
+    kind: Literal["convolutional"] = "convolutional"
+    embedding_size: Positive = 128
+    classifier: Positive = 128
+    channels: Positive = 128
+    cells: Positive = 4
+    genotype: Genotype = FIXED_CELL
+
+    @field_validator("genotype")
+    @classmethod
+    def _nodes_read_what_is_before_them(cls, genotype: Genotype) -> Genotype:
+        if len(genotype) != NODES:
+            raise ValueError(f"a cell has {NODES} nodes, not {len(genotype)}")
+        for number, edges in enumerate(genotype, 2):
+            sources = [source for source, _ in edges]
+            if len(sources) != EDGES:
+                raise ValueError(f"node {number} must have {EDGES} edges, not {len(sources)}")
+            if len(set(sources)) < len(sources):
+                raise ValueError(f"node {number} reads {sources[0]} twice; its edges must have two inputs")
+            if max(sources) >= number:
+                raise ValueError(f"node {number} reads {max(sources)}, but it can read 0 to {number - 1}")
+        return genotype
+
+    @property
+    def sentence_size(self) -> int:
+        """One number of each channel."""
+        return self.channels
