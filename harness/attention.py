@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from harness.config import (
     LinformerAttention,
     LocalAttention,
     SegmentAttention,
+    SpanAttention,
     TopKAttention,
 )
 from harness.model import AttentionMap, Batch
@@ -145,30 +147,41 @@ class WindowAttention(Attention):
     def _by_blocks(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         tokens, w = int(query.shape[2]), self.window
         blocks = -(-tokens // w)
-        beyond = blocks * w - tokens
-
-        def around(x: Tensor, fill: bool = False) -> Tensor:
-            """(b, c, n, d) → (b, blocks, c, 3w, d): each block with its neighbours."""
-            padded = F.pad(x, (0, 0, w, w + beyond), value=fill)
-            return padded.unfold(2, 3 * w, w).permute(0, 2, 1, 4, 3)
 
         def with_first(x: Tensor) -> Tensor:
             first = x[:, None, :, :1].expand(-1, blocks, -1, -1, -1)
-            return torch.cat([first, around(x)], dim=3).flatten(0, 1)
+            return torch.cat([first, around(x, w)], dim=3).flatten(0, 1)
 
         # The first token comes once, in front; within the windows it is left out.
         present = mask.transpose(-1, -2) & (torch.arange(tokens, device=mask.device) > 0)[:, None]
         inside = torch.arange(3 * w, device=mask.device) - torch.arange(w, device=mask.device)[:, None]
-        near = around(present).transpose(-1, -2) & ((inside >= 0) & (inside <= 2 * w))
+        near = around(present, w).transpose(-1, -2) & ((inside >= 0) & (inside <= 2 * w))
         first = mask[:, None, :, :, :1].expand(-1, blocks, -1, w, -1)
         allowed = torch.cat([first, near], dim=-1).flatten(0, 1)
-        heads, size = query.shape[1], query.shape[3]
-        queries = F.pad(query, (0, 0, 0, beyond)).reshape(-1, heads, blocks, w, size)
-        queries = queries.transpose(1, 2).flatten(0, 1)
-        context = self.fused(queries, with_first(key), with_first(value), allowed)
-        context = context.reshape(-1, blocks, heads, w, value.shape[3])
-        context = context.transpose(1, 2).flatten(2, 3)[:, :, :tokens]
+        context = self.fused(in_blocks(query, w), with_first(key), with_first(value), allowed)
+        context = out_of_blocks(context, blocks, tokens)
         return torch.cat([self.fused(query[:, :, :1], key, value, mask), context[:, :, 1:]], dim=2)
+
+
+def in_blocks(x: Tensor, width: int) -> Tensor:
+    """(b, c, n, d) → (b · blocks, c, width, d): blocks of `width` places, the last one filled up with zeros."""
+    filled = F.pad(x, (0, 0, 0, -int(x.shape[2]) % width))
+    apart = filled.reshape(-1, x.shape[1], int(filled.shape[2]) // width, width, x.shape[3])
+    return apart.transpose(1, 2).flatten(0, 1)
+
+
+def out_of_blocks(x: Tensor, blocks: int, tokens: int) -> Tensor:
+    """(b · blocks, c, width, d) → (b, c, tokens, d): what `in_blocks` did, undone."""
+    apart = x.reshape(-1, blocks, *x.shape[1:])
+    return apart.transpose(1, 2).flatten(2, 3)[:, :, :tokens]
+
+
+def around(x: Tensor, width: int) -> Tensor:
+    """(b, c, n, d) → (b, blocks, c, 3 · width, d): each block of `width` places between its neighbours; zeros beyond
+    the ends.
+    """
+    padded = F.pad(x, (0, 0, width, width + -int(x.shape[2]) % width))
+    return padded.unfold(2, 3 * width, width).permute(0, 2, 1, 4, 3)
 
 
 def window_scores(tokens: int, window: int) -> int:
@@ -176,6 +189,118 @@ def window_scores(tokens: int, window: int) -> int:
     the first one each, and the first query's with all.
     """
     return -(-tokens // window) * window * (3 * window + 1) + tokens
+
+
+class SoftWindows(Attention):
+    """Attention through a soft window of each head's own (Sukhbaatar et al. 2019, section 2.2): probabilities times
+    m(x) = clamp((R + z − x) / R, 0, 1) of the distance x, renormalised, with the head's span z and the ramp R. That is
+    the softmax of scores to which log m is added.
+
+    A token always attends to itself, padding too, which so has something to attend to. Heads whose window is short for
+    the sequence are computed in blocks, w queries against the 3 w tokens around them, all others in full.
+    """
+
+    def __init__(self, dropout: float, kind: SpanAttention) -> None:
+        super().__init__(dropout)
+        self.kind = kind
+        self.spans: nn.Parameter | None = None
+
+    def learn(self) -> None:
+        """Make the spans (h,), in tokens, a parameter, until `settle`. Meanwhile every score is computed."""
+        self.spans = nn.Parameter(torch.tensor(self.kind.spans))
+
+    def settle(self) -> None:
+        """Keep the spans as they are now."""
+        if self.spans is not None:
+            learned = self.spans.detach().clamp_min(0.0).tolist()
+            self.kind = self.kind.model_copy(update={"spans": tuple(learned)})
+            self.spans = None
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, maps: bool = False
+    ) -> tuple[Tensor, AttentionMap | None]:
+        """As in full attention, for a mask (b, 1, 1, n)."""
+        tokens = int(query.shape[2])
+        if maps or self.spans is not None:
+            own = distances(tokens, mask.device) == 0
+            context, attention = self.written_out(query, key, value, mask | own)
+            return joined(context), attention if maps else None
+        near, far = self.split(tokens)
+        contexts = []
+        for heads, compute in ((near, self._by_blocks), (far, self._in_full)):
+            if heads:
+                chosen = (heads_of(x, heads) for x in (query, key, value))
+                contexts.append(compute(heads, mask, *chosen))
+        order = [*near, *far]
+        places = sorted(range(len(order)), key=order.__getitem__)
+        return joined(heads_of(torch.cat(contexts, dim=1), places)), None
+
+    def split(self, tokens: int) -> tuple[list[int], list[int]]:
+        """The heads that are less work in blocks, for a sequence of so many tokens, and the others."""
+        near = [
+            head
+            for head, window in enumerate(self.kind.windows)
+            if block_scores(tokens, window) < tokens * tokens
+        ]
+        return near, [head for head in range(len(self.kind.spans)) if head not in near]
+
+    def chosen(self, scores: Tensor) -> Tensor:
+        """The scores (b, h, n, n) and the logarithms of the windows."""
+        return scores + self._logarithms(distances(int(scores.shape[-1]), scores.device))
+
+    def _logarithms(self, distance: Tensor, heads: Sequence[int] | None = None) -> Tensor:
+        if self.spans is not None:
+            return window_logarithms(self.spans, self.kind.ramp, distance)
+        kept = self.kind.spans if heads is None else [self.kind.spans[head] for head in heads]
+        return window_logarithms(torch.tensor(kept, device=distance.device), self.kind.ramp, distance)
+
+    def _in_full(
+        self, heads: Sequence[int], mask: Tensor, query: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor:
+        distance = distances(int(query.shape[2]), mask.device)
+        scores = torch.where(mask | (distance == 0), self._logarithms(distance, heads), float("-inf"))
+        return self.fused(query, key, value, scores.to(query.dtype))
+
+    def _by_blocks(
+        self, heads: Sequence[int], mask: Tensor, query: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor:
+        tokens, w = int(query.shape[2]), max(1, *(self.kind.windows[head] for head in heads))
+        places = torch.arange(3 * w, device=mask.device) - w
+        distance = (places - torch.arange(w, device=mask.device)[:, None]).abs()
+        present = around(mask.transpose(-1, -2), w).transpose(-1, -2).flatten(0, 1)
+        scores = torch.where(present | (distance == 0), self._logarithms(distance, heads), float("-inf"))
+        near_key, near_value = (around(x, w).flatten(0, 1) for x in (key, value))
+        context = self.fused(in_blocks(query, w), near_key, near_value, scores.to(query.dtype))
+        return out_of_blocks(context, -(-tokens // w), tokens)
+
+
+def window_logarithms(spans: Tensor, ramp: int, distance: Tensor) -> Tensor:
+    """log m of heads with these spans (h,) at each distance (n, m): (h, n, m), −inf where m is 0."""
+    weights = ((ramp + spans[:, None, None] - distance) / ramp).clamp(0.0, 1.0)
+    # The gradient of log 0 would be no number.
+    gone = weights == 0
+    return weights.masked_fill(gone, 1.0).log().masked_fill(gone, float("-inf"))
+
+
+def distances(tokens: int, device: torch.device) -> Tensor:
+    """(n, n): how many places lie between two tokens."""
+    places = torch.arange(tokens, device=device)
+    return (places[:, None] - places).abs()
+
+
+def heads_of(x: Tensor, heads: Sequence[int]) -> Tensor:
+    """Some heads of (b, h, n, d), in that order."""
+    if list(heads) == list(range(int(x.shape[1]))):
+        return x
+    return x.index_select(1, torch.tensor(heads, device=x.device))
+
+
+def block_scores(tokens: int, window: int) -> int:
+    """How many scores a head computes for a sequence in blocks of `window` queries (at least 1) with three times as
+    many keys.
+    """
+    width = max(1, window)
+    return -(-tokens // width) * width * 3 * width
 
 
 class PlaceAttention(Attention):
@@ -231,6 +356,8 @@ def make_attention(config: EncoderConfig, layer: LayerConfig) -> Attention:
         return WindowAttention(dropout, kind.window)
     if isinstance(kind, TopKAttention):
         return LargestScores(dropout, kind.k)
+    if isinstance(kind, SpanAttention):
+        return SoftWindows(dropout, kind)
     if isinstance(kind, LinformerAttention):
         return PlaceAttention(dropout, kind)
     return Attention(dropout)

@@ -4,8 +4,9 @@ weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from math import ceil
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -112,8 +113,28 @@ class SegmentAttention(FrozenConfig):
     kind: Literal["segments"] = "segments"
 
 
+class SpanAttention(FrozenConfig):
+    """Each head attends through a soft window of its own (Sukhbaatar et al. 2019): with the weight 1 to tokens at most
+    its span away, with (ramp + span − distance) / ramp to those a little farther, with none from `ramp` + span on.
+    """
+
+    kind: Literal["span"] = "span"
+    ramp: Positive = 32
+    spans: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)]
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """How many places away each head still attends to."""
+        return tuple(ceil(self.ramp + span) - 1 for span in self.spans)
+
+    def of_heads(self, heads: Iterable[int]) -> SpanAttention:
+        """The windows of some heads."""
+        return self.model_copy(update={"spans": tuple(self.spans[head] for head in heads)})
+
+
 AttentionKind = Annotated[
-    LocalAttention | TopKAttention | LinformerAttention | SegmentAttention, Field(discriminator="kind")
+    LocalAttention | TopKAttention | LinformerAttention | SegmentAttention | SpanAttention,
+    Field(discriminator="kind"),
 ]
 """Attention that is not from each token to every other."""
 
@@ -143,12 +164,28 @@ class LayerConfig(FrozenConfig):
         # Configurations from before there were these fields keep their text, and so their hashes.
         return _without_absent(serialize(self), ("attention", "kept", "exit"))
 
+    @model_validator(mode="after")
+    def _each_head_has_its_span(self) -> LayerConfig:
+        kind = self.attention
+        if isinstance(kind, SpanAttention) and len(kind.spans) != self.heads:
+            raise ValueError(f"{len(kind.spans)} spans are given for {self.heads} heads; give one for each")
+        return self
+
     @property
     def own(self) -> LayerConfig:
         """What layers that share weights must have in common: all but where weights come from, the word-vectors that go
         on and the exit ramp.
         """
         return self.model_copy(update={"shares_with": None, "kept": None, "exit": None})
+
+    def fitted(self) -> LayerConfig:
+        """The layer without the spans of heads that it has no longer: the first ones stay, as nobody says which were
+        cut.
+        """
+        kind = self.attention
+        if not isinstance(kind, SpanAttention) or len(kind.spans) <= self.heads:
+            return self
+        return self.model_copy(update={"attention": kind.of_heads(range(self.heads)) if self.heads else None})
 
     @property
     def projection_size(self) -> int:
@@ -262,6 +299,14 @@ class EncoderConfig(FrozenConfig):
     def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # As in a layer.
         return _without_absent(serialize(self), ("words", "exit_rule", "segment_positions"))
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _spans_fit_heads(cls, layers: Any) -> Any:
+        if not isinstance(layers, tuple | list):
+            return layers
+        # Only layers that were made before can have lost heads since.
+        return [layer.fitted() if isinstance(layer, LayerConfig) else layer for layer in layers]
 
     @model_validator(mode="after")
     def _words_are_made_in_one_way(self) -> EncoderConfig:

@@ -24,6 +24,7 @@ from harness.config import (
     LayerConfig,
     LinformerAttention,
     Matrix,
+    SpanAttention,
 )
 from harness.encoder import INITIALIZER_RANGE, Encoder, LowRankLinear
 from harness.errors import SkylineError
@@ -68,8 +69,12 @@ def keep_heads(model: Encoder, kept: Sequence[Sequence[int]]) -> Encoder:
     refuse_factorized(model.config, ("query", "key", "value", "attention_out"), "heads")
     for index, (layer, heads) in enumerate(_each_layer(model, kept, "heads")):
         _check_indices(heads, layer.heads, "heads", index)
+        kind = layer.attention
+        if isinstance(kind, SpanAttention):
+            kind = kind.of_heads(heads) if heads else None
         # Attention that is gone tells no word-vectors apart.
-        layers.append(layer.model_copy(update={"heads": len(heads), "kept": layer.kept if heads else None}))
+        changes = {"heads": len(heads), "attention": kind, "kept": layer.kept if heads else None}
+        layers.append(layer.model_copy(update=changes))
         columns = torch.arange(layer.projection_size).view(layer.heads, layer.head_size)
         chosen = columns[list(heads)].flatten()
         for name in ("query", "key", "value"):
