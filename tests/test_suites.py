@@ -1,0 +1,36 @@
+"""The built-in suites: every recipe that they name can be built, as far as that is known before training."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.planning import check_recipe
+from harness.suites import load_suite, suite_names, with_parents
+
+SUITES = suite_names()
+
+
+def named(name: str) -> list[tuple[str, str]]:
+    """The recipes of a suite, each with the model that it is built from."""
+    suite = load_suite(name)
+    trained = [(recipe, suite.model) for each in suite.experiments for recipe in each.recipes]
+    profiled = [(recipe, suite.profile_model) for each in suite.profiling for recipe in each.recipes]
+    return list(dict.fromkeys(trained + profiled))
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.mark.parametrize(("recipe", "model"), [pair for name in SUITES for pair in named(name)])
+def test_every_recipe_is_accepted(recipe: str, model: str) -> None:
+    for parent in with_parents([recipe]):
+        check_recipe(parent, model)
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_no_recipe_stands_twice_in_a_table(name: str) -> None:
+    suite = load_suite(name)
+    for table in (*suite.experiments, *suite.profiling):
+        assert len(set(table.recipes)) == len(table.recipes)
