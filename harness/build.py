@@ -37,6 +37,7 @@ from harness.store import read_json, write_json
 from harness.tasks import load_task
 from harness.tasks.base import Task, TrainingView
 from harness.teacher import TeacherLogits
+from harness.trained import TrainedWeights
 from harness.training import Budget, Context, Progress, train
 from harness.validation import first_fault
 
@@ -70,14 +71,7 @@ class Builder:
         """Build `recipe`, its parents first. Raises SkylineError where a method cannot work on what it is
         given.
         """
-        fingerprint = artifact_fingerprint(
-            recipe,
-            origin=origin_of(self.model),
-            data=self.task.fingerprint(),
-            seed=self.seed,
-            budgets=self.budget.model_dump(),
-            device=self.device,
-        )
+        fingerprint = self._fingerprint(recipe)
         folder = self.workspace / "artifacts" / fingerprint[:20]
         log = folder.with_suffix(".training.json")
         if log.is_file() and _reusable(folder):
@@ -90,6 +84,17 @@ class Builder:
             return self.build(recipe)
         digest = save_artifact(student, folder, str(recipe), parents)
         return Built(folder, digest, training, fingerprint)
+
+    def _fingerprint(self, recipe: Recipe, training: bool = False) -> str:
+        return artifact_fingerprint(
+            recipe,
+            origin=origin_of(self.model),
+            data=self.task.fingerprint(),
+            seed=self.seed,
+            budgets=self.budget.model_dump(),
+            device=self.device,
+            training=training,
+        )
 
     def _baseline(self) -> tuple[Model, list[Training], list[str]]:
         model = self._base_model()
@@ -105,7 +110,11 @@ class Builder:
         stage = recipe.stages[-1]
         logits = TeacherLogits(self.workspace / "teacher", baseline.hash)
         context = self._context(teacher, Budget.model_validate(self.budget.recipe), logits)
-        student, training = run_stage(stage, to_dense(previous).eval(), context)
+        kept = None
+        if len(stage.calls) == 1 and stage.calls[0].method.after_training:
+            name = self._fingerprint(recipe, training=True)[:20]
+            kept = TrainedWeights(self.workspace / "trained" / f"{name}.safetensors")
+        student, training = run_stage(stage, to_dense(previous).eval(), context, kept=kept)
         return student, parent.training + training, [parent.hash]
 
     def _base_model(self) -> Encoder:
@@ -139,10 +148,15 @@ def _reusable(folder: Path) -> bool:
 
 
 def run_stage(
-    stage: RecipeStage, previous: Model, context: Context, training: bool = True
+    stage: RecipeStage,
+    previous: Model,
+    context: Context,
+    training: bool = True,
+    kept: TrainedWeights | None = None,
 ) -> tuple[Model, list[Training]]:
-    """Apply the hooks of a stage's methods to `previous`, the result of the stage before. Raises SkylineError where
-    a method refuses its shape.
+    """Apply the hooks of a stage's methods to `previous`, the result of the stage before. With `kept`, a training is
+    not done again whose weights are kept, and what is trained is kept. Raises SkylineError where a method refuses its
+    shape.
 
     Meanwhile no row leaves early: what a method measures, it measures on every row of a batch and in every layer.
     """
@@ -160,7 +174,15 @@ def run_stage(
     student.storage = deepcopy(student.storage)
     for method in methods:
         method.prepare(student, context)
-    done = [train(student, methods, context, str(stage))] if context.trains else []
+    done: list[Training] = []
+    if context.trains:
+        known = kept.load(student) if kept is not None else None
+        if known is None:
+            done = [train(student, methods, context, str(stage))]
+            if kept is not None:
+                kept.keep(student, done[0])
+        else:
+            done = [known.model_copy(update={"stage": str(stage)})]
     before = list(context.trained)
     context.trained.clear()
     student.to("cpu").eval()

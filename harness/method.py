@@ -157,6 +157,11 @@ class Method(ABC):
     last: ClassVar[bool] = False
     """Whether the result can no longer be trained, so that no training stage may follow."""
 
+    after_training: ClassVar[frozenset[str]] = frozenset()
+    """Options that `finish` alone reads. Recipes that differ in these only share one training, where the method has a
+    stage to itself.
+    """
+
     def __init__(self, options: Any) -> None:
         self.options = options
 

@@ -80,6 +80,20 @@ def resolved_options(stage: RecipeStage) -> list[tuple[str, dict[str, Any]]]:
     return [(call.id, asdict(call.options)) for call in stage.calls]
 
 
+def trained_options(stage: RecipeStage) -> list[tuple[str, dict[str, Any]]]:
+    """As `resolved_options`, but of what is decided after the training only whether it is given."""
+    return [
+        (
+            call.id,
+            {
+                name: value is not None if name in call.method.after_training else value
+                for name, value in options.items()
+            },
+        )
+        for call, (_, options) in zip(stage.calls, resolved_options(stage), strict=True)
+    ]
+
+
 def artifact_fingerprint(
     recipe: Recipe,
     *,
@@ -88,9 +102,11 @@ def artifact_fingerprint(
     seed: int,
     budgets: Mapping[str, Any],
     device: str = "cpu",
+    training: bool = False,
 ) -> str:
     """What an artifact depends on. `budgets` holds `baseline` and, for the stages of a recipe, `recipe`; `device`
-    is the one that trains.
+    is the one that trains. With `training`, what the training of the last stage depends on, whatever is decided after
+    it.
     """
     if recipe.is_baseline:
         elsewhere = {} if device == "cpu" else {"device": device.partition(":")[0]}
@@ -114,7 +130,7 @@ def artifact_fingerprint(
     return digest(
         {
             "parent": parent,
-            "stage": resolved_options(stage),
+            "stage": trained_options(stage) if training else resolved_options(stage),
             "methods": method_hashes(stage),
             "budget": budgets["recipe"] if stage.trains else None,
         }

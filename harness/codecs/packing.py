@@ -65,7 +65,7 @@ class Pack(Stage):
         window, runs = _window(self.width), len(tables)
         if window is None or packed.shape != ((count * self.width + 7) // 8,):
             return None
-        if runs > 1 and count * self.width % (runs * window) or len(tables) << window > count // 4:
+        if (runs > 1 and count * self.width % (runs * window)) or len(tables) << window > count // 4:
             return None
         codes = _table(window, self.width).view(np.uint8).reshape(1 << window, -1)
         together = tables.numpy()[:, codes].reshape(runs << window, -1)

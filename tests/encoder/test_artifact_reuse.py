@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from encoder_models import VOCABULARY, random_weights
 
+from harness import build
 from harness.artifacts import CONFIG, TOKENIZER, WEIGHTS, verify_artifact
-from harness.build import Builder, build_untrained
+from harness.build import Builder, Built, build_untrained
 from harness.cells import BudgetSpec
 from harness.checkpoints import save_checkpoint
 from harness.config import EncoderConfig
+from harness.method import Method
+from harness.model import Model
 from harness.recipe import Recipe
+from harness.records import Training
 from harness.tasks import load_task
 from harness.tokenizer import Tokenizer
+from harness.training import Context, train
 
 RECIPE = Recipe.parse("magnitude:sparsity=0.5")
 DAMAGED = (WEIGHTS, TOKENIZER, CONFIG)
@@ -72,3 +78,40 @@ def test_trained(base: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     assert again.hash == built.hash
     verify_artifact(again.folder)
     assert builder.build(Recipe()).hash == parent.hash
+
+
+def test_points_of_a_curve_share_one_training(
+    tiny_tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recipes that differ in a threshold chosen after training are trained once, and come out as if each had been."""
+    config = EncoderConfig.bert(3, 24, heads=2, ffn=40, vocab_size=len(VOCABULARY), positions=256)
+    save_checkpoint(random_weights(config, 0, tiny_tokenizer), tmp_path / "base")
+    budget = {"epochs": 1, "examples": 80, "batch_size": 16}
+    spec, task = BudgetSpec(baseline=budget, recipe=budget), load_task("toy-sentiment")
+    trained: list[str] = []
+
+    def counted(student: Model, methods: Sequence[Method], context: Context, stage: str) -> Training:
+        trained.append(stage)
+        return train(student, methods, context, stage)
+
+    monkeypatch.setattr(build, "train", counted)
+
+    def made(work: str, text: str) -> Built:
+        return Builder(tmp_path / work, str(tmp_path / "base"), task, 0, spec).build(Recipe.parse(text))
+
+    slow, fast = made("together", "deebert:speed=1.2"), made("together", "deebert:speed=1.8")
+    assert trained == ["baseline", "deebert:speed=1.2"]
+    assert fast.training[-1].stage == "deebert:speed=1.8"
+    assert fast.training[-1].seconds == slow.training[-1].seconds
+    assert fast.training[-1].figures["threshold"] > slow.training[-1].figures["threshold"]
+    alone = made("alone", "deebert:speed=1.8")
+    assert alone.hash == fast.hash
+
+    # A threshold that is given sets no rows aside: another training.
+    made("together", "deebert:threshold=0.9")
+    assert trained[-1] == "deebert:threshold=0.9"
+    # What is kept and no longer whole is not used.
+    for path in (tmp_path / "together" / "trained").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    assert made("together", "deebert:speed=1.5").training[-1].figures["flops_ratio"] >= 1.5
+    assert trained[-1] == "deebert:speed=1.5"
