@@ -47,7 +47,11 @@ class Albert(Method):
         claims=(
             Claim("sst2", "dev", "accuracy", 90.3, "ALBERT's README, base, version 1", options={"groups": 1}),
         ),
-        notes="Every layer still runs: FLOPs and latency stay.",
+        notes=(
+            "Every layer still runs: FLOPs and latency stay. Layers that were trained apart are made one and have a "
+            "fine-tuning's time to agree, where the paper pre-trains them together: MiniLM's six in three groups lose "
+            "5.9 points of CoLA and 4.7 of MRPC. As many epochs more of the whole encoder lose 3.7 and 2.0."
+        ),
     )
     rewrites = frozenset({"the student"})
 

@@ -74,7 +74,11 @@ class ReweightedProximal(Method):
                 {"sparsity": 0.412},
             ),
         ),
-        notes="Dense kernels execute the zeros, so it claims neither FLOPs nor latency.",
+        notes=(
+            "Dense kernels execute the zeros, so it claims neither FLOPs nor latency. On MiniLM 41 % pruned lose 8.7 "
+            "points of CoLA and 1.0 of MRPC; as many epochs more of the whole encoder lose 3.7 and 2.0, and a score of "
+            "CoLA is uncertain by 6.5."
+        ),
     )
     rewrites = frozenset({"which weights are zero"})
 
