@@ -31,6 +31,12 @@ def test_what_an_interval_says(expected, mean, low, high, said) -> None:
     assert verdict(expected, mean, low, high) == said
 
 
+def test_with_a_margin_a_small_loss_is_as_expected() -> None:
+    assert verdict("above", -0.5, -1.4, 0.4, margin=1.5) == "reproduced"
+    assert verdict("above", -0.5, -2.4, 1.4, margin=1.5) == "agrees"
+    assert verdict("above", -3.0, -4.0, -2.0, margin=1.5) == "contradicted"
+
+
 def test_a_finding_needs_both_sides_on_a_task_and_a_seed() -> None:
     above, below = "magnitude:sparsity=0.6", "random-pruning:sparsity=0.6"
     records = [
