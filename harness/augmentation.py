@@ -63,7 +63,12 @@ class Augmenting(Method):
     def check_against(self, config: Any, baseline: Baseline) -> None:
         """The base's vocabulary must have words to put in the place of others, and the task texts to change."""
         if self.options.augment:
-            refuse_augmentation(baseline.config, baseline.tokenizer())
+            from harness.refusals import refuse_texts_without_candidates
+
+            tokenizer = baseline.tokenizer()
+            refuse_augmentation(baseline.config, tokenizer)
+            assert tokenizer is not None
+            refuse_texts_without_candidates(tokenizer, baseline.texts())
 
     def examples(self, context: Context) -> Sequence[Augmented]:
         """What `augment` asks for."""

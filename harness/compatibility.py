@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ class Baseline:
     config: EncoderConfig
     tokenizer: Callable[[], Tokenizer | None]
     """Reads it; few methods ask."""
+    texts: Callable[[], Iterable[str]] = tuple
+    """The task's training texts; none where no task is known."""
 
 
 def shape_after(recipe: Recipe, model: str, baseline: Baseline) -> Shape:

@@ -5,7 +5,7 @@ trainings they take.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,19 +68,24 @@ def check_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
     ):
         check_exits(runtime, check_recipe(Recipe.parse(recipe), model))
     check_lengths(cells, data_dir)
-    check_spans(cells, data_dir)
+    check_tasks(cells, data_dir)
 
 
 def check_recipe(recipe: Recipe, model: str, task: Task | None = None) -> Shape:
     """The shape that a recipe makes of a base model, as far as it is known before training. Raises SkylineError
-    where a method cannot work on what the methods before it leave, naming both, or not on the `task`'s kind.
+    where a method cannot work on what the methods before it leave, naming both, or not on the `task`'s kind and texts.
     """
     from harness.checkpoints import base_config, base_tokenizer
 
-    config = base_config(model)
+    baseline = Baseline(base_config(model), lambda: base_tokenizer(model))
     if task is not None:
-        config = config.with_head(task.kind, task.output_size)
-    return shape_after(recipe, model, Baseline(config, lambda: base_tokenizer(model)))
+        config = baseline.config.with_head(task.kind, task.output_size)
+        baseline = replace(
+            baseline,
+            config=config,
+            texts=lambda: [text for e in task.train() for text in (e.text, e.pair) if text],
+        )
+    return shape_after(recipe, model, baseline)
 
 
 def check_lengths(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
@@ -98,12 +103,16 @@ def check_lengths(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
             task.length_within(lengths[model])
 
 
-def check_spans(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
-    """Raise SkylineError where a recipe makes a model that cannot find the spans that its task asks for."""
+def check_tasks(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
+    """Raise SkylineError where a recipe makes a model that cannot answer as its task asks, or has nothing to do on its
+    texts.
+    """
     for task, described in _by_task(cells, data_dir):
-        if task.kind == "span":
-            for model, recipe in dict.fromkeys((cell.model, cell.recipe) for cell in described):
+        for model, recipe in dict.fromkeys((cell.model, cell.recipe) for cell in described):
+            try:
                 check_recipe(Recipe.parse(recipe), model, task)
+            except SkylineError as error:
+                raise SkylineError(f"task '{task.name}': {error}") from None
 
 
 def _by_task(cells: Sequence[Cell], data_dir: Path | None) -> Iterator[tuple[Task, list[Cell]]]:

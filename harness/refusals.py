@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from harness.config import EncoderConfig, Matrix
 from harness.errors import SkylineError
+
+if TYPE_CHECKING:
+    from harness.tokenizer import Tokenizer
 
 
 def divisors(count: int) -> list[int]:
@@ -88,4 +93,23 @@ def refuse_wide_ramps(config: EncoderConfig) -> None:
         raise SkylineError(
             "hidden units cannot be cut under exit ramps of FastBERT's shape, whose width follows from them; "
             "cut first, add the ramps then"
+        )
+
+
+def refuse_texts_without_candidates(tokenizer: Tokenizer, texts: Iterable[str]) -> None:
+    """Raise SkylineError where augmentation would find no word to replace: each is a stop word, or has pieces that a
+    WordPiece vocabulary does not know, as those of another language do. Nothing is said of no texts.
+    """
+    from harness.augmentation import replaceable
+
+    texts = list(texts)
+    unknown = json.loads(tokenizer.to_json())["model"]["unk_token"]
+    for text in texts:
+        for word in replaceable(text):
+            pieces = tokenizer.fast.encode(word.group(), add_special_tokens=False).tokens
+            if pieces and unknown not in pieces:
+                return
+    if texts:
+        raise SkylineError(
+            "no word of the training texts has a candidate in the base model's vocabulary; use augment=0"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from harness.augmentation import Augmenting
@@ -12,6 +14,7 @@ from harness.errors import SkylineError
 from harness.planning import check_recipe
 from harness.recipe import Recipe
 from harness.students.tokenizers import character_tokenizer
+from harness.tasks.base import Example
 
 
 def refusal(recipe: str) -> str:
@@ -100,3 +103,32 @@ def test_every_distillation_refuses_to_augment_without_a_vocabulary_of_words(met
     baseline = Baseline(base_config("bert-tiny"), lambda: characters)
     with pytest.raises(SkylineError, match="augmentation takes its candidates from the whole words"):
         shape_after(Recipe.parse(f"{method}:augment=2"), "bert-tiny", baseline)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """As much of a task as is looked at before training."""
+
+    kind: str = "classification"
+    output_size: int = 2
+    examples: tuple[Example, ...] = ()
+    name: str = "asked"
+
+    def train(self) -> tuple[Example, ...]:
+        return self.examples
+
+
+@pytest.mark.parametrize("text", ["ⵜⴰⵎⴰⵣⵉⵖⵜ ⴰⵡⴰⵍ", "you are not where we were", "123 !"])
+def test_texts_without_a_word_to_replace_are_not_augmented(text: str) -> None:
+    examples = (Example(text, None, 0, "0"),) * 3
+    with pytest.raises(SkylineError, match="no word of the training texts has a candidate"):
+        check_recipe(Recipe.parse("kd-logits:layers=1,augment=1"), "bert-tiny", Asked(examples=examples))  # type: ignore[arg-type]
+    check_recipe(Recipe.parse("kd-logits:layers=1"), "bert-tiny", Asked(examples=examples))  # type: ignore[arg-type]
+    known = (*examples, Example(text, "a sentence of known words", 0, "1"))
+    check_recipe(Recipe.parse("kd-logits:layers=1,augment=1"), "bert-tiny", Asked(examples=known))  # type: ignore[arg-type]
+
+
+def test_scores_are_not_left_by_entropy() -> None:
+    with pytest.raises(SkylineError, match=r"'deebert' .*scores have no entropy to leave by; use pabee"):
+        check_recipe(Recipe.parse("deebert"), "minilm-l6", Asked("regression", 1))  # type: ignore[arg-type]
+    check_recipe(Recipe.parse("pabee"), "minilm-l6", Asked("regression", 1))  # type: ignore[arg-type]

@@ -347,7 +347,7 @@ def test_recipes_that_are_refused_before_training(recipe: str, line: str) -> Non
 
 
 class Spans:
-    kind, output_size = "span", 2
+    name, kind, output_size = "squad", "span", 2
 
 
 def test_spans_are_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,9 +360,9 @@ def test_spans_are_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> N
         QualityCell(recipe=recipe, model="bert-tiny", task="squad", seed=0, budget=BudgetSpec())
         for recipe in ("baseline", "kd-logits:layers=1", "rnn")
     ]
-    planning.check_spans(cells[:2])
-    with refused("'rnn' cannot work on bert-tiny"):
-        planning.check_spans(cells)
+    planning.check_tasks(cells[:2])
+    with refused("task 'squad': 'rnn' cannot work on bert-tiny"):
+        planning.check_tasks(cells)
 
 
 @pytest.mark.parametrize("embedding", ["wordpiece", "hash"])
