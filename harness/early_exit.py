@@ -47,7 +47,7 @@ class EarlyExit(Method):
     """Whether the ramps alone are trained."""
     replaces_task_loss = True
     rewrites = frozenset({"the student"})
-    after_training = frozenset({"speed"})
+    after_training = frozenset({"speed", "threshold", "patience", "tolerance"})
     held: frozenset[int] = frozenset()
     """Training rows that take no part in the loss."""
     calibration: Sequence[Example] = ()

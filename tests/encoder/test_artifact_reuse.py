@@ -110,6 +110,8 @@ def test_points_of_a_curve_share_one_training(
     # A threshold that is given sets no rows aside: another training.
     made("together", "deebert:threshold=0.9")
     assert trained[-1] == "deebert:threshold=0.9"
+    made("together", "deebert:threshold=0.8")
+    assert trained[-1] == "deebert:threshold=0.9"
     # What is kept and no longer whole is not used.
     for path in (tmp_path / "together" / "trained").iterdir():
         path.write_bytes(path.read_bytes()[:100])
