@@ -37,11 +37,15 @@ leaderboard: install
 results: install
 	$(BIN)/skyline run first-result --out profiles --workers $(WORKERS)
 	$(BIN)/skyline run weights-and-structure --out profiles --workers $(WORKERS)
+	$(BIN)/skyline run distillation-and-inference --out profiles --workers $(WORKERS)
+	$(BIN)/skyline run compounds --out profiles --workers $(WORKERS)
 	$(BIN)/skyline run findings --out profiles --workers $(WORKERS)
 	$(BIN)/skyline run survey-sizes --out profiles
 	$(BIN)/skyline run realised-speed --out profiles
+	$(BIN)/skyline run dynamic-speed --out profiles
 	$(BIN)/skyline board measured --readme README.md
 	$(BIN)/skyline board measured --table findings --readme README.md
+	$(BIN)/skyline board measured --table curves --readme README.md
 	$(BIN)/skyline board architecture --readme README.md
 	$(BIN)/skyline board architecture --table sizes --readme README.md
 

@@ -62,7 +62,10 @@ class DeFormer(Method):
             "were computed before (harness.segment_cache gives the same logits from them, and the FLOPs of both): of "
             "BERT-base with nine such layers 0.62 of the FLOPs are left at 64 + 64 tokens, 0.29 at 20 + 300. The "
             "record's figure 'cached share of FLOPs' is that share at the mean lengths of the training pairs. Single "
-            "sentences leave it nothing to save."
+            "sentences leave it nothing to save. MRPC falls from 82.1 to 73.5 with two of MiniLM's six layers apart "
+            "and to 67.4 with four: a fine-tuned MiniLM whose first layer reads segments apart loses nothing, but one "
+            "whose second segment is numbered anew falls from 82.6 to 37.0 before it is trained, and 345 steps do not "
+            "mend it."
         ),
     )
     needs = frozenset({"teacher_logits", "hidden_states"})
