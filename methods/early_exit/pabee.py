@@ -51,7 +51,10 @@ class Pabee(EarlyExit):
         notes=(
             "The patience is a whole number, so a speed is reached or exceeded. The rows that it is tried on are kept "
             "from this training, but not from the baseline's, which is surer of them than of new ones. Published "
-            "patience is 3 to 8 on twelve layers; the earliest exit is one layer after the patience."
+            "patience is 3 to 8 on twelve layers; the earliest exit is one layer after the patience. On six layers a "
+            "speed of 2 takes patience 1; in MiniLM's lowest three the first token is the same for every text, so the "
+            "first two classifiers always agree, every row leaves there and SST-2 falls from 89.1 to 50.9, the share "
+            "of one class."
         ),
     )
     ramp = "linear"
