@@ -144,7 +144,7 @@ MISTAKES = {
     "magnitud": "unknown method 'magnitud'; did you mean 'magnitude'?",
     "Dynamic-Int8": "unknown method 'Dynamic-Int8'; did you mean 'dynamic-int8'?",
     "kd_logits": "unknown method 'kd_logits'; did you mean 'kd-logits'?",
-    "zzz": "unknown method 'zzz'; known: albert, baseline, bert-emd,",
+    "zzz": "unknown method 'zzz'; known: adabert, adaptive-span, albert, baseline,",
     "magnitude >": "cannot read '' in the recipe; write name or name:option=value,option=value",
     "> magnitude": "cannot read ''",
     "magnitude + + kd-logits": "cannot read ''",
