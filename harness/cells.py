@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.provenance import digest
-from harness.records import Workload
+from harness.records import Precision, Workload
 
 if TYPE_CHECKING:
     from harness.tasks.base import Task
@@ -39,8 +39,8 @@ class _Cell(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """What the key is made of, and what a record says of its cell."""
-        usual = {"description": None, "trained_on": "cpu"}
-        absent = {name for name, value in usual.items() if getattr(self, name) == value}
+        usual = {"description": None, "trained_on": "cpu", "precision": "float32"}
+        absent = {name for name, value in usual.items() if getattr(self, name, value) == value}
         return self.model_dump(mode="json", exclude={"task_file", *absent})
 
     @property
@@ -68,14 +68,15 @@ class QualityCell(_Cell):
 
 
 class ProfileCell(_Cell):
-    """One artifact × runtime × device × workload. The artifact is a trained one (task and seed), or untrained
-    (neither).
+    """One artifact × runtime × precision × device × workload. The artifact is a trained one (task and seed), or
+    untrained (neither).
     """
 
     task: str | None = None
     seed: int = 0
     budget: BudgetSpec | None = None
     runtime: str = "eager"
+    precision: Precision = "float32"
     device: str = "cpu"
     workload: Workload = Workload(batch=1, length=128)
     time_cap_s: float = 20.0
@@ -88,7 +89,8 @@ class ProfileCell(_Cell):
     @property
     def slug(self) -> str:
         """A readable file name, unique through the key."""
-        where = f"{self.runtime}-{self.device}-{self.workload.batch}x{self.workload.length}"
+        runtime = self.runtime if self.precision == "float32" else f"{self.runtime}-{self.precision}"
+        where = f"{runtime}-{self.device}-{self.workload.batch}x{self.workload.length}"
         return _slug("profile", self.task or "untrained", self.model, self.recipe, where, self.key[:8])
 
 

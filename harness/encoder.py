@@ -254,7 +254,10 @@ class Encoder(Model):
         if rule is not None and not (self.training or hidden_states or attentions):
             return run_with_exits(self, batch, rule)
         tokens, x = Tokens.of(batch), self.embedding(batch)
-        states, maps, exits = [x], list[AttentionMap](), dict[int, Tensor]()
+        states: list[Tensor] = [x]
+        # Annotated, since torch.compile does not know list[AttentionMap]() and would split the graph.
+        maps: list[AttentionMap] = []
+        exits: dict[int, Tensor] = {}
         for index in range(len(self.layers)):
             x, tokens, attention = self.run_layer(index, x, tokens, attentions)
             states.append(x)

@@ -14,6 +14,10 @@ class NotComparable(SkylineError):
     """Two things that must not stand on one board, or in one ratio."""
 
 
+class Unsupported(SkylineError):
+    """What a runtime cannot run, and why: a run records it as skipped and goes on."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to `name`, or None where nothing resembles it."""
     spelled = {each.lower(): each for each in known}

@@ -76,6 +76,7 @@ def _fingerprint_of_version(
 def fingerprint(cell: Cell, data_dir: Path | None) -> str:
     """All that makes the cell's record stale, hashed."""
     from harness.hardware import hardware, versions
+    from harness.runtimes import get_runtime
 
     parts: dict[str, Any] = {"artifact": artifact_fingerprint_of(cell, data_dir)}
     if isinstance(cell, QualityCell):
@@ -85,6 +86,7 @@ def fingerprint(cell: Cell, data_dir: Path | None) -> str:
             "profiling": PROFILING_VERSION,
             "torch": versions().get("torch"),
             "hardware": hardware(cell.device).id,
+            **get_runtime(cell.runtime).versions(),
         }
     return digest(parts)
 
@@ -240,6 +242,7 @@ def execute_profile(
         weights=origin,
         workload=cell.workload,
         runtime=cell.runtime,
+        precision=cell.precision,
         device=cell.device,
         time_cap_s=cell.time_cap_s,
         real_batches=real,

@@ -38,6 +38,15 @@ PRELOAD = (
 )
 """What the server imports once for all children. None may start threads: they would not survive the fork."""
 
+OUT_OF_MEMORY = (
+    "not enough memory",
+    "bad_alloc",
+    "bad allocation",
+    "failed to allocate memory",
+    "out of memory",
+)
+"""What torch, ONNX Runtime and OpenVINO say, whatever the exception's class."""
+
 _LINGER_S = 5.0
 """How long a child may take to end after it has handed over its result."""
 
@@ -73,14 +82,16 @@ class ChildRaised(IsolationError):
     """The function raised. `type_name` is the exception's class, `details` the child's traceback."""
 
     def __init__(self, type_name: str, message: str, details: str) -> None:
-        self.type_name, self.details = type_name, details
+        self.type_name, self.said, self.details = type_name, message, details
         first = message.strip().splitlines()[0] if message.strip() else "no message"
         super().__init__(f"{type_name}: {first}")
 
     @property
     def out_of_memory(self) -> bool:
         """Whether the child ran out of memory, its own or an accelerator's."""
-        return self.type_name in ("MemoryError", "OutOfMemoryError") or "not enough memory" in str(self)
+        if self.type_name in ("MemoryError", "OutOfMemoryError"):
+            return True
+        return any(phrase in self.said.lower() for phrase in OUT_OF_MEMORY)
 
 
 class CellTimeout(IsolationError):

@@ -79,14 +79,18 @@ def require_dense(model: nn.Module) -> None:
 
 def replace_linear(model: nn.Module, path: str, kernel: nn.Module) -> None:
     """Put `kernel` in the place of the linear module at `path`. Raises SkylineError where there is none."""
-    parent_path, _, name = path.rpartition(".")
     try:
-        parent = model.get_submodule(parent_path)
-        current = getattr(parent, name)
+        current = model.get_submodule(path)
     except AttributeError:
         raise SkylineError(
             f"the model has no module '{path}' to execute in int8; make the artifact again"
         ) from None
     if not isinstance(current, nn.Linear):
         raise SkylineError(f"module '{path}' is no linear map; make the artifact again")
-    setattr(parent, name, kernel)
+    replace_module(model, path, kernel)
+
+
+def replace_module(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Put `module` in the place of the one at `path`."""
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)

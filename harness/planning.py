@@ -41,13 +41,13 @@ def check_engine(engine: str, workers: int) -> None:
 
 def check_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
     """Raise SkylineError where a cell cannot run: its base model does not load, its runtime or device is not
-    there, or its workload or task asks for longer sequences than the model takes.
+    there, or its workload or task asks for longer sequences than the model takes. What a runtime that is there cannot
+    run is no mistake (see `unsupported`).
 
     Of checkpoints only configuration, tokenizer and the weights' header are read.
     """
     from harness.checkpoints import check_base_model
     from harness.hardware import check_device
-    from harness.profiling.profile import check_exits
     from harness.runtimes import get_runtime
 
     for model in dict.fromkeys(cell.model for cell in cells):
@@ -61,14 +61,20 @@ def check_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
         (cell.runtime, cell.device) for cell in cells if isinstance(cell, ProfileCell)
     ):
         check_device(device)
-        if device.partition(":")[0] not in (known := get_runtime(runtime).devices):
-            raise SkylineError(f"runtime '{runtime}' does not run on {device}; use {' or '.join(known)}")
-    for model, recipe, runtime in dict.fromkeys(
-        (cell.model, cell.recipe, cell.runtime) for cell in cells if isinstance(cell, ProfileCell)
-    ):
-        check_exits(runtime, check_recipe(Recipe.parse(recipe), model))
+        get_runtime(runtime).require(device)
     check_lengths(cells, data_dir)
     check_tasks(cells, data_dir)
+
+
+def unsupported(cell: ProfileCell) -> str | None:
+    """Why a cell's runtime cannot run it, as far as that is known before its artifact is made; None where it can."""
+    from harness.runtimes import get_runtime, refused_exits
+
+    runtime = get_runtime(cell.runtime)
+    lacking = runtime.lacks(cell.precision, cell.device)
+    if lacking or runtime.exits_early:
+        return lacking
+    return refused_exits(cell.runtime, check_recipe(Recipe.parse(cell.recipe), cell.model))
 
 
 def check_recipe(recipe: Recipe, model: str, task: Task | None = None) -> Shape:
@@ -145,7 +151,8 @@ def make_plan(cells: Sequence[Cell], store: Store, data_dir: Path | None) -> Pla
         if record is not None and record.status == "ok" and record.provenance.fingerprint == stamp:
             plan.fresh.append(cell)
         else:
-            plan.jobs.append(Job(cell, stamp))
+            refused = unsupported(cell) if isinstance(cell, ProfileCell) else None
+            plan.jobs.append(Job(cell, stamp, refused))
     return plan
 
 

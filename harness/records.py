@@ -27,6 +27,8 @@ FORMAT = 1
 COSTS = ("disk", "parameters", "flops", "latency", "memory")
 Cost = Literal["disk", "parameters", "flops", "latency", "memory"]
 Status = Literal["ok", "failed", "skipped", "oom"]
+Precision = Literal["float32", "bfloat16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """From format n to n + 1, by n. Empty while there is only one format."""
@@ -181,22 +183,46 @@ class Latency(_Model):
     threads: int
 
 
+class Agreement(_Model):
+    """A runtime's answers beside those of `eager` as the artifact says (in float32, but for maps that it executes in
+    int8), over so many rows: the share of equal predictions, and the largest difference between two logits.
+    """
+
+    rows: int
+    equal: float
+    largest_difference: float
+
+
 class Profile(_Model):
-    """What `skyline profile --json` prints: the costs of one artifact under one runtime, device and workload."""
+    """What `skyline profile --json` prints: the costs of one artifact under one runtime, precision, device and
+    workload.
+
+    `precision` is that of the linear maps which the artifact leaves in float32; those that it executes in int8 stay
+    so. `latency` has the baseline under the same runtime in float32, `over_eager` under eager in float32; it is null
+    where this is the same, as is `agreement` where there is nothing to compare with.
+    """
 
     recipe: str
     model: str
     weights: str
     runtime: str
+    precision: Precision = "float32"
     device: str
     workload: Workload
     components: list[Component]
     total: Total
     latency: Latency | None
+    over_eager: Latency | None = None
+    agreement: Agreement | None = None
     baseline: Total | None
     realised: dict[Cost, bool]
     hardware: Hardware
     versions: dict[str, str]
+
+    @property
+    def executed_by(self) -> str:
+        """The runtime, and the precision where that is not float32."""
+        return self.runtime if self.precision == "float32" else f"{self.runtime} in {self.precision}"
 
 
 class Provenance(_Model):

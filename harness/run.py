@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cells import Cell, ProfileCell, QualityCell
-from harness.engines.local import LocalEngine, Message
+from harness.engines.local import BUILDS_ON, LocalEngine, Message
 from harness.planning import Plan, check_cells, check_engine, make_plan
 from harness.records import Record, Status
 from harness.store import Store
@@ -37,8 +37,13 @@ class Outcome:
 
     @property
     def skipped(self) -> list[Record]:
-        """Those of the cells that were not tried, because what they build on failed."""
+        """Those of the cells that were not tried: what they build on failed, or their runtime cannot run them."""
         return self._with("skipped")
+
+    @property
+    def unsupported(self) -> list[Record]:
+        """Of the skipped ones, those that their runtime cannot run."""
+        return [record for record in self.skipped if not record.reason.startswith(BUILDS_ON)]
 
     def _with(self, *statuses: Status) -> list[Record]:
         return [record for record in self.records if record.status in statuses]
@@ -151,7 +156,13 @@ def cell_name(cell: Cell) -> str:
     """A cell in words."""
     if isinstance(cell, QualityCell):
         return f"{cell.recipe} on {cell.task}, seed {cell.seed}"
-    return f"profile of {cell.recipe} ({cell.task or 'untrained'}) at {cell.workload}"
+    return f"profile of {cell.recipe} ({cell.task or 'untrained'}) at {cell.workload}{_way(cell)}"
+
+
+def _way(cell: ProfileCell) -> str:
+    """How a cell is executed, where that is not the usual way."""
+    runtime = "" if cell.runtime == "eager" else f" under {cell.runtime}"
+    return runtime + ("" if cell.precision == "float32" else f" in {cell.precision}")
 
 
 def _result(record: Record) -> str:
@@ -161,10 +172,9 @@ def _result(record: Record) -> str:
         latency = record.profile.latency
         speedup = "no verdict" if latency.speedup is None else f"{latency.speedup:.2f} × the baseline's speed"
         return f"{latency.median_ms:.1f} ms, {speedup}"
-    # The reason of a skipped cell is that of the cell which failed, and was printed with that.
-    return (
-        "skipped, since what it builds on failed" if record.status == "skipped" else describe_failure(record)
-    )
+    # Where what it builds on failed, the reason is that cell's, and was printed with it.
+    waits = record.status == "skipped" and record.reason.startswith(BUILDS_ON)
+    return "skipped, since what it builds on failed" if waits else describe_failure(record)
 
 
 def record_name(record: Record) -> str:

@@ -69,7 +69,7 @@ def architecture_board(
         rows=rows,
         hardware=shelf.hardware,
         workload=next((r.profile.workload for r in used if r.profile is not None), None),
-        runtime=shelf.condition.runtime if shelf.condition else None,
+        runtime=shelf.condition.executed_by if shelf.condition else None,
         device=shelf.condition.device if shelf.condition else None,
         versions=versions_of(used),
         date=max((record.provenance.started for record in used), default=None),

@@ -20,14 +20,14 @@ class Condition:
 
     hardware: str
     runtime: str
+    executed_by: str
     device: str
     batch: int
     length: int
 
     def __str__(self) -> str:
-        return (
-            f"({self.batch}, {self.length}) under {self.runtime} on {self.device}, hardware {self.hardware}"
-        )
+        where = f"on {self.device}, hardware {self.hardware}"
+        return f"({self.batch}, {self.length}) under {self.executed_by} {where}"
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,14 @@ def shelve(records: Sequence[Record], model: str, wanted: Wanted) -> Shelf:
 
 def condition_of(profile: Profile) -> Condition:
     """The condition that a profile was taken under."""
-    workload = profile.workload
-    return Condition(profile.hardware.id, profile.runtime, profile.device, workload.batch, workload.length)
+    return Condition(
+        hardware=profile.hardware.id,
+        runtime=profile.runtime,
+        executed_by=profile.executed_by,
+        device=profile.device,
+        batch=profile.workload.batch,
+        length=profile.workload.length,
+    )
 
 
 def _choose_profiles(shelf: Shelf, profiles: Sequence[Record], wanted: Wanted) -> None:
@@ -139,7 +145,7 @@ def _choose_profiles(shelf: Shelf, profiles: Sequence[Record], wanted: Wanted) -
         return
     shelf.condition = min(
         admitted,
-        key=lambda c: (-len(recipes[c]), c.device != "cpu", c.runtime != "eager", str(c)),
+        key=lambda c: (-len(recipes[c]), c.device != "cpu", c.executed_by != "eager", str(c)),
     )
     for record in profiles:
         profile = record.profile
@@ -188,7 +194,7 @@ def add_profile(row: Row, profile: Profile, cards: Cards) -> None:
     memory = _memory(profile.device, total.peak_memory_bytes, total.accelerator_memory_bytes)
     row.peak_memory_bytes = memory
     row.workload, row.hardware = profile.workload, profile.hardware.id
-    row.runtime, row.device = profile.runtime, profile.device
+    row.runtime, row.device = profile.executed_by, profile.device
     row.realised = {str(cost): flag for cost, flag in profile.realised.items()}
     row.simulated = sorted(
         cost for cost in claimed_costs(row.recipe, cards) if row.realised.get(cost) is False

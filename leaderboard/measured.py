@@ -91,7 +91,7 @@ def measured_board(
         hypervolume_reference=reference,
         hardware=shelf.hardware,
         workload=_workload(shelf),
-        runtime=shelf.condition.runtime if shelf.condition else None,
+        runtime=shelf.condition.executed_by if shelf.condition else None,
         device=shelf.condition.device if shelf.condition else None,
         versions=versions_of(used),
         date=max((record.provenance.started for record in used), default=None),

@@ -60,5 +60,5 @@ def _row(profile: Profile, title: str) -> list[Cell] | None:
     ratio = base.flops / profile.total.flops
     low, high = latency.speedup_ci95 or (None, None)
     workload = f"({profile.workload.batch}, {profile.workload.length})"
-    on = f"{profile.runtime}, {profile.device}"
+    on = f"{profile.executed_by}, {profile.device}"
     return [title, workload, on, ratio, latency.speedup, low, high, latency.speedup / ratio]

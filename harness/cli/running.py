@@ -27,7 +27,12 @@ def profile(
     seq: Annotated[int, typer.Option(help="Sequence length in tokens.")] = 256,
     batch: Annotated[int, typer.Option(help="Sequences in one pass.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    runtime: Annotated[str, typer.Option(help="What executes the artifact.")] = "eager",
+    runtime: Annotated[
+        str, typer.Option(help="What executes the artifact: eager, compile, onnxruntime or openvino.")
+    ] = "eager",
+    precision: Annotated[
+        str, typer.Option(help="Of the maps that the artifact leaves in float32: float32, bfloat16 or int8.")
+    ] = "float32",
     time_cap: Annotated[float, typer.Option(help="Seconds that the paired timing may take.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
     json_: Json = False,
@@ -36,12 +41,17 @@ def profile(
     import tempfile
 
     from harness.cells import ProfileCell
+    from harness.errors import SkylineError, unknown_name
     from harness.execute import execute_profile, fingerprint
-    from harness.planning import check_cells
+    from harness.planning import check_cells, unsupported
     from harness.profiling.inputs import make_workload
     from harness.profiling.report import print_profile
     from harness.recipe import Recipe
+    from harness.records import PRECISIONS
 
+    chosen = next((known for known in PRECISIONS if known == precision), None)
+    if chosen is None:
+        raise unknown_name("precision", precision, PRECISIONS)
     within("batch", batch, 1, limits.MAX_BATCH)
     within("time-cap", time_cap, limits.MIN_TIME_CAP_S, limits.MAX_TIME_CAP_S)
     within("seed", seed, 0, limits.MAX_SEED)
@@ -50,11 +60,14 @@ def profile(
         model=model,
         seed=seed,
         runtime=runtime,
+        precision=chosen,
         device=device,
         workload=make_workload(seq, batch),
         time_cap_s=time_cap,
     )
     check_cells([cell])
+    if why := unsupported(cell):
+        raise SkylineError(why)
     stamp = fingerprint(cell, None)
     with tempfile.TemporaryDirectory(prefix="skyline-") as workspace:
         record = execute_profile(cell, Path(workspace), None, stamp)
@@ -154,7 +167,12 @@ def run(
             typer.echo(f"{record_name(record)}: {describe_failure(record)}", err=True)
     else:
         # Why cells failed was printed when they did.
-        counts |= {"failed": len(outcome.failed), "skipped": len(outcome.skipped)}
+        idle = len(outcome.unsupported)
+        counts |= {
+            "failed": len(outcome.failed),
+            "skipped": len(outcome.skipped) - idle,
+            "unsupported": idle,
+        }
         typer.echo(_run_text(counts, _board_commands(cells, out)))
     if outcome.failed:
         raise typer.Exit(1)
@@ -164,6 +182,8 @@ def _run_text(counts: dict[str, int], commands: list[str]) -> str:
     said = f"{counts['recorded']} cells recorded, {counts['fresh']} were up to date"
     if counts["failed"]:
         said += f", {counts['failed']} failed, {counts['skipped']} that build on them skipped"
+    if counts["unsupported"]:
+        said += f", {counts['unsupported']} skipped that their runtime cannot run"
     if not counts["recorded"] + counts["fresh"]:
         return said
     return "\n".join([said + "; see them with", *(f"  {command}" for command in commands)])

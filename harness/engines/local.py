@@ -13,12 +13,15 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from harness.cells import Cell, ProfileCell, QualityCell
-from harness.errors import SkylineError
+from harness.errors import SkylineError, Unsupported
 from harness.execute import execute_profile, execute_quality, make_record
 from harness.isolation import CellTimeout, ChildDied, ChildRaised, run_isolated
 from harness.recipe import Recipe
 from harness.records import Record, Status, parse_record
 from harness.store import Store
+
+BUILDS_ON = "it builds on"
+"""How the reason begins of what is skipped since something else failed."""
 
 Message = tuple[str, int, int, float]
 """(stage, step, steps, loss) of a training cell."""
@@ -26,10 +29,11 @@ Message = tuple[str, int, int, float]
 
 @dataclass(frozen=True)
 class Job:
-    """A cell to run, and the fingerprint that its record will carry."""
+    """A cell to run, the fingerprint that its record will carry, and why its runtime cannot run it, if so."""
 
     cell: Cell
     fingerprint: str
+    unsupported: str | None = None
 
 
 @dataclass
@@ -51,7 +55,8 @@ class LocalEngine:
         """Run all jobs, parents first, then the measurements one by one. An interrupt leaves what is
         recorded.
 
-        What is built on an artifact whose own cell failed in this run is not tried: it is recorded as skipped.
+        What is built on an artifact whose own cell failed in this run, or what a runtime cannot run, is not tried: it
+        is recorded as skipped.
         """
         jobs = list(jobs)
         self._failed.clear()
@@ -86,14 +91,15 @@ class LocalEngine:
     def _keep(self, job: Job, record: Record) -> Record:
         if record.kind == "quality" and record.status in ("failed", "oom"):
             ended = "ran out of memory" if record.status == "oom" else "failed"
-            self._failed[job.cell.key] = f"it builds on '{record.recipe}', which {ended}: {record.reason}"
+            self._failed[job.cell.key] = f"{BUILDS_ON} '{record.recipe}', which {ended}: {record.reason}"
         self.store.put(job.cell, record)
         self.finished(job.cell, record)
         return record
 
     def _skipped(self, job: Job) -> Record | None:
-        """The record of a cell that builds on a failed one; None where it can be run."""
-        reason = next((self._failed[key] for key in built_on(job.cell) if key in self._failed), None)
+        """The record of a cell that builds on a failed one or has no runtime for it; None where it can be run."""
+        failed = (self._failed[key] for key in built_on(job.cell) if key in self._failed)
+        reason = job.unsupported or next(failed, None)
         return (
             None if reason is None else make_record(job.cell, job.fingerprint, time.time(), "skipped", reason)
         )
@@ -139,7 +145,8 @@ class LocalEngine:
         try:
             return work()
         except SkylineError as error:
-            return make_record(job.cell, job.fingerprint, started, "failed", str(error))
+            ended: Status = "skipped" if isinstance(error, Unsupported) else "failed"
+            return make_record(job.cell, job.fingerprint, started, ended, str(error))
         except (ChildDied, ChildRaised) as error:
             status: Status = "oom" if error.out_of_memory else "failed"
             return make_record(job.cell, job.fingerprint, started, status, str(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -16,13 +16,15 @@ from harness.config import EncoderConfig
 from harness.encoder import Batch, Encoder
 from harness.isolation import run_isolated
 from harness.profiling.inputs import Inputs
-from harness.runtimes import Runtime, get_runtime
+from harness.runtimes import Execution, get_runtime, load
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 _RESET_PEAK = "5"
 
 PASSES = 2
+NARROW = 64
+"""Width and tokens of an artifact that is loaded for the libraries' sake."""
 
 
 @dataclass(frozen=True)
@@ -33,40 +35,58 @@ class PeakMemory:
     accelerator: int | None
 
 
-def measure_memory(folder: Path, inputs: Inputs, runtime: str = "eager", device: str = "cpu") -> PeakMemory:
+def measure_memory(execution: Execution, inputs: Inputs) -> PeakMemory:
     """Peak resident set of a fresh process that loads the artifact and runs the workload, less that process's
     before it.
 
     Before the first reading the process loads and runs an artifact of one narrow layer, so that the
-    libraries' own pages are not charged to the artifact. Raises SkylineError as loading does.
+    libraries' own pages are not charged to the artifact. What an artifact needs to be prepared is no part of it: the
+    narrow one is prepared in another process. Raises SkylineError as loading does.
     """
-    resident, accelerator = run_isolated(_load_and_run, folder, inputs, runtime, device)
+    with tempfile.TemporaryDirectory(prefix="skyline-") as temporary:
+        narrow = None
+        if execution.prepared is not None:
+            narrow = run_isolated(_narrow, execution, Path(temporary))
+        resident, accelerator = run_isolated(_load_and_run, execution, inputs, narrow)
     return PeakMemory(resident, accelerator)
 
 
-def _load_and_run(folder: Path, inputs: Inputs, runtime: str, device: str) -> tuple[int, int | None]:
+def _load_and_run(
+    execution: Execution, inputs: Inputs, narrow: Execution | None = None
+) -> tuple[int, int | None]:
     """Runs in the child: bytes of the resident set's growth and of CUDA's peak."""
-    engine = get_runtime(runtime)
+    device = execution.device
     cuda = device.startswith("cuda")
-    _touch_libraries(engine, device)
+    _touch_libraries(execution, narrow)
     gc.collect()
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
     before = _reset_peak_resident()
-    run = engine.load(folder, device)
-    for batch in inputs.batches(read_config(folder).model.vocab_size, device)[:PASSES] * PASSES:
+    run = load(execution)
+    for batch in inputs.batches(read_config(execution.folder).model.vocab_size, device)[:PASSES] * PASSES:
         run(batch)
     peak = _peak_resident()
     return max(0, peak - before), torch.cuda.max_memory_allocated(device) if cuda else None
 
 
-def _touch_libraries(engine: Runtime, device: str) -> None:
-    config = EncoderConfig.bert(1, 64, heads=1, vocab_size=8, positions=64)
+def _narrow(execution: Execution, into: Path) -> Execution:
+    """An artifact of one narrow layer, saved and prepared in a folder, to be executed in the same way."""
+    config = EncoderConfig.bert(1, NARROW, heads=1, vocab_size=8, positions=NARROW)
     model = Encoder(config).initialize(torch.Generator().manual_seed(0))
+    folder = into / "artifact"
+    save_artifact(model, folder)
+    if execution.prepared is None:
+        return replace(execution, folder=folder)
+    prepared = into / "prepared"
+    prepared.mkdir()
+    get_runtime(execution.runtime).prepare(folder, execution.precision, NARROW, prepared)
+    return replace(execution, folder=folder, prepared=prepared)
+
+
+def _touch_libraries(execution: Execution, narrow: Execution | None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "artifact"
-        save_artifact(model, folder)
-        engine.load(folder, device)(Batch.synthetic(1, 64, config.vocab_size).to(device))
+        ready = narrow or _narrow(execution, Path(temporary))
+        load(ready)(Batch.synthetic(1, NARROW, 8).to(execution.device))
 
 
 def _reset_peak_resident() -> int:

@@ -36,11 +36,13 @@ def run_pairs(folder: Path, inputs: Inputs, runs: int, plan: Plan) -> Iterator[t
     seconds.
     """
     from harness.profiling.speed import measure_speed
+    from harness.runtimes import Execution
 
+    same = Execution(folder)
     for number in range(runs):
         began = time.perf_counter()
         found = measure_speed(
-            folder, folder, inputs, plan=replace(plan, seed=plan.seed + number), components=False
+            same, same, inputs, plan=replace(plan, seed=plan.seed + number), components=False
         )
         yield found.latency, time.perf_counter() - began
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.artifacts import CONFIG, WEIGHTS, ArtifactConfig, load_artifact, read_config
 from harness.encoder import Batch
-from harness.errors import SkylineError
+from harness.errors import SkylineError, Unsupported
 from harness.hardware import check_device, hardware, versions
 from harness.isolation import run_isolated
+from harness.profiling.agreement import measure_agreement
 from harness.profiling.components import (
     activation_bytes,
     component_params,
@@ -22,8 +23,8 @@ from harness.profiling.inputs import Inputs
 from harness.profiling.latency import Plan
 from harness.profiling.memory import PeakMemory, measure_memory
 from harness.profiling.speed import Speed, measure_speed
-from harness.records import Component, Cost, Latency, Profile, Total, Workload
-from harness.runtimes import get_runtime, runtime_names
+from harness.records import Component, Cost, Latency, Precision, Profile, Total, Workload
+from harness.runtimes import Execution, get_runtime, refused_exits
 
 MEMORY_MARGIN = 0.02
 """A peak counts as lower from 2 % on: two runs of one artifact differ by less."""
@@ -49,57 +50,89 @@ def profile_artifact(
     weights: str,
     workload: Workload,
     runtime: str = "eager",
+    precision: Precision = "float32",
     device: str = "cpu",
     time_cap_s: float = 20.0,
     real_batches: Batch | None = None,
 ) -> Profile:
-    """Measure an artifact and its baseline under one runtime, device and workload.
+    """Measure an artifact under one runtime, precision, device and workload, and its baseline, under the same in
+    float32.
 
     Every measurement runs in a fresh process of its own; this one only waits. `weights` says which weights
     the model has; real inputs come as one batch of rows, from which each pass takes its number. Raises
-    SkylineError before anything is timed where the workload does not fit the models, or runtime or device are
-    not there.
+    SkylineError before anything is timed where the workload does not fit the models, runtime or device are
+    not there, the runtime cannot run the artifact (`Unsupported`), or does not answer as eager does.
     """
-    get_runtime(runtime)
+    engine = get_runtime(runtime)
     check_device(device)
-    check_exits(runtime, read_config(folder).model)
+    engine.require(device)
+    check_runs(folder, runtime, precision, device)
     if time_cap_s <= 0:
         raise SkylineError(f"a time cap of {time_cap_s:g} s is out of range; use more than 0")
     for path in (folder, baseline):
         check_workload(workload, read_config(path))
     inputs = Inputs.of(workload, real_batches)
-    itself = folder.resolve() == baseline.resolve()
-    speed = measure_speed(
-        folder, baseline, inputs, runtime=runtime, device=device, plan=Plan(cap_s=time_cap_s)
-    )
-    own = _Measured.of(folder, inputs, runtime, device)
-    base = own if itself else _Measured.of(baseline, inputs, runtime, device)
+    plan = Plan(cap_s=time_cap_s)
+    with tempfile.TemporaryDirectory(prefix="skyline-") as temporary:
+        candidate = Execution(folder.resolve(), runtime, device, precision)
+        reference = Execution(baseline.resolve(), runtime, device)
+        itself = candidate == reference
+        candidate = prepared(candidate, workload.length, Path(temporary) / "candidate")
+        agreement = measure_agreement(candidate, inputs)
+        elsewhere = Path(temporary) / "baseline"
+        reference = candidate if itself else prepared(reference, workload.length, elsewhere)
+        speed = measure_speed(candidate, reference, inputs, plan=plan)
+        over_eager = None
+        if runtime != "eager":
+            plain = replace(reference, runtime="eager", prepared=None)
+            over_eager = measure_speed(candidate, plain, inputs, plan=plan, components=False).latency
+        own = _Measured.of(candidate, inputs)
+        base = own if itself else _Measured.of(reference, inputs)
     total = own.total(speed.latency.median_ms, speed)
     return Profile(
         recipe=recipe,
         model=model,
         weights=weights,
         runtime=runtime,
+        precision=precision,
         device=device,
         workload=workload,
         components=own.components(speed),
         total=total,
         latency=speed.latency,
+        over_eager=over_eager,
+        agreement=agreement,
         baseline=base.total(speed.latency.baseline_median_ms),
         realised=realised(own, base, speed.latency, itself),
         hardware=hardware(device),
-        versions=versions(),
+        versions=versions() | engine.versions(),
     )
 
 
-def check_exits(runtime: str, config: Any) -> None:
-    """Raise SkylineError where rows would leave early, but the runtime runs all of them to the end."""
-    if getattr(config, "exit_rule", None) is None or get_runtime(runtime).exits_early:
-        return
-    able = [name for name in runtime_names() if get_runtime(name).exits_early]
-    raise SkylineError(
-        f"runtime '{runtime}' cannot let rows exit early, as this recipe's artifact does; use {' or '.join(able)}"
-    )
+def check_runs(folder: Path, runtime: str, precision: Precision, device: str) -> None:
+    """Raise Unsupported where a runtime cannot run an artifact in that precision."""
+    config = read_config(folder)
+    reason = get_runtime(runtime).lacks(precision, device) or refused_exits(runtime, config.model)
+    if precision == "bfloat16" and config.kernels:
+        reason = reason or "the artifact executes its maps in int8, and bfloat16 changes nothing; use float32"
+    if reason:
+        raise Unsupported(reason)
+
+
+def prepared(execution: Execution, length: int, into: Path) -> Execution:
+    """The same with what its runtime needs beside the artifact, made in a process of its own for rows of up to `length`
+    tokens.
+    """
+    if not get_runtime(execution.runtime).prepares:
+        return execution
+    into.mkdir()
+    run_isolated(_prepare, execution, length, into)
+    return replace(execution, prepared=into)
+
+
+def _prepare(execution: Execution, length: int, into: Path) -> None:
+    """Runs in the child."""
+    get_runtime(execution.runtime).prepare(execution.folder, execution.precision, length, into)
 
 
 def check_workload(workload: Workload, config: ArtifactConfig) -> None:
@@ -121,10 +154,10 @@ class _Measured:
     memory: PeakMemory
 
     @classmethod
-    def of(cls, folder: Path, inputs: Inputs, runtime: str, device: str) -> _Measured:
-        disk_bytes = sum((folder / name).stat().st_size for name in (CONFIG, WEIGHTS))
-        static = run_isolated(static_costs, folder, inputs)
-        return cls(disk_bytes, static, measure_memory(folder, inputs, runtime, device))
+    def of(cls, execution: Execution, inputs: Inputs) -> _Measured:
+        disk_bytes = sum((execution.folder / name).stat().st_size for name in (CONFIG, WEIGHTS))
+        static = run_isolated(static_costs, execution.folder, inputs)
+        return cls(disk_bytes, static, measure_memory(execution, inputs))
 
     def total(self, latency_ms: float, speed: Speed | None = None) -> Total:
         timed = speed.components if speed is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.records import Latency, Profile, Total
+from harness.records import Agreement, Latency, Profile, Total
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +61,7 @@ def _subject(profile: Profile) -> str:
     workload = profile.workload
     return (
         f"{profile.recipe} on {profile.model}, (batch, length) = {workload} of {workload.inputs} inputs, "
-        f"{profile.runtime} on {profile.device}"
+        f"{profile.executed_by} on {profile.device}"
     )
 
 
@@ -143,6 +143,10 @@ def facts(profile: Profile) -> list[str]:
     machine.
     """
     lines = latency_lines(profile.latency) if profile.latency is not None else ["latency was not measured"]
+    if profile.over_eager is not None:
+        lines.append(f"beside the baseline under eager: {latency_lines(profile.over_eager)[0]}")
+    if profile.agreement is not None:
+        lines.append(f"beside the same artifact under eager: {agreement_line(profile.agreement)}")
     if profile.total.uncounted_operators:
         lines.append(
             f"FLOPs leave out {', '.join(profile.total.uncounted_operators)}: the figures are too low"
@@ -152,6 +156,14 @@ def facts(profile: Profile) -> list[str]:
     lines.append(", ".join(f"{name} {version}" for name, version in sorted(profile.versions.items())))
     lines.append(f"weights: {profile.weights}")
     return lines
+
+
+def agreement_line(found: Agreement) -> str:
+    """How far a runtime's answers are from eager's."""
+    return (
+        f"{100 * found.equal:.4g} % of the predictions of {found.rows} rows are equal, "
+        f"logits differ by up to {found.largest_difference:.2g}"
+    )
 
 
 def latency_lines(latency: Latency) -> list[str]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -17,7 +16,7 @@ from harness.profiling.inputs import Inputs
 from harness.profiling.latency import Plan, latency_record, measure_pairs
 from harness.profiling.timers import PassTimer, steady_process
 from harness.records import Latency
-from harness.runtimes import get_runtime
+from harness.runtimes import Execution, get_runtime, load
 
 
 @dataclass(frozen=True)
@@ -31,45 +30,43 @@ class Speed:
 
 
 def measure_speed(
-    candidate: Path,
-    baseline: Path,
+    candidate: Execution,
+    baseline: Execution,
     inputs: Inputs,
     *,
-    runtime: str = "eager",
-    device: str = "cpu",
     plan: Plan | None = None,
     components: bool = True,
 ) -> Speed:
-    """Time two artifacts against each other in a process of their own, with the same threads and the same
-    inputs.
+    """Time two executions, on one device, against each other in a process of their own, with the same threads and the
+    same inputs.
 
-    The same folder twice is an A/A run. This process sleeps meanwhile. The pairs take no longer than the
-    plan's cap, start and loading included (one pair is taken in any case); the components take about six
-    seconds more. Raises SkylineError as loading does.
+    The same one twice is an A/A run. This process sleeps meanwhile. The pairs take no longer than the
+    plan's cap, start and loading included, compiling not (one pair is taken in any case); the components take about
+    six seconds more. Raises SkylineError as loading does.
     """
     # The clock is the system's, so the child can go on from this process's reading.
     started = time.perf_counter()
-    return run_isolated(
-        _time_both, candidate, baseline, inputs, runtime, device, plan or Plan(), components, started
-    )
+    return run_isolated(_time_both, candidate, baseline, inputs, plan or Plan(), components, started)
 
 
 def _time_both(
-    candidate: Path,
-    baseline: Path,
+    candidate: Execution,
+    baseline: Execution,
     inputs: Inputs,
-    runtime: str,
-    device: str,
     plan: Plan,
     components: bool,
     started: float,
 ) -> Speed:
     """Runs in the child."""
-    engine = get_runtime(runtime)
-    vocab_size = min(read_config(folder).model.vocab_size for folder in (candidate, baseline))
-    batches = inputs.batches(vocab_size, device)
+    vocab_size = min(read_config(each.folder).model.vocab_size for each in (candidate, baseline))
+    batches = inputs.batches(vocab_size, candidate.device)
     with steady_process():
-        slow, fast = engine.load(baseline, device), engine.load(candidate, device)
+        slow, fast = load(baseline), load(candidate)
+        if any(get_runtime(each.runtime).compiles for each in (candidate, baseline)):
+            for batch in batches:
+                slow(batch)
+                fast(batch)
+            started = time.perf_counter()
         timer = PassTimer(
             {"baseline": slow, "candidate": fast},
             {"baseline": batches, "candidate": batches},

@@ -10,7 +10,9 @@ from torch import Tensor
 from harness.artifacts import load_artifact
 from harness.encoder import Batch, Output
 from harness.hardware import check_device
+from harness.records import Precision
 from harness.runtimes.base import Executable, Runtime
+from harness.runtimes.precision import in_precision
 
 
 class EagerRuntime(Runtime):
@@ -19,10 +21,12 @@ class EagerRuntime(Runtime):
     name = "eager"
     exits_early = True
 
-    def load(self, folder: Path, device: str) -> Executable:
+    def load(
+        self, folder: Path, device: str, precision: Precision = "float32", prepared: Path | None = None
+    ) -> Executable:
         """See `Runtime.load`."""
         check_device(device)
-        model = load_artifact(folder).to(device).eval()
+        model = in_precision(load_artifact(folder), precision).to(device).eval()
 
         @torch.inference_mode()
         def run(batch: Batch) -> Tensor:

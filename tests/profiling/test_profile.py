@@ -21,7 +21,7 @@ from harness.profiling.profile import faster, profile_artifact
 from harness.profiling.size import artifact_facts
 from harness.profiling.speed import measure_speed
 from harness.records import COSTS, Latency, Profile, Workload
-from harness.runtimes import get_runtime, runtime_names
+from harness.runtimes import Execution, get_runtime, runtime_names
 
 QUICK = Plan(cap_s=0.5, fewest=6, aa_every=1000)
 
@@ -195,7 +195,7 @@ def test_bad_input_is_said_before_anything_is_timed(
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("a measurement began")
 
-    for name in ("measure_speed", "measure_memory", "run_isolated"):
+    for name in ("measure_speed", "measure_memory", "measure_agreement", "run_isolated"):
         monkeypatch.setattr(f"harness.profiling.profile.{name}", never)
     asked = {"workload": Workload(batch=1, length=8), **change}
     with pytest.raises(SkylineError, match=message):
@@ -218,22 +218,23 @@ def test_a_corrupted_artifact_is_a_users_error_from_the_child_too(
     weights.write_bytes(weights.read_bytes()[:-100])
     inputs = Inputs.of(make_workload(8, 1))
     with pytest.raises(SkylineError, match="make the artifact again"):
-        measure_speed(broken, folders[0], inputs, plan=QUICK)
+        measure_speed(Execution(broken), Execution(folders[0]), inputs, plan=QUICK)
     with pytest.raises(SkylineError, match="make the artifact again"):
-        measure_memory(broken, inputs)
+        measure_memory(Execution(broken), inputs)
 
 
 def test_memory_is_about_what_the_model_holds(folders: tuple[Path, Path]) -> None:
     """The weights, and the activations of a short pass; not what the libraries take."""
     weights = (folders[0] / "weights.safetensors").stat().st_size
-    found = measure_memory(folders[0], Inputs.of(make_workload(8, 1)))
+    found = measure_memory(Execution(folders[0]), Inputs.of(make_workload(8, 1)))
     assert found.accelerator is None
     assert 0.8 * weights < found.resident < 2 * weights + 16e6
 
 
 def test_memory_grows_with_the_workload(folders: tuple[Path, Path]) -> None:
     small, large = (
-        measure_memory(folders[0], Inputs.of(make_workload(32, batch))).resident for batch in (1, 256)
+        measure_memory(Execution(folders[0]), Inputs.of(make_workload(32, batch))).resident
+        for batch in (1, 256)
     )
     # One FFN activation of the large batch alone is 64 × 32 × 1024 × 4 bytes.
     assert large - small > 64 * 32 * 1024 * 4
@@ -270,7 +271,8 @@ def test_synthetic_inputs_are_the_seeds() -> None:
 
 def test_real_inputs_reach_the_child(folders: tuple[Path, Path]) -> None:
     inputs = Inputs.of(make_workload(16, 1, "real"), real_rows(4))
-    found = measure_speed(folders[1], folders[1], inputs, plan=QUICK, components=False)
+    same = Execution(folders[1])
+    found = measure_speed(same, same, inputs, plan=QUICK, components=False)
     assert found.components is None
     assert found.latency.samples >= 1
 
@@ -278,7 +280,8 @@ def test_real_inputs_reach_the_child(folders: tuple[Path, Path]) -> None:
 def test_models_of_different_vocabularies_get_the_same_ids(tmp_path: Path) -> None:
     small = artifact(tmp_path / "small", vocab_size=5)
     large = artifact(tmp_path / "large", vocab_size=500)
-    assert measure_speed(small, large, Inputs.of(make_workload(16, 1)), plan=QUICK).latency.median_ms > 0
+    inputs = Inputs.of(make_workload(16, 1))
+    assert measure_speed(Execution(small), Execution(large), inputs, plan=QUICK).latency.median_ms > 0
 
 
 def test_runtimes(folders: tuple[Path, Path]) -> None:

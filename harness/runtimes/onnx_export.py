@@ -1,0 +1,127 @@
+"""An artifact's model as an ONNX graph: ids, mask and segments (b, n) in int64 come in, the logits go out.
+
+Rows and tokens may be any number, unless what the model computes depends on the length (windows of attention, projected
+places): then `torch.export` finds that the graph holds for one length only, or from some length on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.encoder import Batch
+from harness.kernels import Int8Linear
+from harness.model import Model
+from harness.runtimes.onnx_modules import OPSET, rewrite, translations
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+GRAPH, FACTS = "graph.onnx", "graph.json"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An exported graph's folder, the lengths that it holds for, and how many inputs its int8 maps have."""
+
+    folder: Path
+    shortest: int
+    longest: int
+    widths: tuple[int, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The ONNX file; the weights are in another beside it."""
+        return self.folder / GRAPH
+
+    @classmethod
+    def read(cls, folder: Path) -> Graph:
+        """A graph that `export` wrote."""
+        shortest, longest, *widths = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        return cls(folder, shortest, longest, tuple(widths))
+
+
+def export(model: Model, length: int, int8_map: Callable[[Int8Linear], nn.Module], into: Path) -> Graph:
+    """Write the graph of a model, which is changed, for rows of up to `length` tokens into a folder. `int8_map` makes
+    what stands in it for a map that executes in int8.
+    """
+    widths = {module.in_features for module in model.modules() if isinstance(module, Int8Linear)}
+    rewrite(model, int8_map)
+    example = Batch.synthetic(2, max(2, length), model.config.vocab_size)
+    tensors = (example.input_ids, example.attention_mask, example.token_type_ids)
+    dims = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.AUTO}
+    with _quietly():
+        program = torch.export.export(_Pass(model).eval(), tensors, dynamic_shapes=(dims,) * 3, strict=False)
+        onnx = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(INPUTS),
+            output_names=["logits"],
+            custom_translation_table=translations(),
+            verbose=False,
+        )
+        assert onnx is not None
+        # Weights in a file of their own are mapped, not read: no runtime then holds them twice.
+        onnx.save(into / GRAPH, external_data=True)
+    shortest, longest = _lengths(program, example.input_ids.shape[1], model.config.positions)
+    (into / FACTS).write_text(json.dumps([shortest, longest, *sorted(widths)]), encoding="utf-8")
+    return Graph.read(into)
+
+
+def _lengths(program: torch.export.ExportedProgram, length: int, positions: int) -> tuple[int, int]:
+    """The shortest and the longest rows that a program holds for, which was exported with rows of `length` tokens."""
+    found = next(node for node in program.graph.nodes if node.name == INPUTS[0]).meta["val"].shape[1]
+    allowed = program.range_constraints.get(found.node.expr) if isinstance(found, torch.SymInt) else None
+    if allowed is None:
+        return length, length
+    # torch takes no axis to have one place, as it then broadcasts other operators; ONNX's broadcast by themselves.
+    shortest = int(allowed.lower)
+    return 1 if shortest <= 2 else shortest, int(min(allowed.upper, positions))
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep the exporter's remarks on itself (what it deprecates, what is not installed) from the user's terminal."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+class _Pass(nn.Module):
+    """A pass from tensors to a tensor."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        batch = Batch(input_ids, attention_mask, token_type_ids)
+        model: Any = self.model
+        if getattr(model.config, "paired", False):
+            texts = (_whole_text_of(batch, segment) for segment in (0, 1))
+            logits: Tensor = model.head([model.body(model.embedding(ids), mask) for ids, mask in texts])
+            return logits
+        logits = model(batch).logits
+        return logits
+
+
+def _whole_text_of(batch: Batch, segment: int) -> tuple[Tensor, Tensor]:
+    """`students.student.text_of`, not cut at the longest text of the batch, which no graph can know."""
+    chosen = (batch.attention_mask == 1) & (batch.token_type_ids == segment)
+    places = torch.arange(chosen.shape[1])
+    order = torch.where(chosen, places, places + chosen.shape[1]).argsort(dim=1)
+    return batch.input_ids.gather(1, order), chosen.gather(1, order).to(batch.attention_mask.dtype)

@@ -1,0 +1,126 @@
+"""Modules of a model in ONNX's words, where the exporter finds none or poor ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.attention import Attention
+from harness.embeddings import CodedEmbedding, HashedEmbedding
+from harness.kernels import Int8Linear, replace_module
+from harness.model import Model
+
+OPSET = 23
+"""Of ONNX: the first with an operator for attention, which the runtimes execute in one kernel."""
+GATES = {"LSTM": (0, 3, 1, 2), "RNN": (0,)}
+"""ONNX's order of what torch has: input, forget, cell and output gate."""
+
+
+def rewrite(model: Model, int8_map: Callable[[Int8Linear], nn.Module]) -> None:
+    """Put other modules, with the same results, in the place of some of the model's."""
+    for path, module in list(model.named_modules()):
+        if isinstance(module, Int8Linear):
+            replace_module(model, path, int8_map(module))
+        elif isinstance(module, CodedEmbedding | HashedEmbedding):
+            replace_module(model, path, SummedWords(module, model.config.vocab_size))
+        elif isinstance(module, nn.LSTM | nn.RNN):
+            replace_module(model, path, Recurrence(module))
+        elif isinstance(module, Attention):
+            setattr(module, "fused", partial(_fused, module))  # noqa: B010 - mypy wants no assigned method
+
+
+def _fused(_: Attention, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """`Attention.fused` with a mask for each query, as ONNX Runtime's kernel wants it."""
+    context: Tensor = F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask.expand(-1, -1, query.shape[2], -1)
+    )
+    return context
+
+
+class SummedWords(nn.Module):
+    """Word embeddings that are sums, without `embedding_bag`, for which ONNX needs a loop.
+
+    Where each token's summands stand is a table: hashes need products of 62 bits, and OpenVINO computes in 32.
+    """
+
+    rows: Tensor
+    weight: Tensor
+    importance: Tensor | None
+
+    def __init__(self, words: CodedEmbedding | HashedEmbedding, vocab_size: int) -> None:
+        super().__init__()
+        ids = torch.arange(vocab_size)
+        importance = None
+        if isinstance(words, HashedEmbedding):
+            rows, importance = words.places(ids), words.weights_of(ids).detach()
+        else:
+            rows = words.codes.long() + torch.arange(words.books) * words.entries
+        self.register_buffer("rows", rows.to(torch.int32))
+        self.register_buffer("weight", words.weight.detach())
+        self.register_buffer("importance", importance)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Map ids (b, n) to embeddings (b, n, H)."""
+        summands = F.embedding(self.rows[ids], self.weight)
+        if self.importance is not None:
+            summands = summands * F.embedding(ids, self.importance)[..., None]
+        return summands.sum(-2)
+
+
+class Recurrence(nn.Module):
+    """A layer of recurrent cells in one direction as ONNX's own operator: exported by torch, it is its steps one by
+    one, for one length.
+    """
+
+    weights: Tensor
+    states: Tensor
+    biases: Tensor
+
+    def __init__(self, cells: nn.RNNBase) -> None:
+        super().__init__()
+        self.kind, self.hidden = type(cells).__name__, cells.hidden_size
+        named: dict[str, Tensor] = {name: p.detach() for name, p in cells.named_parameters()}
+        self.register_buffer("weights", self._ordered(named["weight_ih_l0"])[None])
+        self.register_buffer("states", self._ordered(named["weight_hh_l0"])[None])
+        biases = [self._ordered(named[name]) for name in ("bias_ih_l0", "bias_hh_l0")]
+        self.register_buffer("biases", torch.cat(biases)[None])
+
+    def _ordered(self, weight: Tensor) -> Tensor:
+        order = torch.tensor(GATES[self.kind])[:, None] * self.hidden + torch.arange(self.hidden)
+        return weight[order.flatten()]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """The states (b, n, S) of inputs (b, n, E)."""
+        steps = x.transpose(0, 1)
+        states = torch.onnx.ops.symbolic(
+            self.kind,
+            (steps, self.weights, self.states, self.biases),
+            {"hidden_size": self.hidden},
+            dtype=x.dtype,
+            shape=(steps.shape[0], 1, steps.shape[1], self.hidden),
+            version=OPSET,
+        )
+        return states[:, 0].transpose(0, 1), None
+
+
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """ONNX for operators of torch that the exporter does not know: sorting along an axis."""
+    from onnxscript import opset23
+
+    onnx: Any = opset23
+
+    def ordered(values: Any, dim: int = -1, descending: bool = False) -> Any:
+        count = onnx.Gather(onnx.Shape(values), onnx.Constant(value_ints=[dim]))
+        return onnx.TopK(values, count, axis=dim, largest=int(descending), sorted=1)
+
+    def ordered_stably(
+        values: Any, stable: bool | None = None, dim: int = -1, descending: bool = False
+    ) -> Any:
+        return ordered(values, dim, descending)  # of equal values TopK takes the first one first
+
+    return {torch.ops.aten.sort.default: ordered, torch.ops.aten.sort.stable: ordered_stably}

@@ -1,0 +1,118 @@
+"""ONNX Runtime on the processor."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harness.codecs import INT8_MAX
+from harness.hardware import hardware
+from harness.kernels import Int8Linear
+from harness.records import Precision
+from harness.runtimes.graphs import GraphRuntime, Session
+from harness.runtimes.onnx_export import Graph
+from harness.runtimes.onnx_modules import OPSET
+
+ZERO_POINT = 128
+"""Of int8 numbers that are written as uint8."""
+
+
+class OnnxRuntime(GraphRuntime):
+    """Executes graphs with all of ONNX Runtime's own optimizations."""
+
+    name = "onnxruntime"
+    extra = "onnx"
+    packages = ("onnxruntime", "onnx", "onnxscript")
+
+    def lacks(self, precision: Precision, device: str) -> str | None:
+        """See `Runtime.lacks`."""
+        if precision == "bfloat16":
+            return "ONNX Runtime has no bfloat16 kernels for processors; use float32 or int8"
+        return super().lacks(precision, device)
+
+    def int8_map(self, kernel: Int8Linear) -> nn.Module:
+        """See `GraphRuntime.int8_map`."""
+        return QuantizedMap(kernel, signed=multiplies_signed())
+
+    def session(self, graph: Graph, precision: Precision) -> Session:
+        """See `GraphRuntime.session`."""
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+        options.log_severity_level = 3
+        # Threads that wait for the next pass by spinning would take the processor from the other side of a pair.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        session = ort.InferenceSession(graph.path, options, providers=["CPUExecutionProvider"])
+
+        def run(inputs: dict[str, NDArray[Any]]) -> NDArray[Any]:
+            found: NDArray[Any] = session.run(None, inputs)[0]
+            return found
+
+        return run
+
+
+def multiplies_signed() -> bool:
+    """Whether the processor sums products of unsigned and signed bytes exactly.
+
+    Without such instructions x86 adds two of them in 16 bits, where they overflow; ONNX Runtime multiplies unsigned
+    bytes otherwise, so that weights have to be written as such.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    return bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(hardware().instructions))
+
+
+class QuantizedMap(nn.Module):
+    """`Int8Linear` in ONNX's operators: the same numbers, but inputs are written as uint8 with the zero point 128, as
+    ONNX Runtime's kernels want them, and the weights' scales are multiplied in the same kernel as the matrices.
+    """
+
+    weight: Tensor
+    weight_zero: Tensor
+    scale: Tensor
+    bias: Tensor | None
+    one: Tensor
+    zero: Tensor
+
+    def __init__(self, kernel: Int8Linear, signed: bool) -> None:
+        super().__init__()
+        self.in_features, self.out_features = kernel.in_features, kernel.out_features
+        weight = kernel.weight.t().contiguous()
+        if not signed:
+            weight = (weight.to(torch.int16) + ZERO_POINT).to(torch.uint8)
+        self.register_buffer("weight", weight)
+        self.register_buffer("weight_zero", torch.tensor(0 if signed else ZERO_POINT, dtype=weight.dtype))
+        self.register_buffer("scale", kernel.scale)
+        self.register_buffer("bias", kernel.bias)
+        self.register_buffer("one", torch.tensor(1.0))
+        self.register_buffer("zero", torch.tensor(ZERO_POINT, dtype=torch.uint8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, in) to (…, out)."""
+        operator = torch.onnx.ops.symbolic
+        tokens = x.reshape(-1, self.in_features)
+        scale = (tokens.abs().amax(dim=1) / INT8_MAX).clamp_min(torch.finfo(torch.float32).tiny)
+        quantized = operator(
+            "QuantizeLinear",
+            (tokens, scale, torch.full_like(scale, ZERO_POINT, dtype=torch.uint8)),
+            {"axis": 0},
+            dtype=torch.uint8,
+            shape=tokens.shape,
+            version=OPSET,
+        )
+        sums = operator(
+            "com.microsoft::MatMulIntegerToFloat",
+            (quantized, self.weight, self.one, self.scale, self.zero, self.weight_zero),
+            dtype=torch.float32,
+            shape=(tokens.shape[0], self.out_features),
+            version=1,
+        )
+        result = sums * scale[:, None]
+        if self.bias is not None:
+            result = result + self.bias
+        return result.view(*x.shape[:-1], self.out_features)
