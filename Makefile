@@ -50,7 +50,7 @@ results: install
 	$(BIN)/skyline board architecture --table sizes --readme README.md
 
 benchmark: install
-	$(BIN)/python -m pytest --benchmark -s tests/benchmarks
+	$(BIN)/python -m pytest --benchmark -s
 
 clean:
 	rm -rf $(VENV) runs site .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
+from harness.architectures import architecture
 from harness.artifacts import (
     artifact_hash,
     load_artifact,
@@ -30,6 +31,7 @@ from harness.errors import SkylineError
 from harness.exits import with_exit_rule
 from harness.method import Method
 from harness.model import Model
+from harness.models import make_model
 from harness.provenance import artifact_fingerprint
 from harness.recipe import BASELINE, Recipe, RecipeStage
 from harness.records import Training
@@ -195,12 +197,14 @@ def run_stage(
     return student, before + done + context.trained
 
 
-def build_untrained(recipe: Recipe, model: str, workspace: Path, seed: int = 0) -> tuple[Path, Path]:
+def build_untrained(
+    recipe: Recipe, model: str, workspace: Path, seed: int = 0, whole: Collection[Path] = ()
+) -> tuple[Path, Path]:
     """Build a recipe's artifact from a base model without any training, and the baseline's: (recipe's folder,
     baseline's folder).
 
     Sizes, FLOPs and latency do not depend on the weights' values; what methods choose from data, they choose
-    from a toy task.
+    from a toy task. Folders known to be `whole` are not read again to see whether they are.
     """
     folders = {}
     for wanted in dict.fromkeys((Recipe(), recipe)):
@@ -213,16 +217,27 @@ def build_untrained(recipe: Recipe, model: str, workspace: Path, seed: int = 0) 
         )
         folder = workspace / "untrained" / name[:20]
         folders[wanted] = folder
-        if _reusable(folder):
+        if (folder in whole and folder.is_dir()) or _reusable(folder):
             continue
-        encoder: Model = load_model(model, labels=2, seed=seed)
         teacher = load_model(model, labels=2, seed=seed)
+        encoder = _start(wanted, teacher, model, seed)
         for stage in wanted.stages:
             context = Context(teacher, _toy_view(), Budget(), seed=seed)
             encoder, _ = run_stage(stage, to_dense(encoder).eval(), context, training=False)
         parents = [] if wanted.is_baseline else [artifact_hash(folders[Recipe()])]
         save_artifact(encoder, folder, str(wanted), parents)
     return folders[recipe], folders[Recipe()]
+
+
+def _start(recipe: Recipe, teacher: Encoder, model: str, seed: int) -> Model:
+    """What an untrained recipe's stages work on: the base model, or the architecture that it names."""
+    if recipe.start is None:
+        return load_model(model, labels=2, seed=seed)
+    config = architecture(recipe.start)
+    # Another vocabulary's tokens are not known.
+    tokenizer = teacher.tokenizer if config.vocab_size == teacher.config.vocab_size else None
+    drawn = make_model(config, tokenizer, f"random (seed {seed})")
+    return drawn.initialize(torch.Generator().manual_seed(seed)).eval()
 
 
 def _toy_view() -> TrainingView:

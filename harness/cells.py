@@ -91,6 +91,7 @@ class ProfileCell(_Cell):
         """A readable file name, unique through the key."""
         runtime = self.runtime if self.precision == "float32" else f"{self.runtime}-{self.precision}"
         where = f"{runtime}-{self.device}-{self.workload.batch}x{self.workload.length}"
+        where += "" if self.workload.cached is None else f"-{self.workload.cached}cached"
         return _slug("profile", self.task or "untrained", self.model, self.recipe, where, self.key[:8])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.architectures import architecture
 from harness.config import EncoderConfig, LinformerAttention
 from harness.errors import SkylineError
 from harness.refusals import refuse_eliminated
@@ -36,7 +37,7 @@ def shape_after(recipe: Recipe, model: str, baseline: Baseline) -> Shape:
     """The shape that a recipe makes of a base model, as far as it is known before training. Raises SkylineError
     where a method cannot work on what the methods before it leave, naming both.
     """
-    config: Shape = baseline.config
+    config: Shape = baseline.config if recipe.start is None else architecture(recipe.start)
     before: list[str] = []
     for stage in recipe.stages:
         earlier = tuple(before)

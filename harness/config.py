@@ -58,10 +58,11 @@ def student_size(hidden: int) -> int:
 class ExitRule(FrozenConfig):
     """When a row leaves at a ramp: its `entropy` (in nats) below the threshold, the entropy as a share of its largest
     (`normalized-entropy`) below it, or the prediction of the ramp before so many times in a row (`patience`; of scores,
-    less than `tolerance` from each other).
+    less than `tolerance` from each other). `stated`: every row, whatever it says, at the threshold-th ramp, which
+    profiles of untrained architectures use.
     """
 
-    kind: Literal["entropy", "normalized-entropy", "patience"]
+    kind: Literal["entropy", "normalized-entropy", "patience", "stated"]
     threshold: Annotated[float, Field(ge=0)]
     tolerance: Annotated[float, Field(ge=0)] = 0.0
 
@@ -323,7 +324,8 @@ class EncoderConfig(FrozenConfig):
             raise ValueError("the last layer has the head and needs no exit ramp")
         if self.exit_rule is not None and not ramps:
             raise ValueError("an exit rule needs a layer with an exit ramp")
-        if self.exit_rule is not None and self.exit_rule.kind != "patience" and self.head.outputs == 1:
+        judged = self.exit_rule is not None and self.exit_rule.kind not in ("patience", "stated")
+        if judged and self.head.outputs == 1:
             raise ValueError("scores have no entropy; rows can leave by patience only")
         return self
 

@@ -1,4 +1,5 @@
-"""Finding methods: one file a method under `methods/`, and the entry-point group `skyline.methods`.
+"""Finding methods: one file a method under `methods/`, the entry-point group `skyline.methods`, and the adapter files
+that SKYLINE_METHODS names.
 
 A broken file, a duplicate id or an id that is not its file's name is an error that names the file, and hides
 no other method.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, is_dataclass
@@ -20,6 +22,8 @@ from harness.errors import SkylineError, unknown_name
 from harness.method import Card, Method
 
 GROUP = "skyline.methods"
+FILES = "SKYLINE_METHODS"
+"""The environment variable that names adapter files outside the package, separated as in PATH."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,12 @@ def adapter_files() -> list[tuple[str, Path]]:
     return sorted((f"methods.{path.parent.name}.{path.stem}", path) for path in files)
 
 
-def collect(files: Iterable[tuple[str, Path]], plugins: Iterable[EntryPoint]) -> Registry:
-    """Load adapter files and entry points into a registry; what fails is kept as a problem and hides nothing."""
+def collect(
+    files: Iterable[tuple[str, Path]], plugins: Iterable[EntryPoint], named: Iterable[Path] = ()
+) -> Registry:
+    """Load adapter files, entry points and then the `named` files, those that are not among the first, into a registry;
+    what fails is kept as a problem and hides nothing.
+    """
     methods: dict[str, Found] = {}
     problems: dict[str, str] = {}
 
@@ -155,10 +163,30 @@ def collect(files: Iterable[tuple[str, Path]], plugins: Iterable[EntryPoint]) ->
             problems[source] = str(error)
         except (Exception, SystemExit) as error:
             problems[source] = f"{in_words(error)}; mend or uninstall it"
+    known = {found.path.resolve() for found in methods.values() if found.path is not None}
+    for path in named:
+        if path.resolve() in known:
+            continue
+        try:
+            add(str(path), path, single_method(load_file(path, adapter_module(path)), path.stem))
+        except SkylineError as error:
+            problems[str(path)] = str(error).removeprefix(f"{path}: ")
     return Registry(dict(sorted(methods.items())), problems)
 
 
-@cache
+def adapter_module(path: Path) -> str:
+    """The module name of an adapter file outside the package."""
+    return f"skyline_adapter_{path.stem}"
+
+
 def discover() -> Registry:
-    """Every installed method. Read once a process: files and entry points do not change under a run."""
-    return collect(adapter_files(), entry_points(group=GROUP))
+    """Every installed method, and those of the files that SKYLINE_METHODS names, which all processes of a run inherit.
+    Read once a process: files and entry points do not change under a run.
+    """
+    return _discover(os.environ.get(FILES, ""))
+
+
+@cache
+def _discover(named: str) -> Registry:
+    paths = [Path(each).absolute() for each in named.split(os.pathsep) if each]
+    return collect(adapter_files(), entry_points(group=GROUP), paths)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -22,6 +24,11 @@ from harness.version import __version__
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from harness.profiling.kept_costs import KeptCosts
+    from harness.profiling.speed import Speed
+    from harness.profiling.stopwatch import Stopwatch
+    from harness.records import ArtifactFacts
 
 Report = Callable[[Any], None]
 
@@ -99,6 +106,7 @@ def make_record(
 
     data = measured.pop("data", None)
     weights = measured.pop("weights", "")
+    spent = measured.pop("spent", None)
     return Record(
         kind="quality" if isinstance(cell, QualityCell) else "profile",
         key=cell.key,
@@ -118,6 +126,7 @@ def make_record(
             data=data,
             started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
             seconds=round(time.time() - started, 3),
+            spent=spent,
         ),
         **measured,
     )
@@ -174,12 +183,101 @@ def _cut(task: Task, positions: int) -> str:
     return f"sequences are cut at {length} tokens, the model's positions, and not at {task.max_length}"
 
 
-def build_for_profile(
-    cell_json: str, workspace: str, data_dir: str | None, threads: int
-) -> tuple[str, str, str]:
-    """Make a profile cell's artifact and its baseline: their folders, and what weights they hold. Runs in a
-    process of its own; trainings use as many threads as those of quality cells.
+@dataclass(frozen=True)
+class Made:
+    """A profile cell's artifact and its baseline, and what weights they hold; `facts` are the artifact's."""
+
+    folder: Path
+    baseline: Path
+    origin: str
+    facts: ArtifactFacts
+
+
+_EXECUTION = {"runtime", "precision", "device", "time_cap_s"}
+
+
+class ProfileRun:
+    """What the profiles of one run share: an artifact is built, found to be whole and described once, whatever it is
+    profiled under, and its baseline's costs are measured once.
     """
+
+    def __init__(self, workspace: Path) -> None:
+        self.workspace = workspace
+        self._made: dict[str, Made] = {}
+        self._rows: dict[str, NDArray[np.int64]] = {}
+        self._kept: KeptCosts | None = None
+
+    def __enter__(self) -> ProfileRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._kept is not None:
+            self._kept.close()
+
+    @property
+    def kept(self) -> KeptCosts:
+        """Costs that were measured. The first call waits for the server of processes."""
+        if self._kept is None:
+            from harness.isolation import await_server, start_server
+
+            start_server()  # which imports what this process imports meanwhile
+            from harness.profiling.kept_costs import KeptCosts
+
+            await_server()
+            self._kept = KeptCosts(self.workspace)
+        return self._kept
+
+    def make(self, cell: ProfileCell, data_dir: Path | None, threads: int, watch: Stopwatch) -> Made:
+        """The cell's artifact and baseline, made in a process of their own unless this run has them."""
+        from harness.isolation import run_isolated
+
+        key = cell.model_dump_json(exclude={"workload", *_EXECUTION})
+        known = self._made.get(key)
+        if known is not None and known.folder.is_dir() and known.baseline.is_dir():
+            return known
+        asked = (cell.model_dump_json(), self.workspace, data_dir, threads, self._whole)
+        self._made[key], own = run_isolated(make_for_profile, *asked)
+        watch.add(own)
+        return self._made[key]
+
+    def rows(self, cell: ProfileCell, data_dir: Path | None, folder: Path) -> NDArray[np.int64]:
+        """The cell's real inputs, in the tokens of the artifact in a folder."""
+        from harness.isolation import run_isolated
+
+        key = cell.model_dump_json(exclude=_EXECUTION)
+        if key not in self._rows:
+            self._rows[key] = run_isolated(real_inputs, folder, cell.model_dump_json(), data_dir)
+        return self._rows[key]
+
+    @property
+    def _whole(self) -> set[Path]:
+        return {folder for made in self._made.values() for folder in (made.folder, made.baseline)}
+
+
+def make_for_profile(
+    cell_json: str, workspace: Path, data_dir: Path | None, threads: int, whole: set[Path]
+) -> tuple[Made, Stopwatch]:
+    """Make a profile cell's artifact and its baseline, but for those known to be `whole`, and describe the first,
+    unless that was done. Runs in a process of its own; trainings use as many threads as those of quality cells.
+    """
+    from harness.profiling.kept_costs import KeptCosts, contents
+    from harness.profiling.size import artifact_facts
+    from harness.profiling.stopwatch import Stopwatch
+    from harness.records import ArtifactFacts
+
+    watch = Stopwatch()
+    with watch.on("making"):
+        folder, baseline, origin = build_for_profile(cell_json, workspace, data_dir, threads, whole)
+    with watch.on("describing"):
+        described = {"artifact": contents(folder), "zlib": zlib.ZLIB_RUNTIME_VERSION}
+        facts = KeptCosts(workspace).once(ArtifactFacts, described, lambda: artifact_facts(folder))
+    return Made(folder, baseline, origin, facts), watch
+
+
+def build_for_profile(
+    cell_json: str, workspace: Path, data_dir: Path | None, threads: int, whole: Collection[Path] = ()
+) -> tuple[Path, Path, str]:
+    """A profile cell's artifact and its baseline: their folders, and what weights they hold."""
     import torch
 
     from harness.artifacts import read_config
@@ -189,12 +287,12 @@ def build_for_profile(
     cell = ProfileCell.model_validate_json(cell_json)
     recipe = Recipe.parse(cell.recipe)
     if cell.task is None or cell.budget is None:
-        folder, baseline = build_untrained(recipe, cell.model, Path(workspace), cell.seed)
+        folder, baseline = build_untrained(recipe, cell.model, workspace, cell.seed, whole)
     else:
         task = task_of(cell, data_dir)
-        builder = Builder(Path(workspace), cell.model, task, cell.seed, cell.budget, cell.trained_on)
+        builder = Builder(workspace, cell.model, task, cell.seed, cell.budget, cell.trained_on)
         folder, baseline = builder.build(recipe).folder, builder.build(Recipe()).folder
-    return str(folder), str(baseline), read_config(folder).origin
+    return folder, baseline, read_config(folder).origin
 
 
 def real_inputs(folder: Path, cell_json: str, data_dir: Path | None) -> NDArray[np.int64]:
@@ -213,40 +311,53 @@ def real_inputs(folder: Path, cell_json: str, data_dir: Path | None) -> NDArray[
 
 
 def execute_profile(
-    cell: ProfileCell, workspace: Path, data_dir: Path | None, stamp: str, threads: int = 1
+    cell: ProfileCell,
+    workspace: Path,
+    data_dir: Path | None,
+    stamp: str,
+    threads: int = 1,
+    timed: Callable[[Speed], None] | None = None,
+    run: ProfileRun | None = None,
 ) -> Record:
     """Measure one profile cell. Called in the launching process, which only waits: each measurement has its
-    own child.
+    own child. `timed` is given the paired run with its single passes; `run` has what cells before this one made in the
+    same workspace, and keeps what this one makes.
     """
-    from harness.isolation import run_isolated
+    if run is None:
+        with ProfileRun(workspace) as alone:
+            return execute_profile(cell, workspace, data_dir, stamp, threads, timed, alone)
+    kept = run.kept
     from harness.model import Batch
     from harness.profiling.profile import profile_artifact
-    from harness.profiling.size import artifact_facts
+    from harness.profiling.stopwatch import Stopwatch
 
-    started = time.time()
-    folder, baseline, origin = run_isolated(
-        build_for_profile,
-        cell.model_dump_json(),
-        str(workspace),
-        None if data_dir is None else str(data_dir),
-        threads,
-    )
+    started, began, watch = time.time(), time.perf_counter(), Stopwatch()
+    made = run.make(cell, data_dir, threads, watch)
     real = None
     if cell.workload.inputs == "real":
-        real = Batch.of_arrays(run_isolated(real_inputs, Path(folder), cell.model_dump_json(), data_dir))
+        real = Batch.of_arrays(run.rows(cell, data_dir, made.folder))
     profile = profile_artifact(
-        Path(folder),
-        Path(baseline),
+        made.folder,
+        made.baseline,
         recipe=cell.recipe,
         model=cell.model,
-        weights=origin,
+        weights=made.origin,
         workload=cell.workload,
         runtime=cell.runtime,
         precision=cell.precision,
         device=cell.device,
         time_cap_s=cell.time_cap_s,
         real_batches=real,
+        timed=timed,
+        kept=kept,
+        watch=watch,
     )
     return make_record(
-        cell, stamp, started, artifact=artifact_facts(Path(folder)), profile=profile, weights=origin
+        cell,
+        stamp,
+        started,
+        artifact=made.facts,
+        profile=profile,
+        weights=made.origin,
+        spent=watch.spent(time.perf_counter() - began),
     )

@@ -99,10 +99,14 @@ class Judge:
         self.rule = rule
         self._last: Tensor | None = None
         self._streak: Tensor | None = None
+        self._ramps = 0
 
     def done(self, logits: Tensor) -> Tensor:
         """Which rows leave with these logits (b, outputs): a mask (b,)."""
         rule = self.rule
+        self._ramps += 1
+        if rule.kind == "stated":
+            return logits[:, 0] * 0 + self._ramps >= rule.threshold
         if rule.kind == "entropy":
             return entropy(logits) < rule.threshold
         if rule.kind == "normalized-entropy":

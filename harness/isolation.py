@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import sys
@@ -31,12 +32,18 @@ T = TypeVar("T")
 PRELOAD = (
     "torch",
     "torch._dynamo",  # what torch imports when a model is first built without memory for its weights
-    "harness.artifacts",
-    "harness.profiling.speed",
-    "harness.profiling.memory",
+    "harness.build",
+    "harness.execute",
+    "harness.profiling.profile",
+    "harness.profiling.size",
     "harness.runtimes.eager",
+    "numpy.ctypeslib",
+    "numpy.ma",
+    "harness.warm",  # the last
 )
-"""What the server imports once for all children. None may start threads: they would not survive the fork."""
+"""What the server imports once for all children. None may start threads, as onnxruntime and openvino do: they would
+not survive the fork. Nor may it import methods: a file that is edited would stay as it was.
+"""
 
 OUT_OF_MEMORY = (
     "not enough memory",
@@ -46,6 +53,9 @@ OUT_OF_MEMORY = (
     "out of memory",
 )
 """What torch, ONNX Runtime and OpenVINO say, whatever the exception's class."""
+
+_HIDING = threading.Lock()
+"""Of two threads that start a child at once, one would keep the other's stand-in for the main module."""
 
 _LINGER_S = 5.0
 """How long a child may take to end after it has handed over its result."""
@@ -136,6 +146,25 @@ def run_isolated(
         writer.close()
 
 
+def start_server() -> None:
+    """Start the server, unless it runs, and return at once: it imports meanwhile. A child is told this process's
+    environment in any case.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOAD))
+    multiprocessing.forkserver.ensure_running()
+
+
+def await_server() -> None:
+    """Start the server, unless it runs, and return when it has imported what it imports: the next child is there at
+    once.
+    """
+    run_isolated(_nothing)
+
+
+def _nothing() -> None:
+    """Runs in the child."""
+
+
 def _receive(
     process: ForkServerProcess,
     reader: connection.Connection,
@@ -194,12 +223,13 @@ def _hidden_main() -> Iterator[None]:
     """Keep multiprocessing from running the user's main script again in the child: nothing in it is needed
     there.
     """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    with _HIDING:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def _child(

@@ -55,6 +55,12 @@ def check_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
         check_base_model(model, needs_tokenizer=trained)
     for model, recipe in dict.fromkeys((cell.model, cell.recipe) for cell in cells):
         check_recipe(Recipe.parse(recipe), model)
+    for cell in cells:
+        if cell.task is not None and Recipe.parse(cell.recipe).start is not None:
+            raise SkylineError(
+                f"'{cell.recipe}' starts from an architecture without weights, so it can be profiled, not trained; "
+                "name a method instead"
+            )
     for device in dict.fromkeys(cell.trained_on for cell in cells):
         check_device(device)
     for runtime, device in dict.fromkeys(
@@ -72,6 +78,8 @@ def unsupported(cell: ProfileCell) -> str | None:
 
     runtime = get_runtime(cell.runtime)
     lacking = runtime.lacks(cell.precision, cell.device)
+    if cell.workload.cached is not None and cell.runtime != "eager":
+        return f"runtime '{cell.runtime}' reads whole rows, not what a cache leaves of them; use eager"
     if lacking or runtime.exits_early:
         return lacking
     return refused_exits(cell.runtime, check_recipe(Recipe.parse(cell.recipe), cell.model))

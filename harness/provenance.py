@@ -123,10 +123,14 @@ def artifact_fingerprint(
             }
         )
     assert recipe.parent is not None
-    stage = recipe.stages[-1]
     parent = artifact_fingerprint(
         recipe.parent, origin=origin, data=data, seed=seed, budgets=budgets, device=device
     )
+    if recipe.start is not None and not recipe.stages:
+        from harness.architectures import architecture
+
+        return digest({"parent": parent, "architecture": architecture(recipe.start).model_dump(mode="json")})
+    stage = recipe.stages[-1]
     return digest(
         {
             "parent": parent,

@@ -1,5 +1,5 @@
 """Recipes: methods combined. `a + b` in one training run, `a > b` one after the other,
-`name:option=value,option=value`.
+`name:option=value,option=value`; `[name] > a` starts from an untrained architecture instead of the baseline.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from harness.errors import SkylineError
 from harness.method import Method, parse_options
 
 BASELINE = "baseline"
+_START = re.compile(r"\s*\[([^\[\]]*)\]\s*(?:>(.*))?", re.DOTALL)
 _CALL = re.compile(r"\s*([A-Za-z0-9][\w.-]*)\s*(?::(.*))?\s*", re.DOTALL)
 _OPTION = re.compile(r"\s*([\w-]+)\s*=\s*([^,=]+?)\s*")
 # The sign of a number's exponent (1e+16) joins nothing.
@@ -70,9 +71,12 @@ class RecipeStage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Stages in sequence; none is the baseline, the unchanged encoder fine-tuned on the task."""
+    """Stages in sequence; none is the baseline, the unchanged encoder fine-tuned on the task. `start` is the name of
+    the architecture that they work on instead (see `harness.architectures`); it can be profiled only.
+    """
 
     stages: tuple[RecipeStage, ...] = ()
+    start: str | None = None
 
     @classmethod
     def parse(cls, text: str, registry: Registry | None = None) -> Recipe:
@@ -85,12 +89,18 @@ class Recipe:
             raise SkylineError("the recipe is empty; name a method, or 'baseline' for the unchanged encoder")
         if text.strip() == BASELINE:
             return cls()
+        start = None
+        if (match := _START.fullmatch(text)) is not None:
+            start, text = match[1].strip(), match[2]
+            _check_start(start)
+            if text is None:
+                return cls((), start)
         registry = registry or discover()
         stages = tuple(
             RecipeStage(tuple(_parse_call(part, registry) for part in _TOGETHER.split(stage)))
             for stage in text.split(">")
         )
-        recipe = cls(stages)
+        recipe = cls(stages, start)
         recipe._check()
         return recipe
 
@@ -118,7 +128,7 @@ class Recipe:
     @property
     def is_baseline(self) -> bool:
         """Whether this is the unchanged encoder."""
-        return not self.stages
+        return not self.stages and self.start is None
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -133,14 +143,23 @@ class Recipe:
     @property
     def parent(self) -> Recipe | None:
         """The recipe without its last stage (the baseline for one stage); None for the baseline."""
-        return None if self.is_baseline else Recipe(self.stages[:-1])
+        if self.is_baseline:
+            return None
+        return Recipe(self.stages[:-1], self.start) if self.stages else Recipe()
 
     def trainings(self) -> int:
         """How many training runs it takes, its parents' and the baseline's included."""
         return 1 + sum(stage.trains for stage in self.stages)
 
     def __str__(self) -> str:
-        return " > ".join(str(stage) for stage in self.stages) or BASELINE
+        start = [] if self.start is None else [f"[{self.start}]"]
+        return " > ".join([*start, *map(str, self.stages)]) or BASELINE
+
+
+def _check_start(name: str) -> None:
+    from harness.architectures import architecture
+
+    architecture(name)
 
 
 def _parse_call(text: str, registry: Registry) -> Call:

@@ -19,7 +19,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from harness.errors import SkylineError
 
@@ -42,14 +50,33 @@ class _Model(BaseModel):
 
 
 class Workload(_Model):
-    """Batch size (sequences) and sequence length (tokens) of one pass, with real or synthetic inputs."""
+    """Batch size (sequences) and sequence length (tokens) of one pass, with real or synthetic inputs. `cached`: of
+    synthetic pairs, how many of the tokens are second segments whose states were computed before, for models that can
+    make use of it (DeFormer); others read whole rows.
+    """
 
     batch: int = Field(1, ge=1)
     length: int = Field(128, ge=1)
     inputs: Literal["synthetic", "real"] = "synthetic"
+    cached: int | None = Field(default=None, ge=1)
+
+    @model_serializer(mode="wrap")
+    def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Cells from before there was this field keep their keys.
+        data: dict[str, Any] = serialize(self)
+        return {name: value for name, value in data.items() if name != "cached" or value is not None}
+
+    @model_validator(mode="after")
+    def _something_is_read(self) -> Workload:
+        if self.cached is not None and (self.cached >= self.length or self.inputs != "synthetic"):
+            raise ValueError(
+                "of a synthetic row some tokens must be left to read beside those that are cached"
+            )
+        return self
 
     def __str__(self) -> str:
-        return f"({self.batch}, {self.length})"
+        cached = "" if self.cached is None else f", {self.cached} cached"
+        return f"({self.batch}, {self.length}{cached})"
 
 
 class Hardware(_Model):
@@ -193,6 +220,19 @@ class Agreement(_Model):
     largest_difference: float
 
 
+class Ceilings(_Model):
+    """What the machine itself reaches, measured by PyTorch in the process that timed the passes, with as many threads.
+
+    `matmul_flops`: FLOP/s of a large matrix product, by precisions that the runtime has on the device. `copy_bytes`:
+    bytes a second of a copy that no cache holds, those read and those written together. `executed`: the lowest
+    precision in which the artifact's linear maps are computed; its product bounds the whole pass.
+    """
+
+    matmul_flops: dict[Precision, float]
+    copy_bytes: float
+    executed: Precision
+
+
 class Profile(_Model):
     """What `skyline profile --json` prints: the costs of one artifact under one runtime, precision, device and
     workload.
@@ -214,6 +254,7 @@ class Profile(_Model):
     latency: Latency | None
     over_eager: Latency | None = None
     agreement: Agreement | None = None
+    ceilings: Ceilings | None = None
     baseline: Total | None
     realised: dict[Cost, bool]
     hardware: Hardware
@@ -223,6 +264,26 @@ class Profile(_Model):
     def executed_by(self) -> str:
         """The runtime, and the precision where that is not float32."""
         return self.runtime if self.precision == "float32" else f"{self.runtime} in {self.precision}"
+
+
+class Spent(_Model):
+    """Seconds of wall time of a profile's cell, by what they went to.
+
+    `making`: the artifact and its baseline are built, or those that are there are found to be whole; and what a
+    runtime needs beside them is made (an exported graph). `describing`: the artifact's files are hashed and packed
+    for `ArtifactFacts`, once an artifact. `loading`: models are read into the processes that run them, and compiled
+    there on their first passes by runtimes that do so. `passes`: what is timed or run to be measured, from the first
+    pass of a measurement to its last: warm-up, pairs with the rule that stops them, components, the machine's ceilings;
+    passes for the peak of memory; answers that are held against eager's. `overhead` is all the rest of the cell:
+    processes, imports, the counting of FLOPs and bytes, statistics, files. What a run does once for all its cells
+    (starting the server of processes, importing torch) belongs to none.
+    """
+
+    making: float
+    describing: float
+    loading: float
+    passes: float
+    overhead: float
 
 
 class Provenance(_Model):
@@ -238,6 +299,8 @@ class Provenance(_Model):
     data: str | None
     started: str
     seconds: float
+    spent: Spent | None = None
+    """What these seconds went to; profiles alone tell."""
 
 
 class Record(_Model):

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from leaderboard.architecture import architecture_board as architecture_board
     from leaderboard.board import Board as Board
     from leaderboard.board import Row as Row
+    from leaderboard.breakdown import breakdown_of as breakdown_of
+    from leaderboard.breakdown import breakdown_table as breakdown_table
+    from leaderboard.breakdown_chart import write_chart as write_chart
     from leaderboard.claims import installed_cards as installed_cards
+    from leaderboard.claims_ledger import claims_table as claims_table
+    from leaderboard.claims_ledger import measured_claims as measured_claims
     from leaderboard.curves import curves_table as curves_table
     from leaderboard.findings import findings_table as findings_table
     from leaderboard.ledger import read_ledger as read_ledger
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
     from leaderboard.page import write_page as write_page
     from leaderboard.published_boards import published_board as published_board
     from leaderboard.realisation import realisation_table as realisation_table
+    from leaderboard.reproduction import repeat_table as repeat_table
+    from leaderboard.reproduction import reproduction_table as reproduction_table
     from leaderboard.survey_artifacts import sizes_table as sizes_table
     from leaderboard.tables import to_csv as to_csv
     from leaderboard.tables import to_json as to_json
@@ -34,22 +41,29 @@ _HOME = {
     "Board": "leaderboard.board",
     "Row": "leaderboard.board",
     "architecture_board": "leaderboard.architecture",
+    "breakdown_of": "leaderboard.breakdown",
+    "breakdown_table": "leaderboard.breakdown",
     "check_records": "harness.record_checks",
+    "claims_table": "leaderboard.claims_ledger",
     "curves_table": "leaderboard.curves",
     "findings_table": "leaderboard.findings",
     "installed_cards": "leaderboard.claims",
     "measured_board": "leaderboard.measured",
+    "measured_claims": "leaderboard.claims_ledger",
     "print_board": "leaderboard.terminal",
     "published_board": "leaderboard.published_boards",
     "read_ledger": "leaderboard.ledger",
     "realisation_table": "leaderboard.realisation",
     "render_page": "leaderboard.page",
+    "repeat_table": "leaderboard.reproduction",
+    "reproduction_table": "leaderboard.reproduction",
     "sizes_table": "leaderboard.survey_artifacts",
     "tally": "leaderboard.ledger",
     "to_csv": "leaderboard.tables",
     "to_json": "leaderboard.tables",
     "to_markdown": "leaderboard.tables",
     "update_readme": "leaderboard.tables",
+    "write_chart": "leaderboard.breakdown_chart",
     "write_page": "leaderboard.page",
 }
 __all__ = sorted(_HOME)

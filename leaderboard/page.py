@@ -10,8 +10,9 @@ from typing import Any
 
 from harness.records import write_atomically
 from harness.version import __version__
-from leaderboard import cells, charts, tables
+from leaderboard import breakdown_chart, cells, charts, tables
 from leaderboard.board import Board, Row
+from leaderboard.breakdown import Breakdown, breakdown_table
 from leaderboard.cells import Column
 from leaderboard.ledger import Entry, tally
 from leaderboard.marks import Mark, mark
@@ -45,6 +46,33 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """A breakdown as the template draws it: a picture, and its figures as text."""
+
+    title: str
+    picture: str
+    headings: list[str]
+    lines: list[list[str]]
+    notes: list[str]
+
+    @classmethod
+    def of(cls, made: Breakdown) -> Costs:
+        """Its table's cells for people, and the chart in the page's own colour of text."""
+        table = breakdown_table(made)
+        drawn = breakdown_chart.specification(made, ink="currentColor", background="transparent")
+        return cls(
+            title=table.title,
+            picture=charts.picture(drawn),
+            headings=[column.heading for column in table.columns],
+            lines=[
+                [column.text(value) for column, value in zip(table.columns, row, strict=True)]
+                for row in table.rows
+            ],
+            notes=table.notes,
+        )
+
+
+@dataclass(frozen=True)
 class Section:
     """A board as the template draws it."""
 
@@ -64,12 +92,19 @@ class Section:
     below: int
     legend: list[str]
     facts: list[tuple[str, str]]
+    costs: Costs | None = None
 
 
 def render_page(
-    boards: Sequence[Board], entries: Sequence[Entry] = (), *, title: str = "Skyline", lead: str = ""
+    boards: Sequence[Board],
+    entries: Sequence[Entry] = (),
+    *,
+    title: str = "Skyline",
+    lead: str = "",
+    costs: Breakdown | None = None,
 ) -> str:
-    """The page as text: every board with its chart, the ledger, and where the figures come from.
+    """The page as text: every board with its chart, the ledger, and where the figures come from. A base model's costs
+    by component stand with the first architecture board of that model.
 
     Nothing on it comes from a network: Vega stands inside, and a content security policy forbids requests.
     """
@@ -85,7 +120,10 @@ def render_page(
     )
     environment.filters["cost_title"] = cost_title
     environment.filters["raw"] = Markup  # for the picture, the scripts and the styles, which are ours
-    sections = [_section(board, boards) for board in boards]
+    place = next(
+        (b for b in boards if costs is not None and b.kind == "architecture" and b.model == costs.model), None
+    )
+    sections = [_section(board, boards, costs if board is place else None) for board in boards]
     drawn = any(section.charts for section in sections)
     return environment.get_template("page.html.j2").render(
         title=title,
@@ -113,12 +151,13 @@ def write_page(
     *,
     title: str = "Skyline",
     lead: str = "",
+    costs: Breakdown | None = None,
 ) -> None:
     """Write the page of `render_page` to `path`, whole or not at all."""
-    write_atomically(path, render_page(boards, entries, title=title, lead=lead))
+    write_atomically(path, render_page(boards, entries, title=title, lead=lead, costs=costs))
 
 
-def _section(board: Board, boards: Sequence[Board]) -> Section:
+def _section(board: Board, boards: Sequence[Board], costs: Breakdown | None = None) -> Section:
     label = board.label or board.title
     alike = [other for other in boards if other.kind == board.kind]
     suffix = f"-{board.name or alike.index(board) + 1}" if len(alike) > 1 else ""
@@ -143,6 +182,7 @@ def _section(board: Board, boards: Sequence[Board]) -> Section:
         below=sum(row.drop is not None and row.drop < floor for row in board.rows),
         legend=[*tables.legend(board, "the chosen cost"), *board.notes],
         facts=_facts(board),
+        costs=None if costs is None else Costs.of(costs),
     )
 
 

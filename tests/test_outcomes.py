@@ -62,7 +62,7 @@ class Cells:
         return self.record(QualityCell.model_validate_json(cell_json), rest[2], quality=QUALITY).to_json()
 
     def profile(
-        self, cell: ProfileCell, workspace: Path, data_dir: Path | None, stamp: str, threads: int
+        self, cell: ProfileCell, workspace: Path, data_dir: Path | None, stamp: str, *_: object
     ) -> Record:
         """In place of `execute_profile`."""
         return self.record(cell, stamp)

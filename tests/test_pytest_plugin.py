@@ -1,12 +1,15 @@
-"""`pytest --benchmark` runs the timed tests and writes pytest-benchmark's JSON; without the flag they are skipped."""
+"""`pytest --benchmark` runs the timed tests and writes pytest-benchmark's JSON; without the flag they are skipped. The
+plugin is loaded once, however it is asked for.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
 
 CODE = """
 import pytest
@@ -20,21 +23,43 @@ def test_plain():
 """
 
 
-def pytest_on(folder: Path, *arguments: str) -> dict[str, int]:
-    (folder / "test_it.py").write_text(CODE)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py", *arguments]
-    # pytest-benchmark measures nothing in a worker of xdist, and would take this process for one.
-    environment = {name: value for name, value in os.environ.items() if "XDIST" not in name}
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
-    words = result.stdout.strip().splitlines()[-1].replace(",", "").split()
-    return {name: int(words[place - 1]) for place, name in enumerate(words) if name in ("passed", "skipped")}
+@pytest.fixture(autouse=True)
+def _no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest-benchmark measures nothing in a worker of xdist, and would take the inner process for one."""
+    for name in [name for name in os.environ if "XDIST" in name]:
+        monkeypatch.delenv(name)
 
 
-def test_timed_tests_are_skipped_without_the_flag(tmp_path: Path) -> None:
-    assert pytest_on(tmp_path) == {"passed": 1, "skipped": 1}
+def test_timed_tests_are_skipped_without_the_flag(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess(pytester.makepyfile(CODE))
+    result.assert_outcomes(passed=1, skipped=1)
 
 
-def test_only_timed_tests_run_with_the_flag(tmp_path: Path) -> None:
-    out = tmp_path / "out.json"
-    assert pytest_on(tmp_path, "--benchmark", f"--benchmark-json={out}") == {"passed": 1, "skipped": 1}
-    assert [entry["name"] for entry in json.loads(out.read_text())["benchmarks"]] == ["test_timed"]
+def test_only_timed_tests_run_with_the_flag(pytester: pytest.Pytester) -> None:
+    named = pytester.makepyfile(CODE)
+    result = pytester.runpytest_subprocess("--benchmark", "--benchmark-json=out.json", named)
+    result.assert_outcomes(passed=1, deselected=1)
+    found = json.loads((pytester.path / "out.json").read_text())
+    assert [entry["name"] for entry in found["benchmarks"]] == ["test_timed"]
+
+
+@pytest.mark.parametrize("asked", ["entry point", "-p", "conftest.py"])
+def test_the_plugin_is_loaded_once(asked: str, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(CODE)
+    if asked == "conftest.py":
+        pytester.makeconftest('pytest_plugins = ["harness.pytest_plugin"]')
+    given = ["-p", "harness.pytest_plugin"] if asked == "-p" else []
+    pytester.runpytest_subprocess(*given).assert_outcomes(passed=1, skipped=1)
+
+
+def test_without_other_plugins_it_says_what_it_needs(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(CODE)
+    result = pytester.runpytest_subprocess("-p", "harness.pytest_plugin", "--benchmark")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert (
+        "ERROR: --benchmark needs pytest-benchmark, which is not active; add '-p benchmark'"
+        in result.errlines
+    )

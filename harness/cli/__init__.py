@@ -12,6 +12,7 @@ import typer
 
 from harness.cli.boards import board, site
 from harness.cli.options import Json
+from harness.cli.reproduce import reproduce
 from harness.cli.running import profile, run
 from harness.errors import SkylineError
 from harness.version import __version__
@@ -67,7 +68,7 @@ def methods(json_: Json = False) -> None:
         raise typer.Exit(1)
 
 
-for command in (profile, run, board, site):
+for command in (profile, run, board, reproduce, site):
     app.command()(command)
 
 

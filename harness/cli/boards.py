@@ -23,8 +23,9 @@ def board(
         str | None,
         typer.Option(
             help="Of published: ganesh2021 [default], gordon2020, movva2022, movva2022-ratios or lilbobby; of "
-            "architecture: sizes (beside the survey's) or realised (speedups over FLOPs); of measured: findings, or "
-            "curves (accuracy against speed)."
+            "architecture: sizes (beside the survey's), realised (speedups over FLOPs), breakdown (costs by "
+            "component), reproduction (the survey's rows measured again) or claims (their ledger); of measured: "
+            "findings, or curves (accuracy against speed)."
         ),
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks.")] = None,
@@ -38,6 +39,9 @@ def board(
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     readme: Annotated[
         Path | None, typer.Option(help="Write the Markdown table into this file, between its markers.")
+    ] = None,
+    chart: Annotated[
+        Path | None, typer.Option(help="Of breakdown: write its chart into this file, SVG or PNG.")
     ] = None,
 ) -> None:
     """Print a board. Exit status 1: a file among the records is none and was left out."""
@@ -60,6 +64,8 @@ def board(
         raise SkylineError("--json, --markdown and --csv exclude each other; choose one")
     if readme is not None and (json_ or csv):
         raise SkylineError("--readme writes Markdown into a file; leave out --json and --csv")
+    if chart is not None and (kind, table) != ("architecture", "breakdown"):
+        raise SkylineError("--chart is for 'board architecture --table breakdown'; leave it out")
     if kind in SMALL_TABLES and table is not None:
         if axis or task or model:
             raise SkylineError(
@@ -71,6 +77,7 @@ def board(
             profiles,
             readme,
             "json" if json_ else "csv" if csv else "markdown" if markdown else "",
+            chart,
         )
         return
     _only_for(kind, ["measured"], "task", task)
@@ -106,21 +113,32 @@ def board(
         raise typer.Exit(1)
 
 
-SMALL_TABLES = {"architecture": ("sizes", "realised"), "measured": ("findings", "curves")}
+SMALL_TABLES = {
+    "architecture": ("sizes", "realised", "breakdown", "reproduction", "claims"),
+    "measured": ("findings", "curves"),
+}
 """The tables beside these boards, by board."""
 
 
-def _small_table(kind: str, table: str, profiles: Path | None, readme: Path | None, form: str) -> None:
-    """Print a table that is no board, or write it into a README."""
+def _small_table(
+    kind: str, table: str, profiles: Path | None, readme: Path | None, form: str, chart: Path | None = None
+) -> None:
+    """Print a table that is no board, or write it into a README; and its chart into a file."""
     import json
 
     from leaderboard import (
+        breakdown_of,
+        breakdown_table,
+        claims_table,
         curves_table,
         findings_table,
         installed_cards,
+        measured_claims,
         realisation_table,
+        reproduction_table,
         sizes_table,
         update_readme,
+        write_chart,
     )
     from leaderboard.plain_tables import to_csv, to_markdown, to_text
 
@@ -134,6 +152,16 @@ def _small_table(kind: str, table: str, profiles: Path | None, readme: Path | No
         made = curves_table(records, cards=installed_cards())
     elif table == "realised":
         made = realisation_table(records, cards=installed_cards())
+    elif table == "breakdown":
+        costs = breakdown_of(records)
+        made = breakdown_table(costs)
+        if chart is not None:
+            write_chart(costs, chart)
+            typer.echo(f"wrote {chart}", err=True)
+    elif table == "reproduction":
+        made = reproduction_table(records, _profiles_dir(profiles, "published"))
+    elif table == "claims":
+        made = claims_table(measured_claims(records, _profiles_dir(profiles, "published")))
     else:
         made = sizes_table(records, _profiles_dir(profiles, "published"), installed_cards())
     if readme is not None:
@@ -155,6 +183,7 @@ def site(
     """Write the leaderboard as one self-contained page. Exit status 1: a file among the records is none."""
     from leaderboard import (
         architecture_board,
+        breakdown_of,
         installed_cards,
         measured_board,
         published_board,
@@ -173,7 +202,12 @@ def site(
         except SkylineError as error:
             typer.echo(f"no {kind} board: {error}", err=True)
     boards += [published_board(tables, table) for table in TABLES]
-    write_page(out / "index.html", boards, read_ledger(tables))
+    try:
+        costs = breakdown_of(records)
+    except SkylineError as error:
+        typer.echo(f"no breakdown: {error}", err=True)
+        costs = None
+    write_page(out / "index.html", boards, read_ledger(tables), costs=costs)
     typer.echo(f"wrote {out / 'index.html'}")
     _say_folder(profiles, folder)
     if not whole:

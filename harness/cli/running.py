@@ -28,7 +28,10 @@ def profile(
     batch: Annotated[int, typer.Option(help="Sequences in one pass.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     runtime: Annotated[
-        str, typer.Option(help="What executes the artifact: eager, compile, onnxruntime or openvino.")
+        str,
+        typer.Option(
+            help="What executes the artifact: eager, compile, cuda-graphs, onnxruntime or openvino."
+        ),
     ] = "eager",
     precision: Annotated[
         str, typer.Option(help="Of the maps that the artifact leaves in float32: float32, bfloat16 or int8.")

@@ -9,16 +9,21 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.cells import Cell, ProfileCell, QualityCell
 from harness.errors import SkylineError, Unsupported
-from harness.execute import execute_profile, execute_quality, make_record
+from harness.execute import ProfileRun, execute_profile, execute_quality, make_record
 from harness.isolation import CellTimeout, ChildDied, ChildRaised, run_isolated
 from harness.recipe import Recipe
 from harness.records import Record, Status, parse_record
 from harness.store import Store
+
+if TYPE_CHECKING:
+    from harness.profiling.speed import Speed
 
 BUILDS_ON = "it builds on"
 """How the reason begins of what is skipped since something else failed."""
@@ -48,6 +53,8 @@ class LocalEngine:
     started: Callable[[Cell], None] = lambda cell: None
     message: Callable[[Cell, Message], None] = lambda cell, message: None
     finished: Callable[[Cell, Record], None] = lambda cell, record: None
+    timed: Callable[[ProfileCell, Speed], None] = lambda cell, speed: None
+    """Is given the paired run of a profile cell, with its single passes, before its record."""
     _failed: dict[str, str] = field(default_factory=dict, init=False)
     """Why the quality cells of this run that failed did so, by key."""
 
@@ -62,9 +69,10 @@ class LocalEngine:
         self._failed.clear()
         trainings = [job for job in jobs if isinstance(job.cell, QualityCell)]
         records = self._train(trainings)
-        for job in jobs:
-            if isinstance(job.cell, ProfileCell):
-                records.append(self._keep(job, self._skipped(job) or self._profile(job, job.cell)))
+        with ProfileRun(self.store.workspace) as run:
+            for job in jobs:
+                if isinstance(job.cell, ProfileCell):
+                    records.append(self._keep(job, self._skipped(job) or self._profile(job, job.cell, run)))
         return records
 
     def _train(self, jobs: list[Job]) -> list[Record]:
@@ -124,12 +132,18 @@ class LocalEngine:
 
         return self._guard(job, work)
 
-    def _profile(self, job: Job, cell: ProfileCell) -> Record:
+    def _profile(self, job: Job, cell: ProfileCell, run: ProfileRun) -> Record:
         self.started(cell)
         return self._guard(
             job,
             lambda: execute_profile(
-                cell, self.store.workspace, self.data_dir, job.fingerprint, self._threads
+                cell,
+                self.store.workspace,
+                self.data_dir,
+                job.fingerprint,
+                self._threads,
+                partial(self.timed, cell),
+                run,
             ),
         )
 

@@ -17,6 +17,7 @@ from harness.errors import SkylineError
 from harness.isolation import run_isolated
 from harness.profiling.inputs import Inputs
 from harness.profiling.report import agreement_line
+from harness.profiling.stopwatch import Stopwatch, watched
 from harness.records import Agreement
 from harness.runtimes import Execution, load
 
@@ -30,15 +31,21 @@ CLOSE = 0.01
 """Scores count as equal that differ by this share of the largest one, or less."""
 
 
-def measure_agreement(execution: Execution, inputs: Inputs) -> Agreement | None:
+def measure_agreement(
+    execution: Execution, inputs: Inputs, *, watch: Stopwatch | None = None
+) -> Agreement | None:
     """Hold an execution against eager as the artifact says, in a process of its own; None where that is itself.
 
-    Rows are the workload's real ones, or 100 synthetic ones of all lengths, in passes of the workload's shape. Raises
-    SkylineError, with the figures, where they differ by more than is allowed, and as loading does.
+    Rows are the workload's real ones, or 100 synthetic ones of all lengths, in passes of the workload's shape. `watch`
+    is told what the time went to. Raises SkylineError, with the figures, where they differ by more than is allowed, and
+    as loading does.
     """
     if (execution.runtime, execution.precision) == ("eager", "float32"):
         return None
-    found = run_isolated(_compare, execution, inputs)
+    found: Agreement
+    found, own = run_isolated(watched, _compare, execution, inputs)
+    if watch is not None:
+        watch.add(own)
     exact = execution.precision == "float32" and not read_config(execution.folder).kernels
     if exact and not found.largest_difference <= EXACT:
         raise _differs(execution, found, f"float32 allows {EXACT:g}")
@@ -54,17 +61,19 @@ def _differs(execution: Execution, found: Agreement, allowed: str) -> SkylineErr
     )
 
 
-def _compare(execution: Execution, inputs: Inputs) -> Agreement:
+def _compare(execution: Execution, inputs: Inputs, watch: Stopwatch) -> Agreement:
     """Runs in the child."""
     config = read_config(execution.folder).model
     # A difference that is no number is the largest that a record can hold.
     worst = torch.finfo(torch.float32).max
     reference = replace(execution, runtime="eager", precision="float32", prepared=None)
-    eager, other = load(reference), load(execution)
+    with watch.on("loading"):
+        eager, other = load(reference), load(execution)
     equal: list[bool] = []
     largest = 0.0
     for batch in rows_to_compare(inputs, config, execution.device):
-        expected, found = eager(batch), other(batch)
+        with watch.on("passes"):
+            expected, found = eager(batch), other(batch)
         differences = torch.nan_to_num((expected - found).abs(), nan=worst, posinf=worst)
         largest = max(largest, float(differences.max()))
         equal += same_predictions(expected, found, batch, config.head.kind).tolist()

@@ -119,6 +119,11 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
+def _memory_of(tensor: Tensor) -> int:
+    """What tells the memory of a tensor from others', on the meta device too, where nothing has an address."""
+    return int(tensor.untyped_storage()._cdata)
+
+
 def activation_bytes(model: Model, batch: Batch) -> dict[str, int]:
     """Bytes of the tensors that each component's modules put out in one pass over `batch`.
 
@@ -136,11 +141,11 @@ def activation_bytes(model: Model, batch: Batch) -> dict[str, int]:
 
     def count(component: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_: nn.Module, args: Any, output: Any) -> None:
-            known = {tensor.untyped_storage().data_ptr() for tensor in [*alive, *_tensors(args)]}
+            known = {_memory_of(tensor) for tensor in [*alive, *_tensors(args)]}
             for tensor in _tensors(output):
-                if tensor.untyped_storage().data_ptr() not in known:
+                if _memory_of(tensor) not in known:
                     counts[component] += tensor.numel() * tensor.element_size()
-                    known.add(tensor.untyped_storage().data_ptr())
+                    known.add(_memory_of(tensor))
                     alive.append(tensor)
 
         return hook

@@ -126,9 +126,10 @@ def mean_flops(model: Model, batches: Sequence[Batch]) -> FlopCount:
     counted: dict[tuple[object, ...], FlopCount] = {}
     found: list[FlopCount] = []
     run: list[int] = []
+    leave = getattr(model.config, "exit_rule", None) is not None
     for batch in batches:
         with torch.no_grad():
-            depths = model(batch).depths
+            depths = model(batch).depths if leave else None
         left = () if depths is None else tuple(sorted(depths.tolist()))
         run.extend(left)
         case = (*batch.input_ids.shape, left)

@@ -60,7 +60,10 @@ class Inputs:
         """
         size = self.workload.batch
         if self.rows is None:
-            return [Batch.synthetic(size, self.workload.length, vocab_size, self.seed).to(device)]
+            batch = Batch.synthetic(size, self.workload.length, vocab_size, self.seed)
+            if self.workload.cached is not None:
+                batch.token_type_ids[:, -self.workload.cached :] = 1
+            return [batch.to(device)]
         whole = Batch.of_arrays(self.rows)
         whole = replace(whole, input_ids=whole.input_ids.clamp(max=vocab_size - 1))
         return [

@@ -15,7 +15,9 @@ from harness.artifacts import read_config, save_artifact
 from harness.config import EncoderConfig
 from harness.encoder import Batch, Encoder
 from harness.isolation import run_isolated
+from harness.profiling.cached import executed_with_cache
 from harness.profiling.inputs import Inputs
+from harness.profiling.stopwatch import Stopwatch, watched
 from harness.runtimes import Execution, get_runtime, load
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -35,42 +37,53 @@ class PeakMemory:
     accelerator: int | None
 
 
-def measure_memory(execution: Execution, inputs: Inputs) -> PeakMemory:
+def measure_memory(
+    execution: Execution, inputs: Inputs, *, narrow: Execution | None = None, watch: Stopwatch | None = None
+) -> PeakMemory:
     """Peak resident set of a fresh process that loads the artifact and runs the workload, less that process's
     before it.
 
     Before the first reading the process loads and runs an artifact of one narrow layer, so that the
     libraries' own pages are not charged to the artifact. What an artifact needs to be prepared is no part of it: the
-    narrow one is prepared in another process. Raises SkylineError as loading does.
+    narrow one is prepared in another process, unless it is given as `narrow`. `watch` is told what the time went to.
+    Raises SkylineError as loading does.
     """
     with tempfile.TemporaryDirectory(prefix="skyline-") as temporary:
-        narrow = None
-        if execution.prepared is not None:
-            narrow = run_isolated(_narrow, execution, Path(temporary))
-        resident, accelerator = run_isolated(_load_and_run, execution, inputs, narrow)
-    return PeakMemory(resident, accelerator)
+        if execution.prepared is not None and narrow is None:
+            narrow = run_isolated(narrow_execution, execution, Path(temporary))
+        peak: PeakMemory
+        peak, own = run_isolated(watched, _load_and_run, execution, inputs, narrow)
+    if watch is not None:
+        watch.add(own)
+    return peak
 
 
 def _load_and_run(
-    execution: Execution, inputs: Inputs, narrow: Execution | None = None
-) -> tuple[int, int | None]:
+    execution: Execution, inputs: Inputs, narrow: Execution | None, watch: Stopwatch
+) -> PeakMemory:
     """Runs in the child: bytes of the resident set's growth and of CUDA's peak."""
     device = execution.device
     cuda = device.startswith("cuda")
-    _touch_libraries(execution, narrow)
+    _touch_libraries(execution, narrow, watch)
     gc.collect()
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
     before = _reset_peak_resident()
-    run = load(execution)
-    for batch in inputs.batches(read_config(execution.folder).model.vocab_size, device)[:PASSES] * PASSES:
-        run(batch)
+    with watch.on("loading"):
+        run = load(execution)
+    batches = inputs.batches(read_config(execution.folder).model.vocab_size, device)[:PASSES]
+    run, batches = executed_with_cache(run, batches, inputs.workload.cached)
+    with watch.on("passes"):
+        for batch in batches * PASSES:
+            run(batch)
     peak = _peak_resident()
-    return max(0, peak - before), torch.cuda.max_memory_allocated(device) if cuda else None
+    return PeakMemory(max(0, peak - before), torch.cuda.max_memory_allocated(device) if cuda else None)
 
 
-def _narrow(execution: Execution, into: Path) -> Execution:
-    """An artifact of one narrow layer, saved and prepared in a folder, to be executed in the same way."""
+def narrow_execution(execution: Execution, into: Path) -> Execution:
+    """An artifact of one narrow layer, saved and prepared in a folder, to be executed in the same way. Runs in a
+    process of its own where there is something to prepare.
+    """
     config = EncoderConfig.bert(1, NARROW, heads=1, vocab_size=8, positions=NARROW)
     model = Encoder(config).initialize(torch.Generator().manual_seed(0))
     folder = into / "artifact"
@@ -83,10 +96,13 @@ def _narrow(execution: Execution, into: Path) -> Execution:
     return replace(execution, folder=folder, prepared=prepared)
 
 
-def _touch_libraries(execution: Execution, narrow: Execution | None) -> None:
+def _touch_libraries(execution: Execution, narrow: Execution | None, watch: Stopwatch) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        ready = narrow or _narrow(execution, Path(temporary))
-        load(ready)(Batch.synthetic(1, NARROW, 8).to(execution.device))
+        ready = narrow or narrow_execution(execution, Path(temporary))
+        with watch.on("loading"):
+            run = load(ready)
+        with watch.on("passes"):
+            run(Batch.synthetic(1, NARROW, 8).to(execution.device))
 
 
 def _reset_peak_resident() -> int:

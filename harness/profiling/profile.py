@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+from torch.nn import Parameter
 
 from harness.artifacts import CONFIG, WEIGHTS, ArtifactConfig, load_artifact, read_config
 from harness.encoder import Batch
 from harness.errors import SkylineError, Unsupported
 from harness.hardware import check_device, hardware, versions
 from harness.isolation import run_isolated
+from harness.model import Model
 from harness.profiling.agreement import measure_agreement
+from harness.profiling.cached import with_cache
 from harness.profiling.components import (
     activation_bytes,
     component_params,
@@ -20,14 +30,20 @@ from harness.profiling.components import (
 )
 from harness.profiling.flops import FlopCount, Work, mean_flops
 from harness.profiling.inputs import Inputs
+from harness.profiling.kept_costs import KeptCosts, contents, how, prepare_in, what, where
 from harness.profiling.latency import Plan
 from harness.profiling.memory import PeakMemory, measure_memory
 from harness.profiling.speed import Speed, measure_speed
+from harness.profiling.stopwatch import Stopwatch
 from harness.records import Component, Cost, Latency, Precision, Profile, Total, Workload
 from harness.runtimes import Execution, get_runtime, refused_exits
 
 MEMORY_MARGIN = 0.02
 """A peak counts as lower from 2 % on: two runs of one artifact differ by less."""
+
+
+_Counted = tuple[FlopCount, list[dict[str, int]]]
+"""Work of a pass, and each pass's activation bytes by component."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +70,17 @@ def profile_artifact(
     device: str = "cpu",
     time_cap_s: float = 20.0,
     real_batches: Batch | None = None,
+    timed: Callable[[Speed], None] | None = None,
+    kept: KeptCosts | None = None,
+    watch: Stopwatch | None = None,
 ) -> Profile:
     """Measure an artifact under one runtime, precision, device and workload, and its baseline, under the same in
     float32.
 
     Every measurement runs in a fresh process of its own; this one only waits. `weights` says which weights
-    the model has; real inputs come as one batch of rows, from which each pass takes its number. Raises
+    the model has; real inputs come as one batch of rows, from which each pass takes its number; `timed` is given
+    the run against the baseline under the same runtime, with its passes, which no profile holds. What is `kept` of the
+    baseline's costs and of those that are counted is not measured again; `watch` is told what the time went to. Raises
     SkylineError before anything is timed where the workload does not fit the models, runtime or device are
     not there, the runtime cannot run the artifact (`Unsupported`), or does not answer as eager does.
     """
@@ -67,27 +88,36 @@ def profile_artifact(
     check_device(device)
     engine.require(device)
     check_runs(folder, runtime, precision, device)
+    check_cache(workload, runtime)
     if time_cap_s <= 0:
         raise SkylineError(f"a time cap of {time_cap_s:g} s is out of range; use more than 0")
     for path in (folder, baseline):
         check_workload(workload, read_config(path))
     inputs = Inputs.of(workload, real_batches)
     plan = Plan(cap_s=time_cap_s)
-    with tempfile.TemporaryDirectory(prefix="skyline-") as temporary:
+    watch = watch or Stopwatch()
+    with tempfile.TemporaryDirectory(prefix="skyline-") as temporary, ExitStack() as stack:
+        kept = kept or stack.enter_context(KeptCosts(Path(temporary)))
         candidate = Execution(folder.resolve(), runtime, device, precision)
         reference = Execution(baseline.resolve(), runtime, device)
         itself = candidate == reference
-        candidate = prepared(candidate, workload.length, Path(temporary) / "candidate")
-        agreement = measure_agreement(candidate, inputs)
-        elsewhere = Path(temporary) / "baseline"
-        reference = candidate if itself else prepared(reference, workload.length, elsewhere)
-        speed = measure_speed(candidate, reference, inputs, plan=plan)
+        # The baseline's is of use for other candidates, the candidate's for nobody else.
+        with watch.on("making"):
+            reference = kept.prepared(reference, workload.length)
+            elsewhere = Path(temporary) / "candidate"
+            candidate = reference if itself else prepared(candidate, workload.length, elsewhere)
+        agreement = measure_agreement(candidate, inputs, watch=watch)
+        speed = measure_speed(candidate, reference, inputs, plan=plan, ceilings=True, watch=watch)
+        if timed is not None:
+            timed(speed)
         over_eager = None
         if runtime != "eager":
             plain = replace(reference, runtime="eager", prepared=None)
-            over_eager = measure_speed(candidate, plain, inputs, plan=plan, components=False).latency
-        own = _Measured.of(candidate, inputs)
-        base = own if itself else _Measured.of(reference, inputs)
+            over_eager = measure_speed(
+                candidate, plain, inputs, plan=plan, components=False, watch=watch
+            ).latency
+        own = _Measured.of(candidate, inputs, kept, watch)
+        base = own if itself else _Measured.of(reference, inputs, kept, watch, again=False)
     total = own.total(speed.latency.median_ms, speed)
     return Profile(
         recipe=recipe,
@@ -102,6 +132,7 @@ def profile_artifact(
         latency=speed.latency,
         over_eager=over_eager,
         agreement=agreement,
+        ceilings=speed.ceilings,
         baseline=base.total(speed.latency.baseline_median_ms),
         realised=realised(own, base, speed.latency, itself),
         hardware=hardware(device),
@@ -119,20 +150,20 @@ def check_runs(folder: Path, runtime: str, precision: Precision, device: str) ->
         raise Unsupported(reason)
 
 
+def check_cache(workload: Workload, runtime: str) -> None:
+    """Raise Unsupported where a runtime cannot begin from states that were computed before."""
+    if workload.cached is not None and runtime != "eager":
+        raise Unsupported(f"runtime '{runtime}' reads whole rows, not what a cache leaves of them; use eager")
+
+
 def prepared(execution: Execution, length: int, into: Path) -> Execution:
     """The same with what its runtime needs beside the artifact, made in a process of its own for rows of up to `length`
     tokens.
     """
     if not get_runtime(execution.runtime).prepares:
         return execution
-    into.mkdir()
-    run_isolated(_prepare, execution, length, into)
+    prepare_in(execution, length, into)
     return replace(execution, prepared=into)
-
-
-def _prepare(execution: Execution, length: int, into: Path) -> None:
-    """Runs in the child."""
-    get_runtime(execution.runtime).prepare(execution.folder, execution.precision, length, into)
 
 
 def check_workload(workload: Workload, config: ArtifactConfig) -> None:
@@ -154,10 +185,23 @@ class _Measured:
     memory: PeakMemory
 
     @classmethod
-    def of(cls, execution: Execution, inputs: Inputs) -> _Measured:
+    def of(
+        cls, execution: Execution, inputs: Inputs, kept: KeptCosts, watch: Stopwatch, again: bool = True
+    ) -> _Measured:
+        """Measure an artifact's memory, unless it is kept and not wanted `again`; what is counted is counted once."""
         disk_bytes = sum((execution.folder / name).stat().st_size for name in (CONFIG, WEIGHTS))
-        static = run_isolated(static_costs, execution.folder, inputs)
-        return cls(disk_bytes, static, measure_memory(execution, inputs))
+        same = {"artifact": contents(execution.folder), **what(inputs)}
+        count = partial(run_isolated, static_costs, execution.folder, inputs)
+        with ThreadPoolExecutor(1) as beside:
+            # Neither is timed, and no process adds to another's memory.
+            static = beside.submit(kept.once, StaticCosts, {**same, "versions": versions()}, count)
+            same = {**same, **how(execution), **where(execution.device)}
+            memory = None if again else kept.recall(PeakMemory, same)
+            if memory is None:
+                with watch.on("making"):
+                    narrow = kept.narrow(execution)
+                memory = kept.keep(measure_memory(execution, inputs, narrow=narrow, watch=watch), same)
+            return cls(disk_bytes, static.result(), memory)
 
     def total(self, latency_ms: float, speed: Speed | None = None) -> Total:
         timed = speed.components if speed is not None else None
@@ -199,17 +243,44 @@ def static_costs(folder: Path, inputs: Inputs) -> StaticCosts:
     inputs.
     """
     model = load_artifact(folder)
+    stored = stored_params(model, folder)
     batches = inputs.batches(model.config.vocab_size)
-    activations = [activation_bytes(model, batch) for batch in batches]
+    run, own = with_cache(model, batches, inputs.workload.cached)
+    counted = _counted_on_shapes(model, batches) if run is model else None
+    work, activations = counted or _counted(run, own)
     return StaticCosts(
-        work=mean_flops(model, batches),
+        work=work,
         params=component_params(model),
-        stored_params=stored_params(model, folder),
+        stored_params=stored,
         weight_bytes=component_weight_bytes(model, folder),
         activation_bytes={
             name: round(sum(each[name] for each in activations) / len(activations)) for name in activations[0]
         },
     )
+
+
+def _counted_on_shapes(model: Model, batches: list[Batch]) -> _Counted | None:
+    """What `_counted` says, from the shapes alone, however long the passes would take. None where what is computed
+    depends on values, as where rows leave early.
+    """
+    if getattr(model.config, "exit_rule", None) is not None:
+        return None
+    try:
+        return _counted(_without_weights(model), [batch.to("meta") for batch in batches])
+    except RuntimeError:  # it asks for a value; NotImplementedError is one of these
+        return None
+
+
+def _without_weights(model: Model) -> Model:
+    """A copy on the meta device, whose tensors have shapes alone."""
+    known: dict[int, Any] = {id(model.tokenizer): model.tokenizer}
+    known |= {id(parameter): Parameter(parameter.to("meta"), False) for parameter in model.parameters()}
+    known |= {id(buffer): buffer.to("meta") for buffer in model.buffers()}
+    return deepcopy(model, known)
+
+
+def _counted(model: Model, batches: list[Batch]) -> _Counted:
+    return mean_flops(model, batches), [activation_bytes(model, batch) for batch in batches]
 
 
 def realised(own: _Measured, base: _Measured, latency: Latency, itself: bool = False) -> dict[Cost, bool]:

@@ -11,22 +11,30 @@ import torch
 
 from harness.artifacts import read_config
 from harness.isolation import run_isolated
+from harness.profiling.cached import executed_with_cache
+from harness.profiling.ceilings import executed_precision, measure_ceilings
 from harness.profiling.components import ComponentTimes, time_components
 from harness.profiling.inputs import Inputs
 from harness.profiling.latency import Plan, latency_record, measure_pairs
+from harness.profiling.stopwatch import Stopwatch, watched
 from harness.profiling.timers import PassTimer, steady_process
-from harness.records import Latency
+from harness.records import PRECISIONS, Ceilings, Latency
 from harness.runtimes import Execution, get_runtime, load
+
+COMPONENTS_S = 6.0
+"""Seconds for the components; no more than the pairs are given."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """The paired latency, and the candidate's components (None where not asked for or not shown by the
-    runtime).
+    """The paired latency, the candidate's components (None where not asked for or not shown by the
+    runtime), the seconds of each of its passes that the latency is made of, and the machine's ceilings where asked for.
     """
 
     latency: Latency
     components: ComponentTimes | None
+    passes: tuple[float, ...] = ()
+    ceilings: Ceilings | None = None
 
 
 def measure_speed(
@@ -36,17 +44,25 @@ def measure_speed(
     *,
     plan: Plan | None = None,
     components: bool = True,
+    ceilings: bool = False,
+    watch: Stopwatch | None = None,
 ) -> Speed:
     """Time two executions, on one device, against each other in a process of their own, with the same threads and the
     same inputs.
 
     The same one twice is an A/A run. This process sleeps meanwhile. The pairs take no longer than the
     plan's cap, start and loading included, compiling not (one pair is taken in any case); the components take about
-    six seconds more. Raises SkylineError as loading does.
+    six seconds more, and the machine's ceilings, measured before anything is loaded, a quarter of one. `watch` is told
+    what the time went to. Raises SkylineError as loading does.
     """
     # The clock is the system's, so the child can go on from this process's reading.
     started = time.perf_counter()
-    return run_isolated(_time_both, candidate, baseline, inputs, plan or Plan(), components, started)
+    speed: Speed
+    asked = (candidate, baseline, inputs, plan or Plan(), components, ceilings, started)
+    speed, own = run_isolated(watched, _time_both, *asked)
+    if watch is not None:
+        watch.add(own)
+    return speed
 
 
 def _time_both(
@@ -55,24 +71,45 @@ def _time_both(
     inputs: Inputs,
     plan: Plan,
     components: bool,
+    ceilings: bool,
     started: float,
+    watch: Stopwatch,
 ) -> Speed:
     """Runs in the child."""
     vocab_size = min(read_config(each.folder).model.vocab_size for each in (candidate, baseline))
     batches = inputs.batches(vocab_size, candidate.device)
     with steady_process():
-        slow, fast = load(baseline), load(candidate)
+        began = time.perf_counter()
+        with watch.on("passes"):
+            found = _ceilings(candidate) if ceilings else None
+        started += time.perf_counter() - began
+        with watch.on("loading"):
+            slow, fast = load(baseline), load(candidate)
+            fast, own = executed_with_cache(fast, batches, inputs.workload.cached)
         if any(get_runtime(each.runtime).compiles for each in (candidate, baseline)):
-            for batch in batches:
-                slow(batch)
-                fast(batch)
+            with watch.on("loading"):
+                for batch, read in zip(batches, own, strict=True):
+                    slow(batch)
+                    fast(read)
             started = time.perf_counter()
         timer = PassTimer(
             {"baseline": slow, "candidate": fast},
-            {"baseline": batches, "candidate": batches},
+            {"baseline": batches, "candidate": own},
             together=inputs.rows is not None,
         )
-        times = measure_pairs(timer, time.perf_counter, plan, started)
+        with watch.on("passes"):
+            times = measure_pairs(timer, time.perf_counter, plan, started)
         latency = latency_record(times, torch.get_num_threads())
         shown = components and fast.model is not None
-        return Speed(latency, time_components(fast, batches) if shown else None)
+        passes = tuple(times.calls("candidate").tolist())
+        with watch.on("passes"):
+            timed = time_components(fast, own, min(COMPONENTS_S, plan.cap_s)) if shown else None
+        return Speed(latency, timed, passes, found)
+
+
+def _ceilings(candidate: Execution) -> Ceilings:
+    """The machine's, in the precisions that the candidate's runtime has there."""
+    runtime, device = get_runtime(candidate.runtime), candidate.device
+    executed = executed_precision(read_config(candidate.folder), candidate.precision)
+    has = [each for each in PRECISIONS if runtime.lacks(each, device) is None]
+    return measure_ceilings(device, executed, has)

@@ -12,6 +12,7 @@ __all__ = ["Executable", "Execution", "Runtime", "get_runtime", "load", "refused
 
 _HOME = {
     "compile": ("harness.runtimes.compiled", "CompiledRuntime"),
+    "cuda-graphs": ("harness.runtimes.cuda_graphs", "CudaGraphsRuntime"),
     "eager": ("harness.runtimes.eager", "EagerRuntime"),
     "onnxruntime": ("harness.runtimes.onnx_runtime", "OnnxRuntime"),
     "openvino": ("harness.runtimes.openvino_runtime", "OpenvinoRuntime"),

@@ -40,10 +40,11 @@ class Experiment(_Table):
 
 
 class Profiling(_Table):
-    """Recipes profiled without training: every recipe × workload."""
+    """Recipes profiled without training: every recipe × workload. `cached`: as of a workload."""
 
     recipes: Names
     workloads: Annotated[tuple[BatchAndLength, ...], Field(min_length=1)] = ((1, 128),)
+    cached: Annotated[int, Field(ge=1)] | None = None
 
 
 class Suite(_Table):
@@ -71,14 +72,15 @@ class Suite(_Table):
         """
         found: dict[str, Cell] = {}
         for profiling in self.profiling:
-            for recipe in ("baseline", *profiling.recipes):
+            # What can be cached is of use to a recipe only: its own baseline is timed beside it.
+            for recipe in ("baseline", *profiling.recipes) if profiling.cached is None else profiling.recipes:
                 for batch, length in profiling.workloads:
                     cell: Cell = ProfileCell(
                         recipe=str(Recipe.parse(recipe)),
                         model=self.profile_model,
                         runtime=self.runtime,
                         device=self.device,
-                        workload=Workload(batch=batch, length=length),
+                        workload=Workload(batch=batch, length=length, cached=profiling.cached),
                         time_cap_s=self.time_cap_s,
                     )
                     found.setdefault(cell.key, cell)

@@ -156,14 +156,14 @@ def test_the_sizes_table_says_what_is_not_built() -> None:
             "survey_layer_params": BASE.layers / 2,
         }
     )
-    built = profile("theseus:layers=6", model="bert-base", artifact=half)
+    built = profile("distilbert:layers=6", model="bert-base", artifact=half)
     table = sizes_table([base, built])
     (row,) = table.records()
     assert (row["survey_with"], row["survey_without"], row["honest"]) == (60.7, 50.0, 25.0)
     assert row["difference"] < 0.05
     assert row["from_recomputed"] < 0.02
     assert "gobo" in table.notes[-1]
-    with pytest.raises(SkylineError, match="survey-sizes"):
+    with pytest.raises(SkylineError, match="reproduce ganesh2021"):
         sizes_table([base])
 
 

@@ -45,7 +45,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_runtime_has_a_home() -> None:
-    assert runtime_names() == ("compile", "eager", "onnxruntime", "openvino")
+    assert runtime_names() == ("compile", "cuda-graphs", "eager", "onnxruntime", "openvino")
     assert [get_runtime(name).name for name in runtime_names()] == list(runtime_names())
 
 

@@ -1,0 +1,278 @@
+"""`skyline reproduce`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness import limits
+from harness.cli.options import RUNS, Json, within
+from harness.errors import SkylineError, unknown_name
+
+if TYPE_CHECKING:
+    from harness.cells import Cell
+    from harness.records import Record, Workload
+    from harness.run import Outcome
+    from leaderboard.plain_tables import PlainTable
+    from leaderboard.survey_artifacts import Reading
+
+SUITE = "ganesh2021"
+LATER = ("gordon2020", "lilbobby", "movva2022")
+"""Tables whose measuring is not built yet."""
+GRID = tuple((batch, length) for batch in (1, 8, 32) for length in (32, 128, 256, 512))
+QUICK_CAP_S = 1.5
+
+
+def reproduce(
+    table: Annotated[str, typer.Argument(help="The paper's table: ganesh2021.")],
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Only the rows with a published CPU speedup above 1, timed shortly."),
+    ] = False,
+    row: Annotated[
+        list[str] | None,
+        typer.Option(help="A row by number (2 to 26) or name, such as tinybert; several times for several."),
+    ] = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="eager, compile, onnxruntime or openvino; several times for several [default: eager]."
+        ),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="float32, bfloat16 or int8; several times for several [default: float32]."),
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Sequences in one pass [default: 1].")] = None,
+    seq: Annotated[int | None, typer.Option(help="Sequence length in tokens [default: 128].")] = None,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Batch 1, 8 and 32 times length 32, 128, 256 and 512.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    model: Annotated[str | None, typer.Option(help="Base model of the recipes [default: bert-base].")] = None,
+    time_cap: Annotated[
+        float | None, typer.Option(help="Seconds that the paired timing of one profile may take.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where records and artifacts go.")] = RUNS,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run nothing: compare the speedups of --out with those of this folder, of a repeat."
+        ),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Build and measure the rows of a published table, and print them beside what was published.
+
+    What is recorded and up to date is not measured again. Exit status 1: a profile failed; the others are there.
+    """
+    _check_table(table)
+    if against is not None:
+        _say_table(_repeat(out, against), json_)
+        return
+    readings, shapes, chosen = _chosen(row, quick, batch, seq, grid, runtime, precision)
+    cap = QUICK_CAP_S if quick and time_cap is None else time_cap
+    if cap is not None:
+        within("time-cap", cap, limits.MIN_TIME_CAP_S, limits.MAX_TIME_CAP_S)
+    cells = cells_of(readings, shapes, *chosen, device=device, model=model, time_cap_s=cap)
+    outcome = _measured(cells, out, json_)
+    _print(cells, readings, out, outcome, quick, json_)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _check_table(table: str) -> None:
+    """Raise SkylineError for a table that cannot be measured (yet)."""
+    if table in LATER:
+        raise SkylineError(
+            f"measuring '{table}' again is not built yet; 'skyline board published' shows it, {SUITE} can be reproduced"
+        )
+    if table != SUITE:
+        raise unknown_name("table", table, [SUITE, *LATER])
+
+
+def _chosen(
+    row: Sequence[str] | None,
+    quick: bool,
+    batch: int | None,
+    seq: int | None,
+    grid: bool,
+    runtime: Sequence[str] | None,
+    precision: Sequence[str] | None,
+) -> tuple[tuple[Reading, ...], tuple[tuple[int, int], ...] | None, tuple[list[str], list[Any]]]:
+    """Rows, workloads (None: the suite's) and the runtimes with the precisions that the options name."""
+    from harness.records import PRECISIONS
+    from harness.runtimes import get_runtime
+    from leaderboard.reproduction import chosen_rows, with_published_speedup
+
+    readings = chosen_rows(row or [])
+    if quick and not row:
+        readings = with_published_speedup(readings)
+    if grid and (batch is not None or seq is not None):
+        raise SkylineError("--grid sets batch and length itself; leave out --batch and --seq")
+    shapes: tuple[tuple[int, int], ...] | None = GRID if grid else None
+    if batch is not None or seq is not None:
+        within("batch", batch or 1, 1, limits.MAX_BATCH)
+        shapes = ((1 if batch is None else batch, 128 if seq is None else seq),)
+    runtimes = list(dict.fromkeys(runtime or ["eager"]))
+    for name in runtimes:
+        get_runtime(name)
+    precisions = list(dict.fromkeys(precision or ["float32"]))
+    for name in precisions:
+        if name not in PRECISIONS:
+            raise unknown_name("precision", name, PRECISIONS)
+    return readings, shapes, (runtimes, precisions)
+
+
+def cells_of(
+    readings: Iterable[Reading],
+    shapes: Sequence[tuple[int, int]] | None,
+    runtimes: Sequence[str],
+    precisions: Sequence[str],
+    *,
+    device: str = "cpu",
+    model: str | None = None,
+    time_cap_s: float | None = None,
+) -> list[Cell]:
+    """The suite's profile cells of some rows and of the baseline, under each runtime and precision; `shapes` (batch,
+    length) in the place of the suite's uncached ones. Cached passages are for one shape, without a grid.
+    """
+    from harness.cells import ProfileCell
+    from harness.suites import load_suite
+    from leaderboard.reproduction import recipe_of
+
+    wanted = {"baseline", *map(recipe_of, readings)}
+    suite = load_suite(SUITE)
+    found: dict[str, Cell] = {}
+    for runtime in runtimes:
+        for precision in precisions:
+            for cell in suite.cells():
+                if not isinstance(cell, ProfileCell) or cell.recipe not in wanted:
+                    continue
+                for workload in _workloads(cell.workload, shapes):
+                    made = cell.model_copy(
+                        update={
+                            "runtime": runtime,
+                            "precision": precision,
+                            "device": device,
+                            "model": model or cell.model,
+                            "time_cap_s": time_cap_s or cell.time_cap_s,
+                            "workload": workload,
+                        }
+                    )
+                    found.setdefault(made.key, made)
+    return list(found.values())
+
+
+def _workloads(own: Workload, shapes: Sequence[tuple[int, int]] | None) -> list[Workload]:
+    from harness.profiling.inputs import make_workload
+
+    if shapes is None:
+        return [own]
+    return [] if own.cached is not None else [make_workload(length, batch) for batch, length in shapes]
+
+
+def _measured(cells: Sequence[Cell], out: Path, quiet: bool) -> Outcome:
+    """Build what is missing, several artifacts at once, and then run the cells."""
+    from harness.planning import check_cells, make_plan
+    from harness.prebuilding import build_ahead
+    from harness.run import run_cells
+    from harness.store import Store
+
+    check_cells(cells)
+    store = Store(out)
+    with store.lock():
+        plan = make_plan(cells, store, None)
+        jobs = [job.cell for job in plan.jobs if job.unsupported is None]
+        if jobs:
+            if not quiet:
+                typer.echo("building what is missing, before anything is timed", err=True)
+            build_ahead(jobs, store.workspace)
+    return run_cells(cells, out, quiet=quiet)
+
+
+def _print(
+    cells: Sequence[Cell],
+    readings: Sequence[Reading],
+    out: Path,
+    outcome: Outcome,
+    quick: bool,
+    json_: bool,
+) -> None:
+    """The board and the ledger of the cells' records."""
+    import json
+
+    from harness.run import describe_failure, record_name
+    from leaderboard.claims_ledger import claims_table, measured_claims, tally_speeds
+    from leaderboard.plain_tables import to_text
+    from leaderboard.reproduction import reproduction_table
+
+    records = _records_of(cells, out)
+    shared: dict[str, Any] = {"model": cells[0].model, "readings": readings}
+    table = reproduction_table(records, **shared)
+    claims = measured_claims(records, **shared)
+    notes = _left_out(quick)
+    if json_:
+        whole = {
+            "board": {**table.to_dict(), "notes": [*notes, *table.notes]},
+            "claims": [{**claim.model_dump(mode="json"), "reached": claim.reached} for claim in claims],
+            "speeds": tally_speeds(claims).model_dump(),
+            "recorded": len(outcome.recorded),
+            "fresh": outcome.fresh,
+            "failed": [record_name(record) for record in outcome.failed],
+        }
+        typer.echo(json.dumps(whole, indent=1, ensure_ascii=False))
+        for record in outcome.failed:
+            typer.echo(f"{record_name(record)}: {describe_failure(record)}", err=True)
+        return
+    typer.echo(to_text(table))
+    typer.echo(to_text(claims_table(claims)))
+    for line in notes:
+        typer.echo(line)
+    typer.echo(
+        f"{len(outcome.recorded)} profiles recorded, {outcome.fresh} were up to date, {len(outcome.failed)} failed, "
+        f"{len(outcome.skipped)} skipped"
+    )
+
+
+def _left_out(quick: bool) -> list[str]:
+    if not quick:
+        return []
+    return [
+        "quick leaves out the rows without a published CPU speedup above 1, unless --row names them; "
+        f"pairs and components take {QUICK_CAP_S:g} s a profile at most, so that intervals are wider or missing",
+    ]
+
+
+def _records_of(cells: Sequence[Cell], out: Path) -> list[Record]:
+    from harness.store import Store
+
+    store = Store(out)
+    return [record for cell in cells if (record := store.find(cell)) is not None]
+
+
+def _repeat(out: Path, against: Path) -> PlainTable:
+    from harness.store import read_records
+    from leaderboard.reproduction import repeat_table
+
+    folders = []
+    for folder in (out, against):
+        if not (folder / "measured").is_dir():
+            raise SkylineError(f"there are no records in {folder}; name a folder that --out wrote")
+        records, problems = read_records(folder)
+        for problem in problems:
+            typer.echo(f"left out: {' '.join(problem.split())}", err=True)
+        folders.append(records)
+    return repeat_table(*folders)
+
+
+def _say_table(table: PlainTable, json_: bool) -> None:
+    import json
+
+    from leaderboard.plain_tables import to_text
+
+    text = json.dumps(table.to_dict(), indent=1, ensure_ascii=False) if json_ else to_text(table)
+    typer.echo(text)

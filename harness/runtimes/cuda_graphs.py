@@ -1,0 +1,137 @@
+"""CUDA graphs: a pass is recorded once for each shape and then launched as a whole, without Python or PyTorch in
+between.
+
+At batch 1 the processor launches kernels more slowly than the device runs them; a graph leaves that out. After "CUDA
+semantics: CUDA Graphs" in PyTorch's documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.artifacts import load_artifact
+from harness.encoder import Batch
+from harness.errors import Unsupported
+from harness.hardware import check_device
+from harness.records import Precision
+from harness.runtimes.base import Executable, Runtime
+from harness.runtimes.precision import in_precision
+
+WARM_UP = 3
+"""Passes on a side stream before one is recorded: libraries choose kernels and take memory in the first ones."""
+
+Record = Callable[[Callable[[], Tensor]], tuple[Callable[[], object], Tensor]]
+"""Records what a function launches: a function that launches it again, and the tensor that then holds the result."""
+
+
+class CudaGraphsRuntime(Runtime):
+    """Records the pass of the loaded encoder as it stands, one graph a shape.
+
+    A graph launches the same kernels on the same memory each time, so that nothing in a pass may depend on values: rows
+    cannot leave early, and what asks the device for a number cannot be recorded.
+    """
+
+    name = "cuda-graphs"
+    devices = ("cuda",)
+    compiles = True
+
+    def load(
+        self, folder: Path, device: str, precision: Precision = "float32", prepared: Path | None = None
+    ) -> Executable:
+        """See `Runtime.load`. Raises Unsupported where rows would leave early; the first pass of a shape does where it
+        cannot be recorded.
+        """
+        from harness.runtimes import refused_exits
+
+        self.require(device)
+        check_device(device)
+        loaded = load_artifact(folder)
+        if reason := refused_exits(self.name, loaded.config):
+            raise Unsupported(reason)
+        model = in_precision(loaded, precision).to(device).eval()
+
+        def logits(batch: Batch) -> Tensor:
+            found: Tensor = model(batch).logits
+            return found
+
+        return Executable(RecordedPasses(logits, CudaRecorder(device)))
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A pass of one shape: the tensors that it reads, how it is launched, and the one that it writes."""
+
+    inputs: tuple[Tensor, ...]
+    launch: Callable[[], object]
+    output: Tensor
+
+
+class RecordedPasses:
+    """Runs batches by recorded passes, each shape's recorded when it comes first. Not for several threads at once: all
+    batches of a shape go through the same memory.
+    """
+
+    def __init__(self, run: Callable[[Batch], Tensor], record: Record) -> None:
+        self._run, self._record = run, record
+        self._recorded: dict[tuple[int, ...], _Recorded] = {}
+
+    @torch.inference_mode()
+    def __call__(self, batch: Batch) -> Tensor:
+        """Logits of a batch, in memory of their own. Raises Unsupported where its pass cannot be recorded."""
+        shape = tuple(batch.input_ids.shape)
+        recorded = self._recorded.get(shape)
+        if recorded is None:
+            recorded = self._recorded[shape] = self._first(batch)
+        for kept, given in zip(recorded.inputs, _tensors(batch), strict=True):
+            kept.copy_(given)
+        recorded.launch()
+        return recorded.output.clone()
+
+    def _first(self, batch: Batch) -> _Recorded:
+        inputs = tuple(tensor.clone() for tensor in _tensors(batch))
+        try:
+            launch, output = self._record(lambda: self._run(Batch(*inputs)))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            first = (str(error).strip().splitlines() or ["no message"])[0]
+            raise Unsupported(
+                f"runtime 'cuda-graphs' cannot record a pass of this artifact ({first}); use eager or compile"
+            ) from error
+        return _Recorded(inputs, launch, output)
+
+
+class CudaRecorder:
+    """Records on a CUDA device. All graphs of one recorder share their memory: only one runs at a time, and results are
+    copied out.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = torch.device(device)
+        self._pool: Any = None
+
+    def __call__(self, run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
+        """Record what `run` launches."""
+        with torch.cuda.device(self._device):
+            side, current = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(current)
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP):
+                    run()
+            current.wait_stream(side)
+            if self._pool is None:
+                self._pool = torch.cuda.graph_pool_handle()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool):
+                output = run()
+        return graph.replay, output
+
+
+def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    return batch.input_ids, batch.attention_mask, batch.token_type_ids

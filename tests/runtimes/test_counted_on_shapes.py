@@ -1,0 +1,62 @@
+"""What is counted from shapes alone is what real passes are counted to, for every kind of model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from runtime_models import BATCHES, CONFIGS, LAYER, PLAIN, drawn, encoder, quantized, saved
+
+from harness.artifacts import load_artifact
+from harness.config import ExitRule
+from harness.encoder import Batch
+from harness.model import Model
+from harness.profiling import profile
+from harness.profiling.inputs import Inputs, make_workload
+from harness.profiling.profile import static_costs
+
+ASK_FOR_VALUES = {"bag of pairs", "lstm", "lstm of pairs", "rnn"}
+"""Those that cut a batch at its longest text, which shapes do not tell."""
+SYNTHETIC = Inputs.of(make_workload(17, 3))
+
+
+def counted(folder: Path, batches: list[Batch]) -> tuple[object, object]:
+    """From shapes alone, and from real passes."""
+    return tuple(
+        count(load_artifact(folder), batches) for count in (profile._counted_on_shapes, profile._counted)
+    )  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_shapes_tell_all(kind: str, tmp_path: Path) -> None:
+    folder = saved(drawn(CONFIGS[kind]), tmp_path / "a")
+    on_shapes, really = counted(folder, BATCHES)
+    assert on_shapes == (None if kind in ASK_FOR_VALUES else really)
+
+
+@pytest.mark.parametrize("per", ["channel", "tensor"])
+def test_shapes_tell_all_of_maps_in_int8(per: str, tmp_path: Path) -> None:
+    on_shapes, really = counted(saved(quantized(drawn(PLAIN), per), tmp_path / "a"), BATCHES)
+    assert on_shapes == really
+
+
+def test_rows_that_leave_early_run(tmp_path: Path) -> None:
+    first = LAYER.model_copy(update={"exit": "pooler"})
+    model = drawn(encoder(first, LAYER, exit_rule=ExitRule(kind="entropy", threshold=0.5)))
+    assert profile._counted_on_shapes(model, BATCHES) is None
+    found = static_costs(saved(model, tmp_path / "a"), SYNTHETIC)
+    assert found.work.mean_depth is not None
+
+
+@pytest.mark.parametrize("kind", ["plain", "lstm", "convolutions"])
+def test_the_costs_are_those_of_real_passes(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved(drawn(CONFIGS[kind]), tmp_path / "a")
+    found = static_costs(folder, SYNTHETIC)
+    refuse: Callable[[Model, list[Batch]], None] = lambda model, batches: None  # noqa: E731
+    monkeypatch.setattr(profile, "_counted_on_shapes", refuse)
+    assert static_costs(folder, SYNTHETIC) == found
+    assert found.work.total.macs > 0
+    assert sum(found.activation_bytes.values()) > 0
