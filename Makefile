@@ -43,11 +43,13 @@ results: install
 	$(BIN)/skyline run survey-sizes --out profiles
 	$(BIN)/skyline run realised-speed --out profiles
 	$(BIN)/skyline run dynamic-speed --out profiles
+	$(BIN)/skyline run ganesh2021 --out profiles
 	$(BIN)/skyline board measured --readme README.md
 	$(BIN)/skyline board measured --table findings --readme README.md
 	$(BIN)/skyline board measured --table curves --readme README.md
 	$(BIN)/skyline board architecture --readme README.md
 	$(BIN)/skyline board architecture --table sizes --readme README.md
+	$(BIN)/skyline board architecture --table reproduction --readme README.md
 
 benchmark: install
 	$(BIN)/python -m pytest --benchmark -s

@@ -86,7 +86,7 @@ def test_the_small_tables_print_in_each_form(skyline, tmp_path):
     assert "| magnitude pruning beats random" in readme.read_text(encoding="utf-8")
     status, _, errors = skyline("board", "architecture", "--table", "sizes", "--profiles", "records")
     assert status == 2
-    assert "skyline run survey-sizes" in errors
+    assert "skyline reproduce ganesh2021" in errors
 
 
 @pytest.mark.parametrize("table", TABLES)
