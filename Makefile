@@ -40,7 +40,6 @@ results: install
 	$(BIN)/skyline run distillation-and-inference --out profiles --workers $(WORKERS)
 	$(BIN)/skyline run compounds --out profiles --workers $(WORKERS)
 	$(BIN)/skyline run findings --out profiles --workers $(WORKERS)
-	$(BIN)/skyline run survey-sizes --out profiles
 	$(BIN)/skyline run realised-speed --out profiles
 	$(BIN)/skyline run dynamic-speed --out profiles
 	$(BIN)/skyline run ganesh2021 --out profiles

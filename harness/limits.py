@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from harness.errors import SkylineError
+
 MAX_SEED = 2**32 - 1
 """The largest seed that every generator takes."""
 MAX_SEEDS = 1000
@@ -10,3 +12,9 @@ MAX_BATCH = 65536
 """Sequences in one pass."""
 MIN_TIME_CAP_S, MAX_TIME_CAP_S = 0.1, 3600.0
 """Seconds for the paired timing of one profile."""
+
+
+def within(option: str, value: float, low: float, high: float) -> None:
+    """Raise SkylineError where the value of a command's option is out of range, or no number at all."""
+    if not low <= value <= high:
+        raise SkylineError(f"--{option} {value} is out of range: use {low:,} to {high:,}")

@@ -29,7 +29,7 @@ from pydantic import (
     model_validator,
 )
 
-from harness.errors import SkylineError
+from harness.errors import SkylineError, unknown_name
 
 FORMAT = 1
 COSTS = ("disk", "parameters", "flops", "latency", "memory")
@@ -43,6 +43,19 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 _NUMBERS = re.compile(r"\[\n[\s\d.,eE+-]+\]")
 """A list of numbers over several lines; inside a JSON string no line ends."""
+
+
+def precision_named(name: str) -> Precision:
+    """A precision by its name. Raises SkylineError, with the nearest, for an unknown one."""
+    for known in PRECISIONS:
+        if known == name:
+            return known
+    raise unknown_name("precision", name, PRECISIONS)
+
+
+def executed_by(runtime: str, precision: str) -> str:
+    """A runtime, and the precision where that is not float32, in words: `openvino in int8`."""
+    return runtime if precision == "float32" else f"{runtime} in {precision}"
 
 
 class _Model(BaseModel):
@@ -209,6 +222,12 @@ class Latency(_Model):
     stopped_by: Literal["precision", "time", "samples"]
     threads: int
 
+    @property
+    def speedup_with_interval(self) -> tuple[float | None, float | None, float | None]:
+        """The speedup and both ends of its interval, each None where it could not be said."""
+        low, high = self.speedup_ci95 or (None, None)
+        return self.speedup, low, high
+
 
 class Agreement(_Model):
     """A runtime's answers beside those of `eager` as the artifact says (in float32, but for maps that it executes in
@@ -263,7 +282,14 @@ class Profile(_Model):
     @property
     def executed_by(self) -> str:
         """The runtime, and the precision where that is not float32."""
-        return self.runtime if self.precision == "float32" else f"{self.runtime} in {self.precision}"
+        return executed_by(self.runtime, self.precision)
+
+    @property
+    def flops_ratio(self) -> float | None:
+        """The baseline's matrix work over the artifact's; None without a baseline or without matrix work."""
+        if self.baseline is None or not self.total.flops:
+            return None
+        return self.baseline.flops / self.total.flops
 
 
 class Spent(_Model):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness.cells import Cell, ProfileCell, QualityCell
 from harness.engines.local import BUILDS_ON, LocalEngine, Message
 from harness.planning import Plan, check_cells, check_engine, make_plan
-from harness.records import Record, Status
+from harness.records import Record, Status, executed_by
 from harness.store import Store
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def run_cells(
                 workers,
                 started=display.started,
                 message=display.message,
+                building=display.building,
                 finished=display.finished,
             )
             records = local.run(plan.jobs)
@@ -143,6 +144,10 @@ class Display:
             self.drawn = time.monotonic()
             self.progress.refresh()
 
+    def building(self, count: int) -> None:
+        """Several artifacts are built at once."""
+        self.console.print(f"building {count} artifacts, before anything is timed", markup=False)
+
     def finished(self, cell: Cell, record: Record) -> None:
         """A cell is recorded."""
         if cell.key in self.bars:
@@ -161,8 +166,8 @@ def cell_name(cell: Cell) -> str:
 
 def _way(cell: ProfileCell) -> str:
     """How a cell is executed, where that is not the usual way."""
-    runtime = "" if cell.runtime == "eager" else f" under {cell.runtime}"
-    return runtime + ("" if cell.precision == "float32" else f" in {cell.precision}")
+    way = executed_by(cell.runtime, cell.precision)
+    return "" if way == "eager" else f" under {way}"
 
 
 def _result(record: Record) -> str:

@@ -15,7 +15,7 @@ from harness.records import Record
 from leaderboard import published
 from leaderboard.ledger import average_drop
 from leaderboard.plain_tables import Column, PlainTable
-from leaderboard.reproduction import RowRecords, cell_of, executed, flops_ratio, rows_of, workload_of
+from leaderboard.reproduction import RowRecords, cell_of, executed, rows_of, workload_of
 from leaderboard.survey_artifacts import READINGS, Reading, recomputed
 
 Verdict = Literal["reproduced", "above", "below", "not comparable"]
@@ -28,19 +28,17 @@ SPEED_TOLERANCE = 0.05
 
 SPEED_REASONS: Mapping[int, str] = MappingProxyType(
     {
-        8: "the survey's own timing, on a machine that it does not name; tall and narrow layers make small products",
+        8: "the survey's own timing, on a machine that it does not name",
         9: "V100 and a processor that is not named",
         10: "the survey's own timing; a recurrent net goes token by token, and how long the rows were is not said",
-        14: "the survey's own timing; 24 layers of small products cost more in calls than in arithmetic, the paper's "
-        "phone runs a compiled graph",
+        14: "the survey's own timing; the paper's own is of a phone's compiled graph",
         15: "the survey's own timing beside a K80's",
-        16: "the survey's own timing; 12 layers of width 48 cost more in calls than in arithmetic",
+        16: "the survey's own timing",
         17: "V100-class figures; the paper's abstract says 1.45",
-        18: "passages of about 300 tokens were cached; without a cache hardly any work is saved",
+        18: "passages of about 300 tokens were cached",
         19: "the survey's own timing; no exit distribution is published, here each row leaves after 9 of 12 layers",
         20: "the survey's own timing; the retention is another task's",
-        21: "the survey's own timing: all 12 layers are computed, so no arithmetic is saved; the smaller model fits "
-        "caches better",
+        21: "the survey's own timing; all 12 layers are computed, so no arithmetic is saved",
         23: "the survey's own timing beside a K40's",
         24: "DistilBERT's speedup was taken over; the dictionaries are unpacked before a pass, not computed with",
         25: "the survey's own timing of the float32 model was taken over",
@@ -190,13 +188,18 @@ def _speeds(row: RowRecords) -> list[MeasuredClaim]:
 
 def _speed(row: RowRecords, figure: Figure, device: str, printed: float) -> MeasuredClaim:
     own = [record for record in row.measured if cell_of(record)["device"].startswith(device)]
-    timed = [record for record in own if _speedup(record) is not None]
+    timed = [
+        (record, record.profile.latency)
+        for record in own
+        if record.profile is not None
+        and record.profile.latency is not None
+        and record.profile.latency.speedup is not None
+    ]
     over = [
         record.profile.over_eager.speedup
         for record in own
         if record.profile is not None
         and record.profile.over_eager is not None
-        and record.profile.over_eager.verdict == "measured"
         and record.profile.over_eager.speedup is not None
     ]
     shared = {
@@ -212,12 +215,9 @@ def _speed(row: RowRecords, figure: Figure, device: str, printed: float) -> Meas
             published_on = f"; the paper's device: {row.line.device}" if row.line.device else ""
             reason = f"other hardware: no profile on CUDA{published_on}"
         return MeasuredClaim.model_validate({**shared, "verdict": "not comparable", "reason": reason})
-    best = max(timed, key=lambda record: _speedup(record) or 0.0)
-    profile, speedup = best.profile, _speedup(best)
-    assert profile is not None
-    assert profile.latency is not None
+    best, latency = max(timed, key=lambda each: each[1].speedup or 0.0)
+    speedup, low, high = latency.speedup_with_interval
     assert speedup is not None
-    low, high = profile.latency.speedup_ci95 or (None, None)
     verdict = verdict_of(printed, speedup, SPEED_TOLERANCE * printed)
     reason = (
         "" if verdict == "reproduced" and speedup >= printed else _speed_reason(row, best, printed, speedup)
@@ -235,15 +235,10 @@ def _speed(row: RowRecords, figure: Figure, device: str, printed: float) -> Meas
     )
 
 
-def _speedup(record: Record) -> float | None:
-    latency = None if record.profile is None else record.profile.latency
-    return latency.speedup if latency is not None and latency.verdict == "measured" else None
-
-
 def _speed_reason(row: RowRecords, record: Record, printed: float, speedup: float) -> str:
     """Why a speedup differs: what the arithmetic allows, how it was executed, and what is known of the row."""
     parts = []
-    ratio = None if record.profile is None else flops_ratio(record.profile)
+    ratio = None if record.profile is None else record.profile.flops_ratio
     if ratio is not None and speedup < printed:
         if ratio < printed:
             parts.append(f"more than the ratio of FLOPs, {ratio:.2f}")

@@ -93,9 +93,7 @@ def _point(
     for profile in sorted(profiles, key=lambda each: (each.workload.inputs != "real", each.workload.batch))[
         :1
     ]:
-        if profile.baseline is not None:
-            ratio = profile.baseline.flops / profile.total.flops
+        ratio = profile.flops_ratio
         if profile.latency is not None:
-            speedup = profile.latency.speedup
-            low, high = profile.latency.speedup_ci95 or (None, None)
+            speedup, low, high = profile.latency.speedup_with_interval
     return [threshold, figures.get("mean_depth"), len(seeds), mean, drop, ratio, speedup, low, high]

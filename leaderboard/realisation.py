@@ -49,7 +49,7 @@ def realisation_table(
             saving = saving or not itself
     if not saving:
         raise SkylineError(
-            f"no recipe that saves FLOPs was profiled on {model} yet; `skyline run survey-sizes` does"
+            f"no recipe that saves FLOPs was profiled on {model} yet; `skyline run realised-speed` does"
         )
     rows.sort(key=lambda row: (-float(row[RANK] or 0.0), [str(cell) for cell in row[:3]]))
     return PlainTable(
@@ -83,22 +83,17 @@ def _row(profile: Profile, title: str, itself: bool) -> list[Cell] | None:
     """A row of the table, None for what does not belong there: without a verdict, without FLOPs saved; of the baseline,
     without ceilings.
     """
-    latency, base, roof = profile.latency, profile.baseline, roofline(profile)
-    if latency is None or latency.speedup is None or base is None or not profile.total.flops:
+    latency, ratio, roof = profile.latency, profile.flops_ratio, roofline(profile)
+    if latency is None or latency.speedup is None or ratio is None:
         return None
-    if roof is None if itself else profile.total.flops >= base.flops:
+    if roof is None if itself else ratio <= 1:
         return None
-    ratio = base.flops / profile.total.flops
-    low, high = latency.speedup_ci95 or (None, None)
-    on = f"{profile.executed_by}, {profile.device}"
     row: list[Cell] = [
         title,
         str(profile.workload),
-        on,
+        f"{profile.executed_by}, {profile.device}",
         ratio,
-        latency.speedup,
-        low,
-        high,
+        *latency.speedup_with_interval,
         latency.speedup / ratio,
     ]
     if roof is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.errors import SkylineError, unknown_name
 from harness.recipe import Recipe
-from harness.records import Latency, Profile, Record, Workload
+from harness.records import Latency, Record, Workload, executed_by
 from leaderboard import published
 from leaderboard.joining import newest
 from leaderboard.names import BASELINE
@@ -203,7 +203,7 @@ def _line(row: RowRecords, record: Record | None, base_bytes: int | None) -> lis
         ours = reading.sizes(record.artifact)
         disk = 100 * record.artifact.disk_bytes / base_bytes if base_bytes else None
     if profile is not None:
-        ratio = flops_ratio(profile)
+        ratio = profile.flops_ratio
     return [
         line.row,
         row.method,
@@ -236,8 +236,7 @@ def _status(record: Record | None) -> str:
 def executed(record: Record) -> str:
     """Runtime, precision and device of a profile, such as `openvino in int8, cpu`."""
     cell = cell_of(record)
-    precision = "" if cell["precision"] == "float32" else f" in {cell['precision']}"
-    return f"{cell['runtime']}{precision}, {cell['device']}"
+    return f"{executed_by(cell['runtime'], cell['precision'])}, {cell['device']}"
 
 
 def workload_of(record: Record) -> str:
@@ -246,18 +245,8 @@ def workload_of(record: Record) -> str:
     return str(Workload.model_validate(workload)) if workload else "–"
 
 
-def flops_ratio(profile: Profile) -> float | None:
-    """The baseline's matrix work over the artifact's."""
-    if profile.baseline is None or not profile.total.flops:
-        return None
-    return profile.baseline.flops / profile.total.flops
-
-
 def _speedup(latency: Latency | None) -> tuple[float | None, float | None, float | None]:
-    if latency is None or latency.verdict != "measured" or latency.speedup is None:
-        return None, None, None
-    low, high = latency.speedup_ci95 or (None, None)
-    return latency.speedup, low, high
+    return (None, None, None) if latency is None else latency.speedup_with_interval
 
 
 def _number(value: object) -> float | None:
@@ -321,6 +310,6 @@ def _speedups(records: Iterable[Record]) -> Mapping[tuple[str, str], tuple[Recor
             ("the same runtime", record.profile.latency),
             ("eager float32", record.profile.over_eager),
         ):
-            if (speedup := _speedup(latency)[0]) is not None:
-                found[record.key, name] = (record, speedup)
+            if latency is not None and latency.speedup is not None:
+                found[record.key, name] = (record, latency.speedup)
     return found

@@ -135,7 +135,7 @@ def test_a_method_is_measured_with_its_defaults_unless_a_recipe_uses_it() -> Non
         ({"methods": ("magnitud",)}, "unknown method 'magnitud'; did you mean 'magnitude'?"),
         ({"model": "bert-bas"}, "bert-base"),
         ({"device": "gpu"}, "cuda"),
-        ({"time_cap_s": 0.0}, "--benchmark-time-cap 0 is out of range"),
+        ({"time_cap_s": 0.0}, "--benchmark-time-cap 0.0 is out of range"),
         ({"time_cap_s": float("nan")}, "--benchmark-time-cap nan is out of range"),
     ],
 )

@@ -74,7 +74,7 @@ def extra_info(benchmark: Benchmark) -> dict[str, Any]:
     found |= {name: getattr(total, name) for name in names}
     if baseline is not None:
         found |= {
-            "flops_ratio": baseline.flops / total.flops,
+            "flops_ratio": profile.flops_ratio,
             "disk_ratio": baseline.disk_bytes / total.disk_bytes,
         }
     if profile.agreement is not None:
@@ -103,6 +103,6 @@ def _figures(profile: Profile, latency: Latency) -> str:
         return f"{said}, no verdict on the speedup"
     low, high = latency.speedup_ci95
     said += f", {latency.speedup:.2f} × the baseline's speed (95 % {low:.2f}–{high:.2f})"
-    if profile.baseline is not None:
-        said += f", {profile.baseline.flops / profile.total.flops:.2f} by FLOPs"
+    if profile.flops_ratio is not None:
+        said += f", {profile.flops_ratio:.2f} by FLOPs"
     return said

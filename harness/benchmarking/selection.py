@@ -11,9 +11,9 @@ from pathlib import Path
 from harness.cells import ProfileCell
 from harness.discovery import discover
 from harness.errors import SkylineError, unknown_name
-from harness.limits import MAX_BATCH, MAX_TIME_CAP_S, MIN_TIME_CAP_S
+from harness.limits import MAX_BATCH, MAX_TIME_CAP_S, MIN_TIME_CAP_S, within
 from harness.recipe import BASELINE, Recipe
-from harness.records import PRECISIONS, Precision, Workload
+from harness.records import Precision, Workload, precision_named
 from harness.runtimes import runtime_names
 
 MODEL, TIME_CAP_S = "bert-base", 20.0
@@ -44,7 +44,7 @@ class Selection:
         # First what can be said without loading torch.
         executions = [parse_execution(runtime) for runtime in self.runtimes]
         workloads = [parse_workload(workload) for workload in self.workloads]
-        check_time_cap(self.time_cap_s)
+        within("benchmark-time-cap", self.time_cap_s, MIN_TIME_CAP_S, MAX_TIME_CAP_S)
         recipes = [Recipe.parse(recipe) for recipe in self.recipes]
         recipes += [Recipe.parse(method) for method in self._bare_methods(recipes)]
 
@@ -114,12 +114,7 @@ def parse_execution(text: str) -> tuple[str, Precision]:
     runtime, colon, precision = text.strip().partition(":")
     if runtime not in runtime_names():
         raise unknown_name("runtime", runtime, runtime_names())
-    if not colon:
-        return runtime, "float32"
-    for known in PRECISIONS:
-        if known == precision:
-            return runtime, known
-    raise unknown_name("precision", precision, PRECISIONS)
+    return runtime, precision_named(precision) if colon else "float32"
 
 
 def parse_workload(text: str) -> Workload:
@@ -133,14 +128,6 @@ def parse_workload(text: str) -> Workload:
     if length < 1:
         raise SkylineError(f"sequence length {length} is out of range; use at least 1")
     return Workload(batch=batch, length=length)
-
-
-def check_time_cap(seconds: float) -> None:
-    """Raise SkylineError for a time cap out of range, or none at all."""
-    if not MIN_TIME_CAP_S <= seconds <= MAX_TIME_CAP_S:
-        raise SkylineError(
-            f"--benchmark-time-cap {seconds:g} is out of range: use {MIN_TIME_CAP_S:g} to {MAX_TIME_CAP_S:,g}"
-        )
 
 
 def is_file(method: str) -> bool:

@@ -24,12 +24,6 @@ Profiles = Annotated[
 ]
 
 
-def within(option: str, value: float, low: float, high: float) -> None:
-    """Refuse a number out of range, or none at all."""
-    if not low <= value <= high:
-        raise SkylineError(f"--{option} {value} is out of range: use {low:,} to {high:,}")
-
-
 def data_folder(given: Path | None) -> Path | None:
     """The folder given or that of SKYLINE_DATA_DIR. Raises SkylineError where it is none."""
     named = given or (Path(os.environ["SKYLINE_DATA_DIR"]) if os.environ.get("SKYLINE_DATA_DIR") else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness import limits
-from harness.cli.options import RUNS, Json, within
+from harness.cli.options import RUNS, Json
 from harness.errors import SkylineError, unknown_name
+from harness.limits import within
 
 if TYPE_CHECKING:
     from harness.cells import Cell
@@ -73,12 +75,14 @@ def reproduce(
     if against is not None:
         _say_table(_repeat(out, against), json_)
         return
+    from harness.run import run_cells
+
     readings, shapes, chosen = _chosen(row, quick, batch, seq, grid, runtime, precision)
     cap = QUICK_CAP_S if quick and time_cap is None else time_cap
     if cap is not None:
         within("time-cap", cap, limits.MIN_TIME_CAP_S, limits.MAX_TIME_CAP_S)
     cells = cells_of(readings, shapes, *chosen, device=device, model=model, time_cap_s=cap)
-    outcome = _measured(cells, out, json_)
+    outcome = run_cells(cells, out, workers=len(os.sched_getaffinity(0)), quiet=json_)
     _print(cells, readings, out, outcome, quick, json_)
     if outcome.failed:
         raise typer.Exit(1)
@@ -104,7 +108,7 @@ def _chosen(
     precision: Sequence[str] | None,
 ) -> tuple[tuple[Reading, ...], tuple[tuple[int, int], ...] | None, tuple[list[str], list[Any]]]:
     """Rows, workloads (None: the suite's) and the runtimes with the precisions that the options name."""
-    from harness.records import PRECISIONS
+    from harness.records import precision_named
     from harness.runtimes import get_runtime
     from leaderboard.reproduction import chosen_rows, with_published_speedup
 
@@ -120,10 +124,7 @@ def _chosen(
     runtimes = list(dict.fromkeys(runtime or ["eager"]))
     for name in runtimes:
         get_runtime(name)
-    precisions = list(dict.fromkeys(precision or ["float32"]))
-    for name in precisions:
-        if name not in PRECISIONS:
-            raise unknown_name("precision", name, PRECISIONS)
+    precisions = [precision_named(name) for name in dict.fromkeys(precision or ["float32"])]
     return readings, shapes, (runtimes, precisions)
 
 
@@ -173,25 +174,6 @@ def _workloads(own: Workload, shapes: Sequence[tuple[int, int]] | None) -> list[
     if shapes is None:
         return [own]
     return [] if own.cached is not None else [make_workload(length, batch) for batch, length in shapes]
-
-
-def _measured(cells: Sequence[Cell], out: Path, quiet: bool) -> Outcome:
-    """Build what is missing, several artifacts at once, and then run the cells."""
-    from harness.planning import check_cells, make_plan
-    from harness.prebuilding import build_ahead
-    from harness.run import run_cells
-    from harness.store import Store
-
-    check_cells(cells)
-    store = Store(out)
-    with store.lock():
-        plan = make_plan(cells, store, None)
-        jobs = [job.cell for job in plan.jobs if job.unsupported is None]
-        if jobs:
-            if not quiet:
-                typer.echo("building what is missing, before anything is timed", err=True)
-            build_ahead(jobs, store.workspace)
-    return run_cells(cells, out, quiet=quiet)
 
 
 def _print(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness import limits
-from harness.cli.options import RUNS, DataDir, Json, data_folder, within
+from harness.cli.options import RUNS, DataDir, Json, data_folder
+from harness.limits import within
 
 if TYPE_CHECKING:
     from harness.cells import Cell
@@ -44,17 +45,15 @@ def profile(
     import tempfile
 
     from harness.cells import ProfileCell
-    from harness.errors import SkylineError, unknown_name
+    from harness.errors import SkylineError
     from harness.execute import execute_profile, fingerprint
     from harness.planning import check_cells, unsupported
     from harness.profiling.inputs import make_workload
     from harness.profiling.report import print_profile
     from harness.recipe import Recipe
-    from harness.records import PRECISIONS
+    from harness.records import precision_named
 
-    chosen = next((known for known in PRECISIONS if known == precision), None)
-    if chosen is None:
-        raise unknown_name("precision", precision, PRECISIONS)
+    chosen = precision_named(precision)
     within("batch", batch, 1, limits.MAX_BATCH)
     within("time-cap", time_cap, limits.MIN_TIME_CAP_S, limits.MAX_TIME_CAP_S)
     within("seed", seed, 0, limits.MAX_SEED)
@@ -104,7 +103,10 @@ def run(
     out: Annotated[Path, typer.Option(help="Where records and artifacts go.")] = RUNS,
     engine: Annotated[str, typer.Option(help="Where cells run: local.")] = "local",
     workers: Annotated[
-        int, typer.Option(help="Trainings side by side; each gets its share of the cores.")
+        int,
+        typer.Option(
+            help="Trainings, and untrained artifacts, made side by side; each gets its share of the cores."
+        ),
     ] = 1,
     profile_: Annotated[
         bool, typer.Option("--profile/--no-profile", help="Profile each recipe's artifact too.")

@@ -18,6 +18,7 @@ from harness.cells import Cell, ProfileCell, QualityCell
 from harness.errors import SkylineError, Unsupported
 from harness.execute import ProfileRun, execute_profile, execute_quality, make_record
 from harness.isolation import CellTimeout, ChildDied, ChildRaised, run_isolated
+from harness.prebuilding import build_ahead, untrained_artifacts
 from harness.recipe import Recipe
 from harness.records import Record, Status, parse_record
 from harness.store import Store
@@ -44,7 +45,7 @@ class Job:
 @dataclass
 class LocalEngine:
     """Runs jobs and writes their records. `workers` trainings run side by side, each with its share of the
-    cores.
+    cores; so many untrained artifacts are built at once, before the first is timed.
     """
 
     store: Store
@@ -52,6 +53,8 @@ class LocalEngine:
     workers: int = 1
     started: Callable[[Cell], None] = lambda cell: None
     message: Callable[[Cell, Message], None] = lambda cell, message: None
+    building: Callable[[int], None] = lambda count: None
+    """Is given the number of artifacts before several are built at once."""
     finished: Callable[[Cell, Record], None] = lambda cell, record: None
     timed: Callable[[ProfileCell, Speed], None] = lambda cell, speed: None
     """Is given the paired run of a profile cell, with its single passes, before its record."""
@@ -69,11 +72,19 @@ class LocalEngine:
         self._failed.clear()
         trainings = [job for job in jobs if isinstance(job.cell, QualityCell)]
         records = self._train(trainings)
+        self._build_ahead(jobs)
         with ProfileRun(self.store.workspace) as run:
             for job in jobs:
                 if isinstance(job.cell, ProfileCell):
                     records.append(self._keep(job, self._skipped(job) or self._profile(job, job.cell, run)))
         return records
+
+    def _build_ahead(self, jobs: list[Job]) -> None:
+        wanted = untrained_artifacts([job.cell for job in jobs if job.unsupported is None])
+        # One by one, they are as well built in their own cells.
+        if self.workers > 1 and len(wanted) > 1:
+            self.building(len(wanted))
+            build_ahead(wanted, self.store.workspace, self.workers)
 
     def _train(self, jobs: list[Job]) -> list[Record]:
         by_key = {job.cell.key: job for job in jobs}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 
 import pytest
+from paired_latency import paired_latency
 from rich.console import Console
 
 from harness.config import COMPONENTS
 from harness.profiling.report import facts, print_profile, profile_markdown, totals
-from harness.records import Component, Hardware, Latency, Profile, Total, Workload
+from harness.records import Component, Hardware, Profile, Total, Workload
 
 TOTAL = Total(
     params=109_483_778,
@@ -31,19 +32,15 @@ BASE = TOTAL.model_copy(
         "peak_memory_bytes": 500_000_000,
     }
 )
-LATENCY = Latency(
+LATENCY = paired_latency(
     median_ms=42.0,
     p10_ms=40.5,
-    p90_ms=None,
     baseline_median_ms=84.0,
     samples=57,
     disturbed=3,
     speedup=2.004,
     speedup_ci95=(1.981, 2.027),
-    verdict="measured",
     aa_floor=0.013,
-    stopped_by="precision",
-    threads=2,
 )
 PROFILE = Profile(
     recipe="dynamic-int8",

@@ -7,11 +7,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from paired_latency import paired_latency
 
 from harness.records import (
     ArtifactFacts,
     Hardware,
-    Latency,
     Profile,
     Provenance,
     Quality,
@@ -180,19 +180,12 @@ def profile(
             workload=workload,
             components=[],
             total=total(held.disk_bytes, flops, memory),
-            latency=Latency(
+            latency=paired_latency(
                 median_ms=10 / ratio,
-                p10_ms=None,
-                p90_ms=None,
                 baseline_median_ms=10.0,
-                samples=50,
-                disturbed=1,
                 speedup=speedup,
                 speedup_ci95=(ratio - 0.05, ratio + 0.05),
                 verdict="none" if speedup is None else "measured",
-                aa_floor=0.01,
-                stopped_by="precision",
-                threads=2,
             ),
             baseline=total(100_000_000, 2_000_000_000, 300_000_000),
             realised={**REALISED, **(realised or {})},

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from paired_latency import paired_latency
 
 from harness.artifacts import load_artifact, read_config, save_artifact
 from harness.config import EncoderConfig, LayerConfig
@@ -27,7 +28,6 @@ from harness.records import (
     Ceilings,
     Component,
     Hardware,
-    Latency,
     Precision,
     Profile,
     Total,
@@ -122,20 +122,6 @@ def profile_with(ceilings: Ceilings | None, **total: Any) -> Profile:
         "peak_memory_bytes": None,
     }
     known = Total(**{**values, **total})
-    latency = Latency(
-        median_ms=10.0,
-        p10_ms=None,
-        p90_ms=None,
-        baseline_median_ms=10.0,
-        samples=64,
-        disturbed=0,
-        speedup=1.0,
-        speedup_ci95=(0.99, 1.01),
-        verdict="measured",
-        aa_floor=None,
-        stopped_by="precision",
-        threads=2,
-    )
     return Profile(
         recipe="baseline",
         model="m",
@@ -145,7 +131,9 @@ def profile_with(ceilings: Ceilings | None, **total: Any) -> Profile:
         workload=Workload(),
         components=[part("ffn", 25_000_000, 50_000_000, known.flops)],
         total=known,
-        latency=latency,
+        latency=paired_latency(
+            median_ms=10.0, baseline_median_ms=10.0, speedup=1.0, speedup_ci95=(0.99, 1.01)
+        ),
         ceilings=ceilings,
         baseline=known,
         realised={},

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from paired_latency import paired_latency
 
 from harness.artifacts import CONFIG, WEIGHTS, artifact_hash, save_artifact
 from harness.build import build_untrained
@@ -27,25 +28,12 @@ from harness.profiling.size import artifact_facts
 from harness.profiling.speed import Speed
 from harness.profiling.stopwatch import Stopwatch, watched
 from harness.recipe import Recipe
-from harness.records import ArtifactFacts, Latency, Workload, parse_record
+from harness.records import ArtifactFacts, Workload, parse_record
 from harness.runtimes import Execution
 from harness.runtimes.eager import EagerRuntime
 
 INPUTS = Inputs.of(make_workload(8, 2))
-LATENCY = Latency(
-    median_ms=1.0,
-    p10_ms=None,
-    p90_ms=None,
-    baseline_median_ms=2.0,
-    samples=9,
-    disturbed=0,
-    speedup=2.0,
-    speedup_ci95=(1.9, 2.1),
-    verdict="measured",
-    aa_floor=None,
-    stopped_by="time",
-    threads=1,
-)
+LATENCY = paired_latency()
 
 
 def artifact(folder: Path, layers: int = 1, seed: int = 0) -> Path:

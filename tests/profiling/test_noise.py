@@ -7,25 +7,17 @@ import sys
 
 import psutil
 import pytest
+from paired_latency import paired_latency, without_verdict
 
 from harness.profiling.noise import busy_process, summary
 from harness.records import Latency
 
 
 def aa_run(ratio: float | None, low: float, high: float) -> Latency:
-    return Latency(
-        median_ms=100.0,
-        p10_ms=None,
-        p90_ms=None,
-        baseline_median_ms=100.0,
-        samples=50,
-        disturbed=3,
-        speedup=ratio,
-        speedup_ci95=(low, high),
-        verdict="none" if ratio is None else "measured",
-        aa_floor=0.01,
-        stopped_by="time",
-        threads=2,
+    return (
+        without_verdict(low, high)
+        if ratio is None
+        else paired_latency(speedup=ratio, speedup_ci95=(low, high))
     )
 
 

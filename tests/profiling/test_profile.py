@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from paired_latency import paired_latency, without_verdict
 
 from harness.artifacts import save_artifact
 from harness.codecs import Codec, Int8
@@ -20,7 +21,7 @@ from harness.profiling.memory import measure_memory
 from harness.profiling.profile import faster, profile_artifact
 from harness.profiling.size import artifact_facts
 from harness.profiling.speed import measure_speed
-from harness.records import COSTS, Latency, Profile, Workload
+from harness.records import COSTS, Profile, Workload
 from harness.runtimes import Execution, get_runtime, runtime_names
 
 QUICK = Plan(cap_s=0.5, fewest=6, aa_every=1000)
@@ -153,27 +154,10 @@ def test_the_baseline_itself_realises_nothing(folders: tuple[Path, Path]) -> Non
     assert found.baseline.peak_memory_bytes == found.total.peak_memory_bytes
 
 
-def latency(low: float, high: float, verdict: bool = True) -> Latency:
-    return Latency(
-        median_ms=1.0,
-        p10_ms=None,
-        p90_ms=None,
-        baseline_median_ms=1.0,
-        samples=9,
-        disturbed=0,
-        speedup=(low + high) / 2 if verdict else None,
-        speedup_ci95=(low, high),
-        verdict="measured" if verdict else "none",
-        aa_floor=None,
-        stopped_by="time",
-        threads=1,
-    )
-
-
 def test_faster_is_an_interval_above_one() -> None:
-    assert faster(latency(1.01, 1.2))
-    assert not faster(latency(0.99, 1.2))
-    assert not faster(latency(1.01, 9.0, verdict=False))
+    assert faster(paired_latency(speedup_ci95=(1.01, 1.2)))
+    assert not faster(paired_latency(speedup_ci95=(0.99, 1.2)))
+    assert not faster(without_verdict(1.01, 9.0))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,31 @@
+"""Records of paired runs, for tests of what is made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.records import Latency
+
+
+def paired_latency(**figures: Any) -> Latency:
+    """Of a candidate twice as fast as its baseline, but for the figures given."""
+    usual: dict[str, Any] = {
+        "median_ms": 1.0,
+        "p10_ms": None,
+        "p90_ms": None,
+        "baseline_median_ms": 2.0,
+        "samples": 50,
+        "disturbed": 1,
+        "speedup": 2.0,
+        "speedup_ci95": (1.9, 2.1),
+        "verdict": "measured",
+        "aa_floor": 0.01,
+        "stopped_by": "precision",
+        "threads": 2,
+    }
+    return Latency(**{**usual, **figures})
+
+
+def without_verdict(low: float, high: float) -> Latency:
+    """A run whose interval stayed too wide."""
+    return paired_latency(speedup=None, speedup_ci95=(low, high), verdict="none", stopped_by="time")
