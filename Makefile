@@ -42,7 +42,8 @@ results: install
 	$(BIN)/skyline run findings --out profiles --workers $(WORKERS)
 	$(BIN)/skyline run realised-speed --out profiles
 	$(BIN)/skyline run dynamic-speed --out profiles
-	$(BIN)/skyline run ganesh2021 --out profiles
+	$(BIN)/skyline run runtimes --out profiles
+	$(BIN)/skyline run ganesh2021 --out profiles --workers $(WORKERS)
 	$(BIN)/skyline board measured --readme README.md
 	$(BIN)/skyline board measured --table findings --readme README.md
 	$(BIN)/skyline board measured --table curves --readme README.md

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from harness.cells import ProfileCell
 from harness.planning import check_recipe
-from harness.suites import load_suite, suite_names, with_parents
+from harness.suites import Profiling, Suite, load_suite, suite_names, with_parents
 
 SUITES = suite_names()
 
@@ -34,3 +35,30 @@ def test_no_recipe_stands_twice_in_a_table(name: str) -> None:
     suite = load_suite(name)
     for table in (*suite.experiments, *suite.profiling):
         assert len(set(table.recipes)) == len(table.recipes)
+
+
+def test_a_profiling_has_runtimes_precisions_and_a_time_cap_of_its_own() -> None:
+    suite = Suite(
+        title="t",
+        time_cap_s=1.0,
+        profiling=(
+            Profiling(recipes=("dynamic-int8",)),
+            Profiling(
+                recipes=("magnitude",), runtimes=("eager", "openvino"), precisions=("int8",), time_cap_s=2.0
+            ),
+        ),
+    )
+    found = {
+        (cell.recipe, cell.runtime, cell.precision, cell.time_cap_s)
+        for cell in suite.cells()
+        if isinstance(cell, ProfileCell)
+    }
+    # The baseline is profiled as long for one recipe as for another.
+    assert found == {
+        ("baseline", "eager", "float32", 1.0),
+        ("dynamic-int8", "eager", "float32", 1.0),
+        ("baseline", "eager", "int8", 1.0),
+        ("magnitude", "eager", "int8", 2.0),
+        ("baseline", "openvino", "int8", 1.0),
+        ("magnitude", "openvino", "int8", 2.0),
+    }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,12 +14,13 @@ from harness.cells import BudgetSpec, Cell, ProfileCell, QualityCell, task_field
 from harness.errors import SkylineError, unknown_name
 from harness.limits import MAX_BATCH, MAX_SEED, MAX_SEEDS, MAX_TIME_CAP_S, MIN_TIME_CAP_S
 from harness.recipe import Recipe
-from harness.records import Workload
+from harness.records import Precision, Workload
 from harness.tasks import load_task
 from harness.validation import first_fault
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+TimeCap = Annotated[float, Field(ge=MIN_TIME_CAP_S, le=MAX_TIME_CAP_S, allow_inf_nan=False)]
 BatchAndLength = tuple[Annotated[int, Field(ge=1, le=MAX_BATCH)], Annotated[int, Field(ge=1)]]
 
 
@@ -40,11 +42,16 @@ class Experiment(_Table):
 
 
 class Profiling(_Table):
-    """Recipes profiled without training: every recipe × workload. `cached`: as of a workload."""
+    """Recipes profiled without training: every recipe × workload × runtime × precision. `cached`: as of a workload.
+    Runtime and time cap are the suite's unless they are given.
+    """
 
     recipes: Names
     workloads: Annotated[tuple[BatchAndLength, ...], Field(min_length=1)] = ((1, 128),)
     cached: Annotated[int, Field(ge=1)] | None = None
+    runtimes: Names | None = None
+    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)] = ("float32",)
+    time_cap_s: TimeCap | None = None
 
 
 class Suite(_Table):
@@ -61,7 +68,7 @@ class Suite(_Table):
     train_on: str = "cpu"
     """Where they are trained."""
     workload: BatchAndLength = (1, 128)
-    time_cap_s: Annotated[float, Field(ge=MIN_TIME_CAP_S, le=MAX_TIME_CAP_S, allow_inf_nan=False)] = 20.0
+    time_cap_s: TimeCap = 20.0
     experiments: tuple[Experiment, ...] = ()
     profiling: tuple[Profiling, ...] = ()
 
@@ -72,22 +79,29 @@ class Suite(_Table):
         """
         found: dict[str, Cell] = {}
         for profiling in self.profiling:
-            # What can be cached is of use to a recipe only: its own baseline is timed beside it.
-            for recipe in ("baseline", *profiling.recipes) if profiling.cached is None else profiling.recipes:
-                for batch, length in profiling.workloads:
-                    cell: Cell = ProfileCell(
-                        recipe=str(Recipe.parse(recipe)),
-                        model=self.profile_model,
-                        runtime=self.runtime,
-                        device=self.device,
-                        workload=Workload(batch=batch, length=length, cached=profiling.cached),
-                        time_cap_s=self.time_cap_s,
-                    )
-                    found.setdefault(cell.key, cell)
+            for cell in self._profiling_cells(profiling):
+                found.setdefault(cell.key, cell)
         for experiment in self.experiments:
             for cell in self._experiment_cells(experiment, data_dir):
                 found.setdefault(cell.key, cell)
         return list(found.values())
+
+    def _profiling_cells(self, profiling: Profiling) -> Iterator[Cell]:
+        # What can be cached is of use to a recipe only: its own baseline is timed beside it.
+        recipes = ("baseline", *profiling.recipes) if profiling.cached is None else profiling.recipes
+        own_cap = profiling.time_cap_s or self.time_cap_s
+        for runtime, precision in product(profiling.runtimes or (self.runtime,), profiling.precisions):
+            for recipe, (batch, length) in product(recipes, profiling.workloads):
+                yield ProfileCell(
+                    recipe=str(Recipe.parse(recipe)),
+                    model=self.profile_model,
+                    runtime=runtime,
+                    precision=precision,
+                    device=self.device,
+                    workload=Workload(batch=batch, length=length, cached=profiling.cached),
+                    # The baseline's own profile is the same for all of a suite's recipes.
+                    time_cap_s=self.time_cap_s if recipe == "baseline" else own_cap,
+                )
 
     def _experiment_cells(self, experiment: Experiment, data_dir: Path | None) -> list[Cell]:
         from harness.build import check_budget
