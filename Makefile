@@ -49,6 +49,7 @@ results: install
 	$(BIN)/skyline board measured --table curves --readme README.md
 	$(BIN)/skyline board architecture --readme README.md
 	$(BIN)/skyline board architecture --table sizes --readme README.md
+	$(BIN)/skyline board architecture --table breakdown --readme README.md --chart profiles/breakdown.svg
 	$(BIN)/skyline board architecture --table reproduction --readme README.md
 
 benchmark: install

@@ -43,7 +43,7 @@ from harness.trained import TrainedWeights
 from harness.training import Budget, Context, Progress, train
 from harness.validation import first_fault
 
-UNTRAINED_TASK = "toy-sentiment"
+UNTRAINED_TASK, UNTRAINED_EXAMPLES = "toy-sentiment", 64
 """Data for methods that look at some when a recipe is built without training."""
 
 
@@ -220,19 +220,19 @@ def build_untrained(
         if (folder in whole and folder.is_dir()) or _reusable(folder):
             continue
         teacher = load_model(model, labels=2, seed=seed)
-        encoder = _start(wanted, teacher, model, seed)
+        encoder = _start(wanted, teacher, seed)
         for stage in wanted.stages:
-            context = Context(teacher, _toy_view(), Budget(), seed=seed)
+            context = Context(teacher, _toy_view(), Budget(examples=UNTRAINED_EXAMPLES), seed=seed)
             encoder, _ = run_stage(stage, to_dense(encoder).eval(), context, training=False)
         parents = [] if wanted.is_baseline else [artifact_hash(folders[Recipe()])]
         save_artifact(encoder, folder, str(wanted), parents)
     return folders[recipe], folders[Recipe()]
 
 
-def _start(recipe: Recipe, teacher: Encoder, model: str, seed: int) -> Model:
+def _start(recipe: Recipe, teacher: Encoder, seed: int) -> Model:
     """What an untrained recipe's stages work on: the base model, or the architecture that it names."""
     if recipe.start is None:
-        return load_model(model, labels=2, seed=seed)
+        return deepcopy(teacher)
     config = architecture(recipe.start)
     # Another vocabulary's tokens are not known.
     tokenizer = teacher.tokenizer if config.vocab_size == teacher.config.vocab_size else None

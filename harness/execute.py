@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -269,7 +269,7 @@ def make_for_profile(
     with watch.on("making"):
         folder, baseline, origin = build_for_profile(cell_json, workspace, data_dir, threads, whole)
     with watch.on("describing"):
-        described = {"artifact": contents(folder), "zlib": zlib.ZLIB_RUNTIME_VERSION}
+        described = {"artifact": contents(folder), "isal": version("isal")}
         facts = KeptCosts(workspace).once(ArtifactFacts, described, lambda: artifact_facts(folder))
     return Made(folder, baseline, origin, facts), watch
 

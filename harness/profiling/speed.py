@@ -21,8 +21,8 @@ from harness.profiling.timers import PassTimer, steady_process
 from harness.records import PRECISIONS, Ceilings, Latency
 from harness.runtimes import Execution, get_runtime, load
 
-COMPONENTS_S = 6.0
-"""Seconds for the components; no more than the pairs are given."""
+COMPONENTS_S, COMPONENTS_SHARE = 6.0, 1 / 3
+"""Seconds for the components; no more than this share of what the pairs are given."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def measure_speed(
     same inputs.
 
     The same one twice is an A/A run. This process sleeps meanwhile. The pairs take no longer than the
-    plan's cap, start and loading included, compiling not (one pair is taken in any case); the components take about
+    plan's cap, start and loading included, compiling not (one pair is taken in any case); the components take up to
     six seconds more, and the machine's ceilings, measured before anything is loaded, a quarter of one. `watch` is told
     what the time went to. Raises SkylineError as loading does.
     """
@@ -103,7 +103,11 @@ def _time_both(
         shown = components and fast.model is not None
         passes = tuple(times.calls("candidate").tolist())
         with watch.on("passes"):
-            timed = time_components(fast, own, min(COMPONENTS_S, plan.cap_s)) if shown else None
+            timed = (
+                time_components(fast, own, min(COMPONENTS_S, COMPONENTS_SHARE * plan.cap_s))
+                if shown
+                else None
+            )
         return Speed(latency, timed, passes, found)
 
 
