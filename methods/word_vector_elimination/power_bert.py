@@ -77,7 +77,9 @@ class PowerBert(Method):
             "2.6 on MNLI) are of batches padded to that maximum, so much of them is padding that goes, which costs "
             "nothing here to begin with. The record's figures give the counts, and the share of real word-vectors that "
             "the training rows keep. Without training nothing is searched, so nothing goes: give a retention. Between "
-            "layers that eliminate, attention is written out, for its probabilities are needed."
+            "layers that eliminate, attention is written out, for its probabilities are needed. One row alone saves "
+            "less time than FLOPs: with the published retention of RTE at BERT-base size they fall to 1/3.2, but the "
+            "time of the linear maps by themselves to 1/2.3, since each reads all of its weights for a few vectors."
         ),
     )
     rewrites = frozenset({"the student"})
