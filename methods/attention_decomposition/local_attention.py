@@ -44,7 +44,9 @@ class LocalAttention(Method):
             "Sequences are computed in blocks of `window` queries and three times as many keys where that is less "
             "work: from about 3 · window tokens on. Shorter ones are computed in full and masked, which saves nothing. "
             "At 128 tokens attention is under 3 % of BERT's FLOPs, so no speed is claimed; the gain is for long "
-            "sequences."
+            "sequences. A window must reach from a pair's first sentence into its second: MRPC's have 22 words "
+            "each, and MiniLM falls there from 82.1 to 63.2 with 16 places (while it learns the training rows by "
+            "heart), but keeps 78.7 with 48."
         ),
     )
     rewrites = frozenset({"the student"})

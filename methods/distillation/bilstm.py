@@ -55,8 +55,9 @@ class BiLSTM(StudentDistillation):
         notes=(
             "Sizes are the thesis's and those of the released configuration for SST-2 (150 hidden units in each "
             "direction, 200 before the classifier); the thesis doubles `hidden` and `classifier` for pairs, and finds "
-            "pooling=max worse on SST-2 and better on QQP and MNLI. Pairs are read each for itself. A tokenizer's file "
-            "counts in no size here, the baseline's neither."
+            "pooling=max worse on SST-2 and better on QQP and MNLI. Pairs are read each for itself. A tokenizer's "
+            "file counts in no size here, the baseline's neither. Begun at random, it fits MRPC's 3,668 rows "
+            "(a loss of 0.14) and stays under the majority's 68.4 on dev: 65.2."
         ),
     )
 

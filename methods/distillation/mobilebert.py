@@ -52,7 +52,10 @@ class MobileBERTDistillation(Augmenting):
             Claim("sst2", "test", "accuracy", 92.8, "Table 4, MobileBERT", False),
             Claim("squad", "dev", "f1", 90.0, "Table 5, MobileBERT", False),
         ),
-        notes="With as many layers as MiniLM's six it is thin, but not deep: the published one has 24.",
+        notes=(
+            "With as many layers as MiniLM's six it is thin, but not deep: the published one has 24. Begun at random, "
+            "it fits MRPC's 3,668 rows (a loss of 0.004) and stays under the majority's 68.4 on dev: 65.0."
+        ),
     )
     rewrites = frozenset({"the student"})
     replaces_task_loss = True

@@ -51,7 +51,8 @@ class RNN(StudentDistillation):
         ),
         notes=(
             "The thesis doubles `hidden` and `classifier` for pairs, and finds pooling=max worse on SST-2 and better "
-            "on QQP and MNLI. A tokenizer's file counts in no size here, the baseline's neither."
+            "on QQP and MNLI. A tokenizer's file counts in no size here, the baseline's neither. Begun at random, it "
+            "fits MRPC's 3,668 rows (a loss of 0.08) and stays under the majority's 68.4 on dev: 65.2."
         ),
     )
 
