@@ -6,7 +6,7 @@ import pytest
 from factory import facts, profile, quality, replicates
 
 from harness.errors import SkylineError
-from harness.records import Training, Workload
+from harness.records import Record, Training, Workload
 from leaderboard.curves import curves_table
 from leaderboard.findings import findings_table, verdict
 from leaderboard.plain_tables import Column, PlainTable, to_csv, to_markdown, to_text
@@ -57,40 +57,43 @@ def test_a_finding_needs_both_sides_on_a_task_and_a_seed() -> None:
         findings_table(records[-1:])
 
 
-def test_the_share_of_masks_that_fine_tuning_changes() -> None:
-    record = quality("magnitude:sparsity=0.6", "mrpc", 80.0)
+def with_figures(record: Record, **figures: float) -> Record:
+    """The record with a stage that found these figures."""
     stage = Training(
-        stage="magnitude",
-        epochs=1,
+        stage="a stage",
+        epochs=1.0,
         steps=1,
         examples=1,
-        seconds=1,
-        final_loss=1,
+        seconds=1.0,
+        final_loss=1.0,
         precision="float32",
-        figures={"mask_changed": 0.031},
+        figures=figures,
     )
     assert record.quality is not None
-    trained = record.model_copy(update={"quality": record.quality.model_copy(update={"training": [stage]})})
-    (row,) = findings_table([trained]).records()
+    return record.model_copy(update={"quality": record.quality.model_copy(update={"training": [stage]})})
+
+
+def test_a_setting_is_named_by_what_the_records_found() -> None:
+    patient, sure = "pabee:patience=3", "deebert:speed=1.19"
+    record, other = quality(patient, "sst2", 89.0), quality(sure, "sst2", 88.0)
+    # The speeds were chosen for one task.
+    elsewhere = [quality(patient, "mrpc", 80.0), quality(sure, "mrpc", 80.0)]
+    (row,) = findings_table([with_figures(record, flops_ratio=1.234), other, *elsewhere]).records()
+    assert row["setting"] == "patience 3, 1.23 times as fast in FLOPs"
+    (row,) = findings_table([record, other]).records()
+    assert row["setting"] == patient
+
+
+def test_the_share_of_masks_that_fine_tuning_changes() -> None:
+    record = quality("magnitude:sparsity=0.6", "mrpc", 80.0)
+    (row,) = findings_table([with_figures(record, mask_changed=0.031)]).records()
     assert row["first"] == pytest.approx(3.1)
     assert row["verdict"] == "reproduced"
 
 
 def test_curves_join_scores_and_profiles_of_one_setting() -> None:
     slow, fast, other = "deebert:speed=1.5", "deebert:speed=3.0", "pabee:speed=2.0"
-    stage = Training(
-        stage="deebert",
-        epochs=1,
-        steps=1,
-        examples=1,
-        seconds=1,
-        final_loss=1,
-        precision="float32",
-        figures={"threshold": 0.31, "mean_depth": 4.25},
-    )
-    scored = quality(slow, "sst2", 89.0)
-    assert scored.quality is not None
-    trained = scored.model_copy(update={"quality": scored.quality.model_copy(update={"training": [stage]})})
+    trained = with_figures(quality(slow, "sst2", 89.0), threshold=0.31, mean_depth=4.25)
     real = Workload(batch=1, length=128, inputs="real")
     records = [
         quality("baseline", "sst2", 91.0),
