@@ -224,7 +224,7 @@ class Latency(_Model):
 
     @property
     def speedup_with_interval(self) -> tuple[float | None, float | None, float | None]:
-        """The speedup and both ends of its interval, each None where it could not be said."""
+        """The speedup, None where its interval stayed too wide, and both ends of that (None with too few pairs)."""
         low, high = self.speedup_ci95 or (None, None)
         return self.speedup, low, high
 

@@ -145,8 +145,10 @@ class Display:
             self.progress.refresh()
 
     def building(self, count: int) -> None:
-        """Several artifacts are built at once."""
-        self.console.print(f"building {count} artifacts, before anything is timed", markup=False)
+        """Several artifacts are built at once, or found to be whole."""
+        self.console.print(
+            f"building what is missing of {count} artifacts, before anything is timed", markup=False
+        )
 
     def finished(self, cell: Cell, record: Record) -> None:
         """A cell is recorded."""
