@@ -135,8 +135,10 @@ def test_costs_that_are_lower_are_realised(profile: Profile) -> None:
     assert profile.baseline is not None
     assert profile.baseline.peak_memory_bytes is not None
     assert profile.total.peak_memory_bytes is not None
-    # The baseline holds 3.2 million float32 weights that the candidate does not.
-    assert profile.baseline.peak_memory_bytes - profile.total.peak_memory_bytes > 10e6
+    # Of the weights that the candidate lacks at least half must show: a process's own pages vary by megabytes.
+    assert profile.baseline.weight_bytes is not None
+    lacking = profile.baseline.weight_bytes - profile.total.weight_bytes
+    assert profile.baseline.peak_memory_bytes - profile.total.peak_memory_bytes > lacking / 2 > 6e6
 
 
 def test_the_baseline_itself_realises_nothing(folders: tuple[Path, Path]) -> None:
