@@ -28,6 +28,7 @@ from harness.kernels import Int8Linear, replace_linear, require_dense
 from harness.model import Model
 from harness.models import ModelConfig, make_model
 from harness.parametrized import attached
+from harness.weightless import without_weights
 
 FORMAT = 1
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "weights.safetensors", "tokenizer.json"
@@ -226,7 +227,7 @@ def load_artifact(folder: Path | str) -> Model:
     config = read_config(folder)
     tokenizer = Tokenizer.from_folder(folder) if (folder / TOKENIZER).is_file() else None
     # Built without memory for the weights: they come from the file.
-    with torch.device("meta"):
+    with without_weights():
         model = make_model(config.model, tokenizer, config.origin)
     model.storage.codecs = {name: Codec.parse(codec) for name, codec in config.codecs.items()}
     model.storage.kernels = dict(config.kernels)

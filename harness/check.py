@@ -232,6 +232,9 @@ def check_task(path: Path) -> list[str]:
 
 def check_adapter(path: Path) -> list[str]:
     """Whether an adapter file defines one method that passes the conformance suite."""
+    from harness.isolation import start_server
+
+    start_server()  # it imports torch while this process does
     from harness.conformance import run_conformance
     from harness.discovery import load_file, single_method
 

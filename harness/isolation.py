@@ -31,7 +31,6 @@ T = TypeVar("T")
 
 PRELOAD = (
     "torch",
-    "torch._dynamo",  # what torch imports when a model is first built without memory for its weights
     "harness.build",
     "harness.execute",
     "harness.profiling.profile",

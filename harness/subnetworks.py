@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.config import EncoderConfig
 from harness.encoder import Batch, Encoder, Output
+from harness.weightless import without_weights
 
 
 def live_weight(model: Encoder, name: str) -> Tensor:
@@ -29,7 +30,7 @@ class SubNetwork:
 
     def __init__(self, config: EncoderConfig, layers: Sequence[int]) -> None:
         self.config, self.layers = config, tuple(layers)
-        with torch.device("meta"):
+        with without_weights():
             self.skeleton = Encoder(config)
 
     def slices(self, weight: Callable[[str], Tensor]) -> dict[str, Tensor]:

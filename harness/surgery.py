@@ -36,6 +36,7 @@ from harness.refusals import (
     refuse_shared,
     refuse_wide_ramps,
 )
+from harness.weightless import without_weights
 
 
 def keep_layers(model: Encoder, kept: Sequence[int]) -> Encoder:
@@ -347,7 +348,7 @@ def _with_layers(config: EncoderConfig, layers: Sequence[LayerConfig], what: str
 
 
 def _empty(config: EncoderConfig) -> Encoder:
-    with torch.device("meta"):
+    with without_weights():
         return Encoder(config)
 
 

@@ -14,6 +14,7 @@ from harness.recipe import Recipe
 from harness.records import Quality, Record
 from leaderboard.joining import newest
 from leaderboard.names import task_title
+from leaderboard.one_answer import gives_one_answer
 from leaderboard.plain_tables import Cell, Column, PlainTable
 from leaderboard.statistics import average_drop, score
 
@@ -242,6 +243,7 @@ def findings_table(records: Iterable[Record], model: str = MODEL) -> PlainTable:
         notes=[
             "first and second: the task's metric on dev, mean over seeds; the difference's 95 % interval is paired",
             "reproduced: the interval lies on the expected side of zero; agrees: the difference does, the interval not",
+            "one answer: that side answers every example alike, so the difference says what the other learnt and no more",
             "with one seed an interval covers the choice of dev examples only, not training's chance",
         ],
     )
@@ -271,8 +273,17 @@ def _compared(
         drop.mean,
         low,
         high,
-        verdict(comparison.expected, drop.mean, low, high, comparison.margin),
+        verdict(comparison.expected, drop.mean, low, high, comparison.margin) + _collapsed(task, first, second),
     ]
+
+
+def _collapsed(task: str, first: dict[int, Quality], second: dict[int, Quality]) -> str:
+    sides = [
+        name
+        for name, seeds in (("first", first), ("second", second))
+        if all(gives_one_answer(task, quality) for quality in seeds.values())
+    ]
+    return f" ({' and '.join(sides)}: one answer)" if sides else ""
 
 
 def _label(comparison: Comparison, first: dict[int, Quality]) -> str:

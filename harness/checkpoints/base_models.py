@@ -6,8 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from harness.checkpoints import places
 from harness.checkpoints.importing import (
     from_folder,
@@ -25,6 +23,7 @@ from harness.errors import SkylineError, unknown_name
 from harness.files import sha256
 from harness.masked_language_model import MaskedLanguageModelHead
 from harness.tokenizer import Tokenizer
+from harness.weightless import without_weights
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def check_base_model(name: str, *, needs_tokenizer: bool = True) -> None:
     """
     folder, tokenizer = base_folder(name), base_tokenizer(name)
     if folder is not None:
-        with torch.device("meta"):
+        with without_weights():
             model = Encoder(read_hf_config(folder))
         load_hf_weights(model, weights_on_meta(folder), folder)
     if tokenizer is None and needs_tokenizer:

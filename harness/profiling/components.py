@@ -24,6 +24,7 @@ from harness.model import Batch, Model
 from harness.models import make_model
 from harness.profiling.timers import Disturbance, time_on_cpu, time_on_cuda
 from harness.runtimes import Executable
+from harness.weightless import without_weights
 
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 40
 
@@ -47,7 +48,7 @@ def component_params(model: Model) -> dict[str, int]:
     """Parameters of each component, shared ones once. Pruned weights and the codes of word embeddings count, scales
     and masks do not.
     """
-    with torch.device("meta"):
+    with without_weights():
         dense = make_model(model.config)  # the kernels of a loaded artifact hold its weights in other forms
     counts = dict.fromkeys(component_names(model), 0)
     owners = _owners(dense)
@@ -99,7 +100,7 @@ def stored_params(model: Model, folder: Path) -> int:
     """Parameters that the artifact stores: those that a codec leaves out (zeros under a bitmask) are not
     among them.
     """
-    with torch.device("meta"):
+    with without_weights():
         dense = make_model(model.config)
     shapes = {name: tensor.shape for name, tensor in dense.contents().items()}
     codecs = model.storage.codecs

@@ -13,6 +13,7 @@ from harness.config import EncoderConfig
 from harness.encoder import Encoder
 from harness.model import Batch
 from harness.profiling.flops import FlopCount, count_flops
+from harness.weightless import without_weights
 
 
 def flops_by_depth(model: Encoder, batch: Batch) -> dict[int, FlopCount]:
@@ -44,7 +45,7 @@ def row_macs(config: EncoderConfig, lengths: Sequence[int]) -> dict[int, NDArray
 def _macs_at(shape: str, length: int, depth: int) -> int:
     config = EncoderConfig.model_validate_json(shape)
     # A trace on shapes alone: no weights are made.
-    with torch.device("meta"):
+    with without_weights():
         model = Encoder(config).eval()
         ids = torch.zeros(1, length, dtype=torch.long)
         return count_flops(model, Batch(ids, torch.ones_like(ids), torch.zeros_like(ids)), depth).total.macs

@@ -11,6 +11,7 @@ from harness.artifacts import CONFIG, WEIGHTS, EncodedWeights, artifact_hash, re
 from harness.codecs import Codec
 from harness.models import make_model
 from harness.records import ArtifactFacts
+from harness.weightless import without_weights
 
 CLASSIFIER = "head.classifier."
 WORD_EMBEDDINGS = "embedding.word."
@@ -28,7 +29,7 @@ def artifact_facts(folder: Path) -> ArtifactFacts:
     baseline of 109,482,240 weights has none.
     """
     config = read_config(folder)
-    with torch.device("meta"):
+    with without_weights():
         model = make_model(config.model)
     params = nonzero = embedding_params = embedding_bytes = 0
     survey = survey_embedding = survey_layers = 0.0

@@ -1,0 +1,44 @@
+"""Scores of one answer for every example."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+from harness.records import Quality
+from harness.tasks import load_task
+from leaderboard.one_answer import POSITIVES, gives_one_answer
+
+
+def scored(examples: int, **scores: float) -> Quality:
+    return Quality(metric=next(iter(scores)), scores=scores, ci95={}, replicates=[], examples=examples)
+
+
+@pytest.mark.parametrize("task", POSITIVES)
+@pytest.mark.parametrize("answer", [0, 1])
+def test_the_scores_are_scikit_learns(task: str, answer: int) -> None:
+    positives, examples = POSITIVES[task]
+    labels, answers = [1] * positives + [0] * (examples - positives), [answer] * examples
+    scores = {
+        "accuracy": 100 * accuracy_score(labels, answers),
+        "f1": 100 * f1_score(labels, answers, zero_division=0.0),
+        "matthews_correlation": 100 * matthews_corrcoef(labels, answers),
+    }
+    assert gives_one_answer(task, scored(examples, **scores))
+    assert not gives_one_answer(task, scored(examples, **{**scores, "f1": scores["f1"] + 0.3}))
+
+
+def test_another_dev_split_or_task_is_not_judged() -> None:
+    positives, examples = POSITIVES["sst2"]
+    score = 100 * positives / examples
+    assert not gives_one_answer("sst2", scored(2 * examples, accuracy=score))
+    assert not gives_one_answer("another", scored(examples, accuracy=score))
+
+
+@pytest.mark.skipif(not os.environ.get("SKYLINE_DATA_DIR"), reason="needs the real data")
+@pytest.mark.parametrize("task", POSITIVES)
+def test_the_counts_are_those_of_the_data(task: str) -> None:
+    labels = [example.label for example in load_task(task, os.environ["SKYLINE_DATA_DIR"]).dev()]
+    assert (sum(map(float, labels)), len(labels)) == POSITIVES[task]
