@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 PRELOAD = (
     "torch",
+    "torch._dynamo",  # what torch imports when it first counts on shapes alone, or makes an optimizer
     "harness.build",
     "harness.execute",
     "harness.profiling.profile",
