@@ -28,7 +28,7 @@ from harness.kernels import Int8Linear, replace_linear, require_dense
 from harness.model import Model
 from harness.models import ModelConfig, make_model
 from harness.parametrized import attached
-from harness.weightless import without_weights
+from harness.weightless import nothing_drawn, without_weights
 
 FORMAT = 1
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "weights.safetensors", "tokenizer.json"
@@ -279,7 +279,8 @@ def _set_parameter(model: Model, name: str, value: Tensor) -> None:
 
 def to_dense(model: Model) -> Model:
     """A trainable float32 copy of a loaded model: kernels become linear maps again; codecs are kept."""
-    dense = make_model(model.config, model.tokenizer, model.origin)
+    with nothing_drawn():
+        dense = make_model(model.config, model.tokenizer, model.origin)
     state: dict[str, Tensor] = {}
     # Shared layers stand in the state under each of their names, so duplicates stay.
     for path, module in model.named_modules(remove_duplicate=False):

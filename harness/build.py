@@ -42,6 +42,7 @@ from harness.teacher import TeacherLogits
 from harness.trained import TrainedWeights
 from harness.training import Budget, Context, Progress, train
 from harness.validation import first_fault
+from harness.weightless import nothing_drawn
 
 UNTRAINED_TASK, UNTRAINED_EXAMPLES = "toy-sentiment", 64
 """Data for methods that look at some when a recipe is built without training."""
@@ -236,8 +237,9 @@ def _start(recipe: Recipe, teacher: Encoder, seed: int) -> Model:
     config = architecture(recipe.start)
     # Another vocabulary's tokens are not known.
     tokenizer = teacher.tokenizer if config.vocab_size == teacher.config.vocab_size else None
-    drawn = make_model(config, tokenizer, f"random (seed {seed})")
-    return drawn.initialize(torch.Generator().manual_seed(seed)).eval()
+    with nothing_drawn():
+        made = make_model(config, tokenizer, f"random (seed {seed})")
+    return made.initialize(torch.Generator().manual_seed(seed)).eval()
 
 
 def _toy_view() -> TrainingView:

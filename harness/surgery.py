@@ -36,7 +36,7 @@ from harness.refusals import (
     refuse_shared,
     refuse_wide_ramps,
 )
-from harness.weightless import without_weights
+from harness.weightless import nothing_drawn, without_weights
 
 
 def keep_layers(model: Encoder, kept: Sequence[int]) -> Encoder:
@@ -314,9 +314,17 @@ def truncated_svd(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """`weight` (out, in) ≈ second @ first: first (rank, in) and second (out, rank), each with the root of the
     singular values.
     """
-    left, values, right = torch.linalg.svd(weight.double(), full_matrices=False)
-    root = values[:rank].sqrt()
-    first, second = root[:, None] * right[:rank], left[:, :rank] * root
+    matrix = weight.double()
+    if wide := matrix.shape[0] < matrix.shape[1]:
+        matrix = matrix.T
+    # From the smaller Gram matrix: three times as fast as from both sides at once. In double precision its squares
+    # cost nothing that a float32 keeps.
+    right = torch.linalg.eigh(matrix.T @ matrix).eigenvectors.flip(1)[:, :rank]
+    left = matrix @ right  # times the singular values
+    root = left.norm(dim=0).sqrt()
+    first, second = (right * root).T, torch.where(root > 0, left / root, 0.0)
+    if wide:
+        first, second = second.T, first.T
     return first.to(weight.dtype).contiguous(), second.to(weight.dtype).contiguous()
 
 
@@ -364,7 +372,9 @@ def _rebuilt(
     """
     if left := attached(model):
         raise SkylineError(f"'{left[0]}' is still parametrized; bake it before cutting the encoder")
-    student, old = Encoder(config, model.tokenizer, model.origin), model.state_dict()
+    with nothing_drawn():
+        student = Encoder(config, model.tokenizer, model.origin)
+    old = model.state_dict()
     state: dict[str, Tensor] = {}
     # Shared weights come once, under their first name: the others' old values would overwrite them.
     for name in student.contents():

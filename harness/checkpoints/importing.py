@@ -17,6 +17,7 @@ from harness.encoder import Encoder
 from harness.errors import SkylineError
 from harness.masked_language_model import MaskedLanguageModelHead
 from harness.tokenizer import Tokenizer
+from harness.weightless import nothing_drawn
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 
@@ -24,7 +25,9 @@ ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "ge
 def random_model(config: EncoderConfig, seed: int, tokenizer: Tokenizer | None = None) -> Encoder:
     """An encoder whose weights are drawn from `seed` as BERT's were."""
     generator = torch.Generator().manual_seed(seed)
-    return Encoder(config, tokenizer, origin=f"random (seed {seed})").initialize(generator).eval()
+    with nothing_drawn():
+        model = Encoder(config, tokenizer, origin=f"random (seed {seed})")
+    return model.initialize(generator).eval()
 
 
 def from_folder(folder: Path, labels: int = 2, seed: int = 0, head: str = "classification") -> Encoder:
