@@ -231,9 +231,9 @@ def build_untrained(
 
 
 def _start(recipe: Recipe, teacher: Encoder, seed: int) -> Model:
-    """What an untrained recipe's stages work on: the base model, or the architecture that it names."""
+    """What an untrained recipe's stages work on, copies of it: the base model, or the architecture that it names."""
     if recipe.start is None:
-        return deepcopy(teacher)
+        return teacher
     config = architecture(recipe.start)
     # Another vocabulary's tokens are not known.
     tokenizer = teacher.tokenizer if config.vocab_size == teacher.config.vocab_size else None
