@@ -89,6 +89,8 @@ def fingerprint(cell: Cell, data_dir: Path | None) -> str:
     if isinstance(cell, QualityCell):
         parts["evaluation"] = EVALUATION_VERSION
     else:
+        if cell.workload.task is not None:
+            parts["rows"] = load_task(cell.workload.task, data_dir).fingerprint()
         parts |= {
             "profiling": PROFILING_VERSION,
             "torch": versions().get("torch"),
@@ -241,10 +243,12 @@ class ProfileRun:
         return self._made[key]
 
     def rows(self, cell: ProfileCell, data_dir: Path | None, folder: Path) -> NDArray[np.int64]:
-        """The cell's real inputs, in the tokens of the artifact in a folder."""
+        """The cell's real inputs, in the tokens of the artifact in a folder. They are read once for all artifacts that
+        share one.
+        """
         from harness.isolation import run_isolated
 
-        key = cell.model_dump_json(exclude=_EXECUTION)
+        key = f"{folder} {cell.task_file or cell.task} {cell.workload.model_dump_json()}"
         if key not in self._rows:
             self._rows[key] = run_isolated(real_inputs, folder, cell.model_dump_json(), data_dir)
         return self._rows[key]
@@ -296,15 +300,16 @@ def build_for_profile(
 
 
 def real_inputs(folder: Path, cell_json: str, data_dir: Path | None) -> NDArray[np.int64]:
-    """Rows of a profile cell's task, from its dev split, in the tokens of its artifact (see `real_rows`). Runs in a
-    process of its own. Raises SkylineError where the cell has no task.
+    """Rows of a profile cell's task, or of its workload's, from the dev split, in the tokens of an artifact (see
+    `real_rows`). Runs in a process of its own. Raises SkylineError where neither has a task.
     """
     from harness.profiling.inputs import real_rows
 
     cell = ProfileCell.model_validate_json(cell_json)
-    if cell.task is None:
+    rows_of = cell.workload.task
+    if cell.task is None and rows_of is None:
         raise SkylineError("real inputs are a task's, and this profile has none; use synthetic ones")
-    examples = task_of(cell, data_dir).dev()
+    examples = (task_of(cell, data_dir) if rows_of is None else load_task(rows_of, data_dir)).dev()
     pairs = [example.pair or "" for example in examples]
     texts = [example.text for example in examples]
     return real_rows(folder, texts, pairs if any(pairs) else None, cell.workload).arrays()
@@ -335,7 +340,9 @@ def execute_profile(
     made = run.make(cell, data_dir, threads, watch)
     real = None
     if cell.workload.inputs == "real":
-        real = Batch.of_arrays(run.rows(cell, data_dir, made.folder))
+        # Not every architecture has a tokenizer, and all are to read the same.
+        tokens = made.folder if cell.workload.task is None else made.baseline
+        real = Batch.of_arrays(run.rows(cell, data_dir, tokens))
     profile = profile_artifact(
         made.folder,
         made.baseline,

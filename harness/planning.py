@@ -51,8 +51,8 @@ def check_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
     from harness.runtimes import get_runtime
 
     for model in dict.fromkeys(cell.model for cell in cells):
-        trained = any(cell.model == model and cell.task is not None for cell in cells)
-        check_base_model(model, needs_tokenizer=trained)
+        reads = any(cell.model == model and _reads_texts(cell) for cell in cells)
+        check_base_model(model, needs_tokenizer=reads)
     for model, recipe in dict.fromkeys((cell.model, cell.recipe) for cell in cells):
         check_recipe(Recipe.parse(recipe), model)
     for cell in cells:
@@ -70,6 +70,10 @@ def check_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> None:
         get_runtime(runtime).require(device)
     check_lengths(cells, data_dir)
     check_tasks(cells, data_dir)
+
+
+def _reads_texts(cell: Cell) -> bool:
+    return cell.task is not None or (isinstance(cell, ProfileCell) and cell.workload.task is not None)
 
 
 def unsupported(cell: ProfileCell) -> str | None:

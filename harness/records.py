@@ -65,19 +65,23 @@ class _Model(BaseModel):
 class Workload(_Model):
     """Batch size (sequences) and sequence length (tokens) of one pass, with real or synthetic inputs. `cached`: of
     synthetic pairs, how many of the tokens are second segments whose states were computed before, for models that can
-    make use of it (DeFormer); others read whole rows.
+    make use of it (DeFormer); others read whole rows. `task`: whose rows an untrained artifact reads, in its
+    baseline's tokens; `length` cuts them.
     """
 
     batch: int = Field(1, ge=1)
     length: int = Field(128, ge=1)
     inputs: Literal["synthetic", "real"] = "synthetic"
     cached: int | None = Field(default=None, ge=1)
+    task: str | None = None
 
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Cells from before there was this field keep their keys.
+        # Cells from before there were these fields keep their keys.
         data: dict[str, Any] = serialize(self)
-        return {name: value for name, value in data.items() if name != "cached" or value is not None}
+        return {
+            name: value for name, value in data.items() if name not in ("cached", "task") or value is not None
+        }
 
     @model_validator(mode="after")
     def _something_is_read(self) -> Workload:
@@ -85,11 +89,14 @@ class Workload(_Model):
             raise ValueError(
                 "of a synthetic row some tokens must be left to read beside those that are cached"
             )
+        if self.task is not None and self.inputs != "real":
+            raise ValueError("a task's rows are real inputs")
         return self
 
     def __str__(self) -> str:
         cached = "" if self.cached is None else f", {self.cached} cached"
-        return f"({self.batch}, {self.length}{cached})"
+        rows = "" if self.task is None else f" at most, rows of {self.task}"
+        return f"({self.batch}, {self.length}{cached}{rows})"
 
 
 class Hardware(_Model):

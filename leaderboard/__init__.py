@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from leaderboard.page import write_page as write_page
     from leaderboard.published_boards import published_board as published_board
     from leaderboard.realisation import realisation_table as realisation_table
+    from leaderboard.reproduction import is_usual as is_usual
     from leaderboard.reproduction import repeat_table as repeat_table
     from leaderboard.reproduction import reproduction_table as reproduction_table
     from leaderboard.survey_artifacts import sizes_table as sizes_table
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from leaderboard.tables import to_markdown as to_markdown
     from leaderboard.tables import update_readme as update_readme
     from leaderboard.terminal import print_board as print_board
+    from leaderboard.workload_grid import grid_table as grid_table
 
 _HOME = {
     "Board": "leaderboard.board",
@@ -47,7 +49,9 @@ _HOME = {
     "claims_table": "leaderboard.claims_ledger",
     "curves_table": "leaderboard.curves",
     "findings_table": "leaderboard.findings",
+    "grid_table": "leaderboard.workload_grid",
     "installed_cards": "leaderboard.claims",
+    "is_usual": "leaderboard.reproduction",
     "measured_board": "leaderboard.measured",
     "measured_claims": "leaderboard.claims_ledger",
     "print_board": "leaderboard.terminal",

@@ -15,7 +15,7 @@ from harness.records import Record
 from leaderboard import published
 from leaderboard.ledger import average_drop
 from leaderboard.plain_tables import Column, PlainTable
-from leaderboard.reproduction import RowRecords, cell_of, executed, rows_of, workload_of
+from leaderboard.reproduction import RowRecords, cell_of, executed, is_usual, rows_of, workload_of
 from leaderboard.survey_artifacts import READINGS, Reading, recomputed
 
 Verdict = Literal["reproduced", "above", "below", "not comparable"]
@@ -188,6 +188,8 @@ def _speeds(row: RowRecords) -> list[MeasuredClaim]:
 
 def _speed(row: RowRecords, figure: Figure, device: str, printed: float) -> MeasuredClaim:
     own = [record for record in row.measured if cell_of(record)["device"].startswith(device)]
+    # Of other workloads only where there is none of the usual.
+    own = [record for record in own if is_usual(record)] or own
     timed = [
         (record, record.profile.latency)
         for record in own

@@ -243,7 +243,7 @@ def findings_table(records: Iterable[Record], model: str = MODEL) -> PlainTable:
         notes=[
             "first and second: the task's metric on dev, mean over seeds; the difference's 95 % interval is paired",
             "reproduced: the interval lies on the expected side of zero; agrees: the difference does, the interval not",
-            "one answer: that side answers every example alike, so the difference says what the other learnt and no more",
+            "one answer: that side answers every example alike, so the difference says what the other learnt, no more",
             "with one seed an interval covers the choice of dev examples only, not training's chance",
         ],
     )
@@ -273,7 +273,8 @@ def _compared(
         drop.mean,
         low,
         high,
-        verdict(comparison.expected, drop.mean, low, high, comparison.margin) + _collapsed(task, first, second),
+        verdict(comparison.expected, drop.mean, low, high, comparison.margin)
+        + _collapsed(task, first, second),
     ]
 
 

@@ -19,6 +19,9 @@ def gives_one_answer(task: str, quality: Quality) -> bool:
         {"accuracy": 1 - share, "f1": 0.0, "matthews_correlation": 0.0},
     )
     return any(
-        all(name in answer and abs(score - 100 * answer[name]) < 1e-6 for name, score in quality.scores.items())
+        all(
+            name in answer and abs(score - 100 * answer[name]) < 1e-6
+            for name, score in quality.scores.items()
+        )
         for answer in answers
     )

@@ -44,6 +44,9 @@ COLUMNS = (
     Column(key="status", heading="Status"),
 )
 
+USUAL = Workload(batch=1, length=128)
+"""The survey's own workload: one text of the length of MNLI's."""
+
 
 @dataclass(frozen=True)
 class RowRecords:
@@ -140,6 +143,7 @@ def _condition(record: Record) -> tuple[object, ...]:
         cell["runtime"],
         cell["precision"],
         *(int(workload.get(name) or 0) for name in ("cached", "batch", "length")),
+        workload.get("task") or "",
     )
 
 
@@ -148,6 +152,12 @@ def cell_of(record: Record) -> dict[str, Any]:
     said = record.cell if record.profile is None else record.profile.model_dump(mode="json")
     usual: dict[str, Any] = {"device": "cpu", "runtime": "eager", "precision": "float32", "workload": {}}
     return {name: said.get(name, value) for name, value in usual.items()}
+
+
+def is_usual(record: Record) -> bool:
+    """Whether a profile is of the survey's own workload, or of a part of cached passages, by which rows compare."""
+    workload = Workload.model_validate(cell_of(record)["workload"])
+    return workload == USUAL or workload.cached is not None
 
 
 def reproduction_table(

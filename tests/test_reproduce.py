@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from harness.provenance import artifact_fingerprint
 from harness.recipe import Recipe
 from harness.records import Workload
 from harness.segment_cache import SecondCached
+from harness.store import read_records
 from harness.suites import load_suite
 from leaderboard.reproduction import chosen_rows, recipe_of, with_published_speedup
 from leaderboard.survey_artifacts import READINGS
@@ -80,6 +82,8 @@ def test_tables_that_are_not_there_are_refused() -> None:
         reproduce("ganesh2021", precision=["int"])
     with refused("leave out"):
         reproduce("ganesh2021", grid=True, seq=32)
+    with refused("did you mean 'mrpc'"):
+        reproduce("ganesh2021", task="mrcp")
     with refused("no records"):
         reproduce("ganesh2021", against=Path("nowhere"), out=Path("nowhere"))
     with refused("positions"):
@@ -189,6 +193,25 @@ def test_a_cached_workload_leaves_tokens_to_read_and_keeps_older_keys() -> None:
     assert str(Workload(batch=1, length=8, cached=4)) == "(1, 8, 4 cached)"
 
 
+def test_rows_of_a_task_are_real_inputs() -> None:
+    with pytest.raises(ValueError, match="real inputs"):
+        Workload(batch=1, length=8, task="mrpc")
+    workload = Workload(batch=1, length=8, inputs="real", task="mrpc")
+    assert str(workload) == "(1, 8 at most, rows of mrpc)"
+    assert Workload.model_validate_json(workload.model_dump_json()) == workload
+    assert "task" not in Workload(batch=1, length=8, inputs="real").model_dump()
+
+
+def test_a_tasks_rows_take_the_place_of_one_length() -> None:
+    cells = cells_of(
+        chosen_rows(["deformer"]), [(1, 32)], ["eager"], ["float32"], task="mrpc", model="bert-tiny"
+    )
+    assert [cell.recipe for cell in cells] == ["baseline", "deformer:layers=9"]
+    assert {str(cell.workload) for cell in cells if isinstance(cell, ProfileCell)} == {
+        "(1, 32 at most, rows of mrpc)"
+    }
+
+
 def test_runtimes_that_read_whole_rows_skip_cached_ones() -> None:
     cell = ProfileCell(recipe="deformer:layers=1", model="bert-tiny", workload=Workload(length=12, cached=8))
     assert unsupported(cell) is None
@@ -213,6 +236,26 @@ def test_rows_are_measured_and_not_measured_again(tmp_path: Path, capsys: pytest
     again = run()
     assert (again["recorded"], again["fresh"]) == (0, 3)
     assert again["board"] == board
+
+
+@pytest.mark.slow
+def test_rows_of_a_task_are_read_by_all_artifacts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Row 16 has a smaller vocabulary and no tokenizer: it reads the baseline's tokens.
+    given: dict[str, Any] = {"model": "bert-tiny", "time_cap": 1.0, "out": tmp_path, "json_": True}
+    reproduce("ganesh2021", row=["16"], seq=24, task="Toy-Sentiment", **given)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["recorded"], found["failed"]) == (2, [])
+    reproduce("ganesh2021", row=["16"], seq=24, **given)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["recorded"], found["failed"]) == (2, [])
+    records, _ = read_records(tmp_path)
+    flops = {
+        (r.recipe, r.profile.workload.task): r.profile.total.flops for r in records if r.profile is not None
+    }
+    assert len(flops) == 4
+    for recipe in {recipe for recipe, _ in flops}:
+        # Most rows are shorter than 24 tokens, none is longer.
+        assert 0 < flops[recipe, "toy-sentiment"] < flops[recipe, None]
 
 
 @pytest.mark.slow

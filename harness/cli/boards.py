@@ -24,8 +24,8 @@ def board(
         typer.Option(
             help="Of published: ganesh2021 [default], gordon2020, movva2022, movva2022-ratios or lilbobby; of "
             "architecture: sizes (beside the survey's), realised (speedups over FLOPs), breakdown (costs by "
-            "component), reproduction (the survey's rows measured again) or claims (their ledger); of measured: "
-            "findings, or curves (accuracy against speed)."
+            "component), reproduction (the survey's rows measured again), grid (them by workload) or claims (their "
+            "ledger); of measured: findings, or curves (accuracy against speed)."
         ),
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks.")] = None,
@@ -114,7 +114,7 @@ def board(
 
 
 SMALL_TABLES = {
-    "architecture": ("sizes", "realised", "breakdown", "reproduction", "claims"),
+    "architecture": ("sizes", "realised", "breakdown", "reproduction", "grid", "claims"),
     "measured": ("findings", "curves"),
 }
 """The tables beside these boards, by board."""
@@ -132,7 +132,9 @@ def _small_table(
         claims_table,
         curves_table,
         findings_table,
+        grid_table,
         installed_cards,
+        is_usual,
         measured_claims,
         realisation_table,
         reproduction_table,
@@ -159,7 +161,10 @@ def _small_table(
             write_chart(costs, chart)
             typer.echo(f"wrote {chart}", err=True)
     elif table == "reproduction":
-        made = reproduction_table(records, _profiles_dir(profiles, "published"))
+        usual = [record for record in records if record.kind == "profile" and is_usual(record)]
+        made = reproduction_table(usual, _profiles_dir(profiles, "published"))
+    elif table == "grid":
+        made = grid_table(records, _profiles_dir(profiles, "published"))
     elif table == "claims":
         made = claims_table(measured_claims(records, _profiles_dir(profiles, "published")))
     else:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from harness import limits
-from harness.cli.options import RUNS, Json
+from harness.cli.options import RUNS, DataDir, Json
 from harness.errors import SkylineError, unknown_name
 from harness.limits import within
 
@@ -53,6 +53,13 @@ def reproduce(
     grid: Annotated[
         bool, typer.Option("--grid", help="Batch 1, 8 and 32 times length 32, 128, 256 and 512.")
     ] = False,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows of this task's dev split in the place of synthetic ones of one length; --seq, or 128, cuts them."
+        ),
+    ] = None,
+    data_dir: DataDir = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     model: Annotated[str | None, typer.Option(help="Base model of the recipes [default: bert-base].")] = None,
     time_cap: Annotated[
@@ -77,15 +84,28 @@ def reproduce(
         return
     from harness.run import run_cells
 
+    if task is not None:
+        task, batch = _built_in(task, data_dir), 1 if batch is None and not grid else batch
     readings, shapes, chosen = _chosen(row, quick, batch, seq, grid, runtime, precision)
     cap = QUICK_CAP_S if quick and time_cap is None else time_cap
     if cap is not None:
         within("time-cap", cap, limits.MIN_TIME_CAP_S, limits.MAX_TIME_CAP_S)
-    cells = cells_of(readings, shapes, *chosen, device=device, model=model, time_cap_s=cap)
-    outcome = run_cells(cells, out, workers=len(os.sched_getaffinity(0)), quiet=json_)
+    cells = cells_of(readings, shapes, *chosen, task=task, device=device, model=model, time_cap_s=cap)
+    outcome = run_cells(cells, out, data_dir, workers=len(os.sched_getaffinity(0)), quiet=json_)
     _print(cells, readings, out, outcome, quick, json_)
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _built_in(task: str, data_dir: Path | None) -> str:
+    """The id of a task whose rows are there. Raises SkylineError for another, or a description of one's own."""
+    from harness.tasks import built_in_name, load_task
+
+    load_task(task, data_dir)
+    known = built_in_name(task)
+    if known is None:
+        raise SkylineError(f"--task {task}: rows of built-in tasks are read here; name one, such as mrpc")
+    return known
 
 
 def _check_table(table: str) -> None:
@@ -134,12 +154,14 @@ def cells_of(
     runtimes: Sequence[str],
     precisions: Sequence[str],
     *,
+    task: str | None = None,
     device: str = "cpu",
     model: str | None = None,
     time_cap_s: float | None = None,
 ) -> list[Cell]:
     """The suite's profile cells of some rows and of the baseline, under each runtime and precision; `shapes` (batch,
-    length) in the place of the suite's uncached ones. Cached passages are for one shape, without a grid.
+    length) in the place of the suite's uncached ones, of synthetic rows or of a task's. Cached passages are for one
+    shape, without a grid.
     """
     from harness.cells import ProfileCell
     from harness.suites import load_suite
@@ -153,7 +175,7 @@ def cells_of(
             for cell in suite.cells():
                 if not isinstance(cell, ProfileCell) or cell.recipe not in wanted:
                     continue
-                for workload in _workloads(cell.workload, shapes):
+                for workload in _workloads(cell.workload, shapes, task):
                     made = cell.model_copy(
                         update={
                             "runtime": runtime,
@@ -168,12 +190,15 @@ def cells_of(
     return list(found.values())
 
 
-def _workloads(own: Workload, shapes: Sequence[tuple[int, int]] | None) -> list[Workload]:
+def _workloads(own: Workload, shapes: Sequence[tuple[int, int]] | None, task: str | None) -> list[Workload]:
     from harness.profiling.inputs import make_workload
 
     if shapes is None:
         return [own]
-    return [] if own.cached is not None else [make_workload(length, batch) for batch, length in shapes]
+    if own.cached is not None:
+        return []
+    inputs: Literal["synthetic", "real"] = "synthetic" if task is None else "real"
+    return [make_workload(length, batch, inputs, task) for batch, length in shapes]
 
 
 def _print(

@@ -55,7 +55,13 @@ class Blocks(Stage):
 
     def decode(self, values: Tensor, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
         """Put the stored blocks back. Raises SkylineError where their size does not fit the mask."""
-        return spread(values, self._weights(beside["mask"], _matrix(shape))).view(shape)
+        height, width = _matrix(shape)
+        if height % self.rows or width % self.columns or values.numel() % self.columns:
+            return spread(values.flatten(), self._weights(beside["mask"], (height, width))).view(shape)
+        down, across = self._grid((height, width))
+        kept = unpack_bits(beside["mask"], down * across).view(down, 1, across).expand(-1, self.rows, -1)
+        # Pieces of a row are moved, not weights.
+        return spread(values.view(-1, self.columns), kept.reshape(-1)).view(shape)
 
     def _grid(self, matrix: tuple[int, int]) -> tuple[int, int]:
         height, width = matrix

@@ -72,11 +72,10 @@ class Groups(Stage):
 
     def decode(self, values: Tensor, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
         """Unwrap and multiply by the scale."""
-        codes = values.reshape(len(beside["scale"]), -1)
-        above = codes > (((1 << self.width) - 1) - beside["zero"])[:, None]
-        # In two bytes a weight: this is most of what loading takes.
-        unwrapped = codes.to(torch.int16).sub_(above.to(torch.int16), alpha=1 << self.width)
-        return unwrapped.to(torch.float32).mul_(beside["scale"][:, None]).view(shape)
+        scale, zero = beside["scale"][:, None], beside["zero"][:, None]
+        # A byte a weight as long as that does: this is most of what loading takes. The sum wraps, as the codes did.
+        codes = (values.reshape(len(scale), -1) + zero).bitwise_and_((1 << self.width) - 1)
+        return codes.to(torch.float32).sub_(zero).mul_(scale).view(shape)
 
     def tables(self, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
         """One for each group."""

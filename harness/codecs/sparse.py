@@ -39,7 +39,7 @@ class Bitmask(Stage):
 
     def decode(self, values: Tensor, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
         """Put the values back where the mask has ones. Raises SkylineError where their number does not fit."""
-        return spread(values, unpack_bits(beside["mask"], shape.numel())).view(shape)
+        return spread(values.flatten(), unpack_bits(beside["mask"], shape.numel())).view(shape)
 
 
 def pack_bits(mask: Tensor) -> Tensor:
@@ -61,16 +61,18 @@ def check_bits(bits: Tensor, count: int) -> None:
 
 
 def spread(values: Tensor, kept: Tensor) -> Tensor:
-    """A tensor of the mask's shape with `values`, in order, where the mask is true, and zeros elsewhere. Raises
-    SkylineError where their number does not fit.
+    """A tensor of the mask's shape with `values`, in order, where the mask is true, and zeros elsewhere; where the
+    values are rows (n, k), rows are put there. Raises SkylineError where their number does not fit.
     """
     places = np.flatnonzero(kept.numpy())
-    if len(places) != values.numel():
+    if len(places) != len(values):
         raise SkylineError(
             "a sparse weight's mask does not fit its values: the artifact is corrupted; make it again"
         )
+    if values.dim() > 1:
+        return values.new_zeros(*kept.shape, values.shape[1]).index_copy_(0, torch.from_numpy(places), values)
     full = torch.zeros(kept.shape, dtype=values.dtype)
     # NumPy writes to places a third faster than torch to a mask; it has no bfloat16, so bits are moved, not numbers.
     bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32}[values.element_size()]
-    full.view(-1).view(bits).numpy()[places] = values.flatten().view(bits).numpy()
+    full.view(-1).view(bits).numpy()[places] = values.view(bits).numpy()
     return full

@@ -20,10 +20,12 @@ REAL_ROWS, REAL_PASSES = 32, 4
 """Of a real workload: at least so many rows, in at least so many passes, where the task has them."""
 
 
-def make_workload(length: int, batch: int, inputs: Literal["synthetic", "real"] = "synthetic") -> Workload:
-    """A workload from numbers that a user gave. Raises SkylineError where one of them is below 1."""
+def make_workload(
+    length: int, batch: int, inputs: Literal["synthetic", "real"] = "synthetic", task: str | None = None
+) -> Workload:
+    """A workload from what a user gave. Raises SkylineError where a number is below 1."""
     try:
-        return Workload(batch=batch, length=length, inputs=inputs)
+        return Workload(batch=batch, length=length, inputs=inputs, task=task)
     except ValidationError:
         what, value = ("batch size", batch) if batch < 1 else ("sequence length", length)
         raise SkylineError(f"{what} {value} is out of range; use at least 1") from None

@@ -25,6 +25,7 @@ from leaderboard.plain_tables import to_markdown
 from leaderboard.reproduction import chosen_rows, recipe_of, repeat_table, reproduction_table, slug
 from leaderboard.survey_artifacts import READINGS, Reading
 from leaderboard.survey_sizes import BASE
+from leaderboard.workload_grid import grid_table
 
 LINES = {line.row: line for line in published.load_survey(published.published_folder())}
 BY_ROW = {reading.row: reading for reading in READINGS}
@@ -242,3 +243,33 @@ def test_cached_passages_have_a_line_of_their_own() -> None:
 def test_architectures_are_read_from_recipes() -> None:
     used = {recipe.start for recipe in (Recipe.parse(reading.recipe) for reading in READINGS)}
     assert used - {None} == set(ARCHITECTURES)
+
+
+def test_the_grid_has_a_column_for_each_workload_the_usual_first() -> None:
+    rows = Workload(batch=1, length=128, inputs="real", task="mrpc")
+    records = [
+        measured(12, speedup=2.5, workload=Workload(batch=8, length=32)),
+        measured(12, speedup=2.0, workload=Workload(batch=1, length=128)),
+        measured(12, speedup=1.9, workload=rows),
+        measured(15, speedup=9.0, workload=Workload(batch=1, length=128)),
+        measured(15, speedup=8.0, workload=Workload(batch=1, length=64)),
+        measured(13, speedup=3.0, workload=Workload(batch=1, length=128)),
+    ]
+    table = grid_table(records)
+    headings = [column.heading for column in table.columns[3:]]
+    assert headings == ["(1, 128)", "(1, 64)", "(8, 32)", "(1, 128 at most, rows of mrpc)"]
+    assert [row[:1] + row[3:] for row in table.rows] == [
+        [12, 2.0, None, 2.5, 1.9],
+        [15, 9.0, 8.0, None, None],
+    ]
+    with refused("no row of the survey is profiled under several workloads"):
+        grid_table(records[-1:])
+
+
+def test_claims_are_held_against_the_usual_workload() -> None:
+    usual = measured(12, speedup=1.5, workload=Workload(batch=1, length=128))
+    large = measured(12, speedup=2.5, workload=Workload(batch=32, length=128))
+    for records, on in (([usual, large], "(1, 128)"), ([large], "(32, 128)")):
+        claims = measured_claims(records, readings=[BY_ROW[12]])
+        (speed,) = (claim for claim in claims if claim.figure == "CPU speedup")
+        assert speed.on.endswith(on)
