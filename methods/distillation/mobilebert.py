@@ -54,7 +54,8 @@ class MobileBERTDistillation(Augmenting):
         ),
         notes=(
             "With as many layers as MiniLM's six it is thin, but not deep: the published one has 24. Begun at random, "
-            "it fits MRPC's 3,668 rows (a loss of 0.004) and stays under the majority's 68.4 on dev: 65.0."
+            "it fits MRPC's 3,668 rows (a loss of 0.004) and stays under the majority's 68.4 on dev: 65.0. "
+            "On 15,000 of SST-2's rows it comes to 80.7, 8.4 points under the baseline: it has seen no other text."
         ),
     )
     rewrites = frozenset({"the student"})
