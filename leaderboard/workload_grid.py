@@ -55,14 +55,8 @@ def grid_table(
     )
 
 
-def _order(workload: Workload) -> tuple[bool, bool, str, int, int]:
-    return (
-        workload != USUAL,
-        workload.task is not None,
-        workload.task or "",
-        workload.batch,
-        workload.length,
-    )
+def _order(workload: Workload) -> tuple[bool, str, int, int]:
+    return (workload != USUAL, workload.task or "", workload.batch, workload.length)
 
 
 def _cell(record: Record | None) -> Cell:

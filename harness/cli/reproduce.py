@@ -85,8 +85,10 @@ def reproduce(
     from harness.run import run_cells
 
     if task is not None:
-        task, batch = _built_in(task, data_dir), 1 if batch is None and not grid else batch
+        task = _built_in(task, data_dir)
     readings, shapes, chosen = _chosen(row, quick, batch, seq, grid, runtime, precision)
+    if task is not None and shapes is None:
+        shapes = ((1, 128),)
     cap = QUICK_CAP_S if quick and time_cap is None else time_cap
     if cap is not None:
         within("time-cap", cap, limits.MIN_TIME_CAP_S, limits.MAX_TIME_CAP_S)

@@ -9,7 +9,7 @@ import torch
 
 from harness.config import EncoderConfig
 from harness.encoder import Encoder
-from harness.weightless import without_weights
+from harness.weightless import nothing_drawn, without_weights
 
 TINY = EncoderConfig.bert(1, 8, heads=2, vocab_size=50, positions=16)
 
@@ -20,6 +20,17 @@ def test_shapes_and_no_memory() -> None:
     assert {t.device.type for t in made.contents().values()} == {"meta"}
     drawn = Encoder(TINY).contents()
     assert {n: t.shape for n, t in made.contents().items()} == {n: t.shape for n, t in drawn.items()}
+
+
+def test_nothing_is_drawn_and_constants_are_set() -> None:
+    before = torch.get_rng_state()
+    with nothing_drawn():
+        made = Encoder(TINY)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not made.embedding.word.weight.any()
+    norms = [module for module in made.modules() if isinstance(module, torch.nn.LayerNorm)]
+    assert norms
+    assert all((norm.weight == 1).all() for norm in norms)
 
 
 def test_afterwards_weights_are_drawn_as_before() -> None:
