@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,19 +42,26 @@ def keep_largest(
 
 def _keep(scores: Tensor, sparsity: float) -> Tensor:
     drop = round(sparsity * scores.numel())
-    kept = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
     if drop == 0:
-        return kept
-    threshold = torch.kthvalue(scores, drop).values
-    kept[scores < threshold] = False
+        return torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
+    threshold = _smallest(scores, drop)
+    dropped = scores < threshold
     ties = (scores == threshold).nonzero().flatten()
-    kept[ties[: drop - int((~kept).sum())]] = False
-    return kept
+    dropped[ties[: drop - int(dropped.count_nonzero())]] = True
+    return ~dropped
+
+
+def _smallest(scores: Tensor, k: int) -> Tensor:
+    """The k-th smallest score, k from 1."""
+    if scores.device.type == "cpu":
+        # NumPy's selection takes a tenth of the time of torch's.
+        return torch.from_numpy(np.partition(scores.detach().numpy(), k - 1))[k - 1]
+    return torch.kthvalue(scores, k).values
 
 
 def share_changed(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
     """The share of weights that one of two masks keeps and the other drops, over all matrices."""
-    changed = sum(int((mask != other[name]).sum()) for name, mask in one.items())
+    changed = sum(int((mask != other[name]).count_nonzero()) for name, mask in one.items())
     return changed / sum(mask.numel() for mask in one.values())
 
 
@@ -84,7 +92,7 @@ class Masks:
     def sparsity(self) -> float:
         """The share of dropped weights over all masks."""
         total = sum(mask.numel() for mask in self.kept.values())
-        return 1 - sum(int(mask.sum()) for mask in self.kept.values()) / total
+        return 1 - sum(int(mask.count_nonzero()) for mask in self.kept.values()) / total
 
     def store(self, model: Model) -> None:
         """Zero the dropped weights and let the artifact store the others behind a bitmask."""

@@ -7,6 +7,7 @@ OUT/work/artifacts, teacher, untrained  what can be made again
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import shutil
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.cells import Cell
+from harness.cells import Cell, QualityCell
 from harness.errors import SkylineError
 from harness.hardware import hardware
 from harness.records import Record, read_record, write_atomically
@@ -81,18 +82,30 @@ class Store:
     def find(self, cell: Cell) -> Record | None:
         """The cell's record, or None where there is none yet or it cannot be read any more (then it is made
         again).
+
+        A score is found under any machine's folder, this one's first: what a cell trains and scores does not depend
+        on the machine but for rounding, and the record tells where it was.
         """
-        path = self.path(cell)
-        if not path.is_file():
-            return None
-        try:
-            return read_record(path)
-        except SkylineError:
-            return None
+        own = self.path(cell)
+        found = _readable(own)
+        if found is not None or not isinstance(cell, QualityCell):
+            return found
+        elsewhere = [
+            _readable(path) for path in self.measured.glob(f"*/{glob.escape(own.name)}") if path != own
+        ]
+        known = [record for record in elsewhere if record is not None and record.key == cell.key]
+        return max(known, key=lambda record: record.provenance.started, default=None)
 
     def put(self, cell: Cell, record: Record) -> None:
         """Write the cell's record in place of an older one."""
         write_atomically(self.path(cell), record.to_json())
+
+
+def _readable(path: Path) -> Record | None:
+    try:
+        return read_record(path) if path.is_file() else None
+    except SkylineError:
+        return None
 
 
 def read_records(profiles: Path) -> tuple[list[Record], list[str]]:

@@ -1,4 +1,4 @@
-"""The store's folder: what killed runs leave half-written, and where caches write."""
+"""The store's folder: what killed runs leave half-written, where caches write, and whose records are found."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from harness import teacher
+from harness.cells import BudgetSpec, Cell, ProfileCell, QualityCell
 from harness.conformance.tiny import tiny_encoder, tiny_task
 from harness.data import EncodedSplit, encode_examples
 from harness.encoder import Encoder
+from harness.execute import make_record
+from harness.records import Record
 from harness.store import Store
 from harness.teacher import TeacherLogits
 
@@ -97,3 +100,41 @@ def test_the_teachers_logits_leave_nothing_behind_where_writing_fails(
     with pytest.raises(OSError, match="no space"):
         TeacherLogits(tmp_path, "hash").of(model, rows)
     assert list(tmp_path.iterdir()) == []
+
+
+def recorded_elsewhere(store: Store, cell: Cell, machine: str) -> Record:
+    """A record of the cell, moved to another machine's folder."""
+    record = make_record(cell, "stamp", 0.0, "failed", f"on {machine}")
+    store.put(cell, record)
+    other = store.measured / machine / store.path(cell).name
+    other.parent.mkdir(exist_ok=True)
+    store.path(cell).rename(other)
+    return record
+
+
+def test_a_score_is_found_under_another_machines_folder_and_this_ones_comes_first(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    cell = QualityCell(recipe="magnitude", model="tiny", task="toy-pairs", seed=0, budget=BudgetSpec())
+    assert store.find(cell) is None
+    elsewhere = recorded_elsewhere(store, cell, "another-machine")
+    assert store.find(cell) == elsewhere
+    here = make_record(cell, "stamp", 0.0, "failed", "here")
+    store.put(cell, here)
+    assert store.find(cell) == here
+    assert store.find(cell.model_copy(update={"seed": 1})) is None
+
+
+def test_a_profile_is_found_only_where_it_was_measured(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    cell = ProfileCell(recipe="magnitude", model="tiny")
+    recorded_elsewhere(store, cell, "another-machine")
+    assert store.find(cell) is None
+
+
+def test_a_torn_score_elsewhere_is_none(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    cell = QualityCell(recipe="magnitude", model="tiny", task="toy-pairs", seed=0, budget=BudgetSpec())
+    recorded_elsewhere(store, cell, "another-machine")
+    (path,) = store.measured.glob("another-machine/*.json")
+    path.write_text(path.read_text()[:40])
+    assert store.find(cell) is None

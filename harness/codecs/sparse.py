@@ -30,12 +30,13 @@ class Bitmask(Stage):
 
     def kept(self, before: int, beside: Mapping[str, Tensor], shape: torch.Size) -> int:
         """The ones of the mask."""
-        return int(unpack_bits(beside["mask"], shape.numel()).sum())
+        return int(unpack_bits(beside["mask"], shape.numel()).count_nonzero())
 
     def encode(self, values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Pack the mask eight weights a byte, row by row."""
         kept = values != 0
-        return values[kept], {"mask": pack_bits(kept)}
+        places = torch.from_numpy(np.flatnonzero(kept.numpy()))
+        return values.flatten().index_select(0, places), {"mask": pack_bits(kept)}
 
     def decode(self, values: Tensor, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
         """Put the values back where the mask has ones. Raises SkylineError where their number does not fit."""

@@ -55,7 +55,7 @@ def test_compression_and_loading(
     benchmark.pedantic(compress, rounds=1)
     seconds = time.perf_counter() - started
     ratios = []
-    for _ in range(2 if tiny else 7):
+    for _ in range(2 if tiny else 21):
         times = []
         for name in ("baseline", "compressed"):
             begun = time.perf_counter()

@@ -134,7 +134,9 @@ def test_gzip_is_as_dense_as_the_modules(model: Encoder, tmp_path: Path) -> None
 
 
 def test_gzip_of_a_file_of_many_blocks(tmp_path: Path) -> None:
-    """The file is packed block by block (a mebibyte each), which must not change the size."""
+    """The file is packed block by block (a mebibyte each), which must not change the size but by the few bits by which
+    the fast packer's blocks differ on some processors.
+    """
     config = SMALL.model_copy(update={"vocab_size": 50_000})
     found = facts(random_weights(config, 0), tmp_path / "a", embedding__word__weight="int8(tensor)+bitmask")
     assert found.weight_bytes > 3e5
@@ -142,7 +144,8 @@ def test_gzip_of_a_file_of_many_blocks(tmp_path: Path) -> None:
     assert dense.weight_bytes > 1 << 20
     for folder, one in (("a", found), ("b", dense)):
         files = [(tmp_path / folder / name).read_bytes() for name in (CONFIG, WEIGHTS)]
-        assert one.gzip_bytes == sum(len(igzip.compress(content, 3, mtime=0)) for content in files)
+        whole = sum(len(igzip.compress(content, 3, mtime=0)) for content in files)
+        assert one.gzip_bytes == pytest.approx(whole, abs=8)
 
 
 def test_facts_do_not_depend_on_the_folder(model: Encoder, tmp_path: Path) -> None:
