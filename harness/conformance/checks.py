@@ -5,7 +5,7 @@ A check is a plain function of a `Subject`: it returns where the method conforms
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,11 +76,11 @@ def run_check(name: str, subject: Subject) -> None:
 
 
 def run_conformance(
-    method: type[Method], path: Path | None = None, checks: Iterable[str] = tuple(CHECKS)
+    method: type[Method], path: Path | None = None, checks: Collection[str] = tuple(CHECKS)
 ) -> list[Failure]:
     """Run the checks on a method (`path`: the file that defines it) and list what it breaks: empty is good."""
     failures = []
-    with Subject(method, path) as subject:
+    with Subject(method, path, beside="record" in checks) as subject:
         for name in checks:
             try:
                 run_check(name, subject)

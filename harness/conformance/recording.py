@@ -4,50 +4,51 @@ from __future__ import annotations
 
 import time
 
-from harness.artifacts import load_artifact
+from harness.artifacts import read_config
 from harness.cells import BudgetSpec, ProfileCell, QualityCell
 from harness.conformance.subject import SEED, WORKLOAD, Made, Subject
 from harness.conformance.tiny import tiny_task
-from harness.evaluation import evaluate_quality
 from harness.execute import make_record
 from harness.hardware import hardware, versions
 from harness.profiling.flops import Work
 from harness.profiling.profile import StaticCosts
 from harness.profiling.size import artifact_facts
 from harness.recipe import Recipe
-from harness.records import Component, Profile, Record, Total
+from harness.records import Component, Profile, Quality, Record, Total
 
 MODEL = "conformance-tiny"
 
 
 def records_of(subject: Subject) -> list[Record]:
     """A quality and a profile record of the baseline and of the method. Raises Blocked where it has no artifact."""
-    own, base = subject.costs
+    (own, base), (quality, reference) = subject.costs, subject.qualities
     recipe = str(Recipe((subject.runs.stage,)))
     return [
-        *_pair("baseline", subject.baseline, base, base),
-        *_pair(recipe, subject.made, own, base),
+        *_pair("baseline", subject.baseline, base, base, reference),
+        *_pair(recipe, subject.made, own, base, quality),
     ]
 
 
-def _pair(recipe: str, made: Made, own: StaticCosts, base: StaticCosts) -> tuple[Record, Record]:
+def _pair(
+    recipe: str, made: Made, own: StaticCosts, base: StaticCosts, scored: Quality
+) -> tuple[Record, Record]:
     started, task = time.time(), tiny_task()
-    model = load_artifact(made.folder)
+    origin = read_config(made.folder).origin
     facts = artifact_facts(made.folder)
     quality = make_record(
         QualityCell(recipe=recipe, model=MODEL, task=task.name, seed=SEED, budget=BudgetSpec()),
         "conformance",
         started,
         artifact=facts,
-        quality=evaluate_quality(model, task, training=made.training),
+        quality=scored.model_copy(update={"training": made.training}),
         data=task.fingerprint(),
-        weights=model.origin,
+        weights=origin,
     )
     cell = ProfileCell(recipe=recipe, model=MODEL, task=task.name, seed=SEED, workload=WORKLOAD)
     profile = Profile(
         recipe=recipe,
         model=MODEL,
-        weights=model.origin,
+        weights=origin,
         runtime=cell.runtime,
         device=cell.device,
         workload=WORKLOAD,
@@ -62,9 +63,7 @@ def _pair(recipe: str, made: Made, own: StaticCosts, base: StaticCosts) -> tuple
         hardware=hardware(),
         versions=versions(),
     )
-    return quality, make_record(
-        cell, "conformance", started, artifact=facts, profile=profile, weights=model.origin
-    )
+    return quality, make_record(cell, "conformance", started, artifact=facts, profile=profile, weights=origin)
 
 
 def _components(costs: StaticCosts) -> list[Component]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.artifacts import load_artifact, load_encoder, save_artifact, to_dense
 from harness.build import run_stage
+from harness.conformance.beside import Beside, Figures, costs_of, quality_of
 from harness.conformance.state import GlobalState, ModelState, RandomStates, preserved
 from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
 from harness.discovery import Found, Registry, in_words
@@ -18,10 +19,9 @@ from harness.encoder import Encoder
 from harness.errors import SkylineError
 from harness.method import Method, parse_options
 from harness.model import Batch, Model
-from harness.profiling.inputs import Inputs
-from harness.profiling.profile import StaticCosts, static_costs
+from harness.profiling.profile import StaticCosts
 from harness.recipe import BASELINE, Call, Recipe, RecipeStage
-from harness.records import Training, Workload
+from harness.records import Quality, Training, Workload
 from harness.teacher import TeacherLogits
 from harness.training import Context
 
@@ -62,11 +62,13 @@ class Runs:
 class Subject:
     """A method class and the file that defines it (None where that file cannot be imported alone).
 
-    Use it as a context, or call `close`: it keeps artifacts in a temporary folder.
+    Use it as a context, or call `close`: it keeps artifacts in a temporary folder. With `beside`, a second process
+    works out costs and scores while this one goes on.
     """
 
-    def __init__(self, method: type[Method], path: Path | None = None) -> None:
+    def __init__(self, method: type[Method], path: Path | None = None, *, beside: bool = False) -> None:
         self.method, self.path = method, path
+        self._beside = Beside() if beside else None
         self._temporary = tempfile.TemporaryDirectory(prefix="skyline-conformance-")
         self.folder = Path(self._temporary.name)
         self._count = 0
@@ -79,6 +81,8 @@ class Subject:
 
     def close(self) -> None:
         """Delete the temporary folder."""
+        if self._beside is not None:
+            self._beside.close()
         self._temporary.cleanup()
 
     @property
@@ -174,6 +178,8 @@ class Subject:
                 seen.update(dict.fromkeys(one.changes(ModelState(encoder))))
             made.append(self.save(student, training, str(stage)))
         generators = _generators_touched(started, ended)
+        if self._beside is not None:
+            self._beside.tell([made[0].folder, self.baseline.folder], WORKLOAD)
         return Runs(stage, (made[0], made[1]), settings, generators, *(list(seen) for seen in touched))
 
     @property
@@ -216,11 +222,23 @@ class Subject:
         return self._loaded if isinstance(self._loaded, str) else None
 
     @cached_property
+    def _figures(self) -> list[Figures] | None:
+        _ = self.loaded
+        return None if self._beside is None else self._beside.figures()
+
+    @cached_property
     def costs(self) -> tuple[StaticCosts, StaticCosts]:
         """FLOPs, parameters and bytes of the artifact and of the baseline, without timing."""
-        _ = self.loaded
-        inputs = Inputs.of(WORKLOAD)
-        return static_costs(self.made.folder, inputs), static_costs(self.baseline.folder, inputs)
+        if self._figures is not None:
+            return self._figures[0].costs, self._figures[1].costs
+        return costs_of(self.made.folder, WORKLOAD), costs_of(self.baseline.folder, WORKLOAD)
+
+    @cached_property
+    def qualities(self) -> tuple[Quality, Quality]:
+        """The scores of the artifact and of the baseline."""
+        if self._figures is not None:
+            return self._figures[0].quality, self._figures[1].quality
+        return quality_of(self.made.folder), quality_of(self.baseline.folder)
 
     @cached_property
     def sentences(self) -> Batch:
