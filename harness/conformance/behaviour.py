@@ -27,6 +27,7 @@ def check_global_state(subject: Subject) -> None:
 
     torch's generator may advance: constructing any module does that. That nothing depends on it, `reproducible` checks.
     """
+    subject.run_hooks()  # first: the server of processes still imports
     if subject.path is not None:
         try:
             changed = run_isolated(fresh.import_effects, subject.path)

@@ -182,6 +182,11 @@ class Subject:
             self._beside.tell([made[0].folder, self.baseline.folder], WORKLOAD)
         return Runs(stage, (made[0], made[1]), settings, generators, *(list(seen) for seen in touched))
 
+    def run_hooks(self) -> None:
+        """Make the runs, unless they are made or cannot be: `why_not` says so."""
+        if self.suite_fault is None:
+            _ = self._outcome
+
     @property
     def why_not(self) -> str | None:
         """Why there are no runs; None where there are. Raises Blocked where the suite has none to try."""
