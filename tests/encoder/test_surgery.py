@@ -186,7 +186,8 @@ def test_a_layer_without_heads_or_columns_is_stored_and_loads(tmp_path: Any) -> 
     cut = keep_columns(keep_heads(model(), [[], [1], [0, 2]]), [[3], [], list(range(20))])
     save_artifact(cut, tmp_path / "artifact")
     loaded = load_artifact(tmp_path / "artifact")
-    assert torch.equal(logits(loaded), logits(cut))
+    # Not to the bit: where a tensor begins in memory decides how some processors sum.
+    torch.testing.assert_close(logits(loaded), logits(cut), rtol=0, atol=1e-6)
     maps = loaded(batch(), attentions=True).attentions
     assert maps is not None
     assert [tuple(a.probabilities.shape) for a in maps] == [(3, 0, 9, 9), (3, 1, 9, 9), (3, 2, 9, 9)]

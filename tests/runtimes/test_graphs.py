@@ -112,8 +112,10 @@ def test_openvinos_int8_maps_are_the_kernels_where_groups_are_rows(tmp_path: Pat
     graph = export(model, POSITIONS, runtime("openvino").int8_map, tmp_path)
     assert graph.widths == (64,)
     lost = max(float((a - b).abs().max()) for a, b in zip(in_int8, in_float, strict=True))
-    # Numbers halfway between two integers may be rounded otherwise, seldom.
-    assert max(differences(graph, "openvino", in_int8)) < 0.1 * lost
+    # Numbers halfway between two integers may be rounded otherwise, seldom. Where the processor does not multiply
+    # bytes, OpenVINO rounds only the weights.
+    apart = 0.1 if multiplies_signed() else 1
+    assert max(differences(graph, "openvino", in_int8)) < apart * lost
 
 
 def test_openvinos_groups_fit_the_narrowest_map_that_can_be_quantized() -> None:
@@ -132,7 +134,9 @@ def test_the_artifacts_own_int8_weights_are_in_the_graph(name: str, tmp_path: Pa
     runtime(name).prepare(folder, "int8", POSITIONS, tmp_path / "graph")
     proto = onnx.load(Graph.read(tmp_path / "graph").path)
     arrays = [torch.from_numpy(to_array(found).copy()) for found in proto.graph.initializer]
-    written = [array for array in arrays if array.dtype == torch.int8 and array.dim() == 2]
+    signed = name != "onnxruntime" or multiplies_signed()
+    kind, zero = (torch.int8, 0) if signed else (torch.uint8, 128)
+    written = [(array - zero).to(torch.int8) for array in arrays if array.dtype == kind and array.dim() == 2]
     assert len(written) == len(stored) == 13
     for value in stored:
         assert any(torch.equal(value, found) or torch.equal(value.t(), found) for found in written)
