@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from harness.model import Batch
     from harness.profiling.kept_costs import KeptCosts
+    from harness.profiling.sittings import Sitting
     from harness.profiling.speed import Speed
     from harness.profiling.stopwatch import Stopwatch
     from harness.records import ArtifactFacts
@@ -207,6 +210,7 @@ class ProfileRun:
         self.workspace = workspace
         self._made: dict[str, Made] = {}
         self._rows: dict[str, NDArray[np.int64]] = {}
+        self._sittings: dict[str, Sitting] = {}
         self._kept: KeptCosts | None = None
 
     def __enter__(self) -> ProfileRun:
@@ -252,6 +256,38 @@ class ProfileRun:
         if key not in self._rows:
             self._rows[key] = run_isolated(real_inputs, folder, cell.model_dump_json(), data_dir)
         return self._rows[key]
+
+    def real_batches(self, cell: ProfileCell, data_dir: Path | None, made: Made) -> Batch | None:
+        """The cell's real inputs as one batch; None where it has synthetic ones."""
+        from harness.model import Batch
+
+        if cell.workload.inputs == "synthetic":
+            return None
+        # Not every architecture has a tokenizer, and all are to read the same.
+        tokens = made.folder if cell.workload.task is None else made.baseline
+        return Batch.of_arrays(self.rows(cell, data_dir, tokens))
+
+    def sit(self, cell: ProfileCell, data_dir: Path | None, threads: int, share: float) -> None:
+        """Take a sitting of a cell's pairs before its profile, for a `share` of its time cap, where its runtime loads
+        in little time. Whatever is wrong with a cell is left for its profile to say.
+        """
+        from harness.errors import SkylineError
+        from harness.isolation import IsolationError
+        from harness.profiling.inputs import Inputs
+        from harness.profiling.sittings import take_sitting, takes_sittings
+        from harness.profiling.stopwatch import Stopwatch
+
+        if not takes_sittings(cell):
+            return
+        with suppress(SkylineError, IsolationError):
+            made = self.make(cell, data_dir, threads, Stopwatch())
+            inputs = Inputs.of(cell.workload, self.real_batches(cell, data_dir, made))
+            before = self._sittings.get(cell.key)
+            self._sittings[cell.key] = take_sitting(cell, made.folder, made.baseline, inputs, share, before)
+
+    def sat(self, cell: ProfileCell) -> Sitting | None:
+        """The sittings that were taken of a cell; they are for one profile."""
+        return self._sittings.pop(cell.key, None)
 
     @property
     def _whole(self) -> set[Path]:
@@ -332,17 +368,14 @@ def execute_profile(
         with ProfileRun(workspace) as alone:
             return execute_profile(cell, workspace, data_dir, stamp, threads, timed, alone)
     kept = run.kept
-    from harness.model import Batch
     from harness.profiling.profile import profile_artifact
     from harness.profiling.stopwatch import Stopwatch
 
     started, began, watch = time.time(), time.perf_counter(), Stopwatch()
+    if (sat := run.sat(cell)) is not None:
+        began -= sat.whole_s
+        watch.add(sat.watch)
     made = run.make(cell, data_dir, threads, watch)
-    real = None
-    if cell.workload.inputs == "real":
-        # Not every architecture has a tokenizer, and all are to read the same.
-        tokens = made.folder if cell.workload.task is None else made.baseline
-        real = Batch.of_arrays(run.rows(cell, data_dir, tokens))
     profile = profile_artifact(
         made.folder,
         made.baseline,
@@ -354,8 +387,9 @@ def execute_profile(
         precision=cell.precision,
         device=cell.device,
         time_cap_s=cell.time_cap_s,
-        real_batches=real,
+        real_batches=run.real_batches(cell, data_dir, made),
         timed=timed,
+        earlier=None if sat is None else sat.times,
         kept=kept,
         watch=watch,
     )

@@ -12,6 +12,8 @@ MAX_BATCH = 65536
 """Sequences in one pass."""
 MIN_TIME_CAP_S, MAX_TIME_CAP_S = 0.1, 3600.0
 """Seconds for the paired timing of one profile."""
+MAX_SITTINGS = 100
+"""Parts of the paired timing of one profile."""
 
 
 def within(option: str, value: float, low: float, high: float) -> None:

@@ -56,9 +56,10 @@ def run_cells(
     *,
     engine: str = "local",
     workers: int = 1,
+    sittings: int = 1,
     quiet: bool = False,
 ) -> Outcome:
-    """Run what is missing or stale among `cells` and record it under `out`.
+    """Run what is missing or stale among `cells` and record it under `out`; profiles in so many `sittings`.
 
     Raises SkylineError before anything is run for an unknown engine and for cells that cannot run (see
     `planning.check_cells`), and where another run holds `out`.
@@ -73,6 +74,7 @@ def run_cells(
                 store,
                 data_dir,
                 workers,
+                sittings,
                 started=display.started,
                 message=display.message,
                 building=display.building,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.profiling.latency import PairedTimes
 from harness.records import Latency
+
+NO_PAIRS = PairedTimes((), (), None, "all", False, None, "time")
 
 
 def paired_latency(**figures: Any) -> Latency:

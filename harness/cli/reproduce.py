@@ -26,6 +26,7 @@ LATER = ("gordon2020", "lilbobby", "movva2022")
 """Tables whose measuring is not built yet."""
 GRID = tuple((batch, length) for batch in (1, 8, 32) for length in (32, 128, 256, 512))
 QUICK_CAP_S = 3.0
+SITTINGS = 2
 
 
 def reproduce(
@@ -65,6 +66,13 @@ def reproduce(
     time_cap: Annotated[
         float | None, typer.Option(help="Seconds that the paired timing of one profile may take.")
     ] = None,
+    sittings: Annotated[
+        int | None,
+        typer.Option(
+            help="Parts of the paired timing; a part of every profile is taken before the next part of any "
+            "[default: 2, with --quick 1]."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where records and artifacts go.")] = RUNS,
     against: Annotated[
         Path | None,
@@ -93,7 +101,10 @@ def reproduce(
     if cap is not None:
         within("time-cap", cap, limits.MIN_TIME_CAP_S, limits.MAX_TIME_CAP_S)
     cells = cells_of(readings, shapes, *chosen, task=task, device=device, model=model, time_cap_s=cap)
-    outcome = run_cells(cells, out, data_dir, workers=len(os.sched_getaffinity(0)), quiet=json_)
+    parts = (1 if quick else SITTINGS) if sittings is None else sittings
+    within("sittings", parts, 1, limits.MAX_SITTINGS)
+    workers = len(os.sched_getaffinity(0))
+    outcome = run_cells(cells, out, data_dir, workers=workers, sittings=parts, quiet=json_)
     _print(cells, readings, out, outcome, quick, json_)
     if outcome.failed:
         raise typer.Exit(1)

@@ -51,6 +51,10 @@ class LocalEngine:
     store: Store
     data_dir: Path | None
     workers: int = 1
+    sittings: int = 1
+    """In how many parts the pairs of a profile are timed, one part of every profile after the other (see
+    `harness.profiling.sittings`).
+    """
     started: Callable[[Cell], None] = lambda cell: None
     message: Callable[[Cell, Message], None] = lambda cell, message: None
     building: Callable[[int], None] = lambda count: None
@@ -74,6 +78,8 @@ class LocalEngine:
         records = self._train(trainings)
         with ProfileRun(self.store.workspace) as run:
             self._build_ahead(jobs, run)
+            for _ in range(self.sittings - 1):
+                self._sit(jobs, run)
             for job in jobs:
                 if isinstance(job.cell, ProfileCell):
                     records.append(self._keep(job, self._skipped(job) or self._profile(job, job.cell, run)))
@@ -85,6 +91,12 @@ class LocalEngine:
         if self.workers > 1 and len(wanted) > 1:
             self.building(len(wanted))
             build_ahead(wanted, run, self.workers)
+
+    def _sit(self, jobs: list[Job], run: ProfileRun) -> None:
+        for job in jobs:
+            if isinstance(job.cell, ProfileCell) and self._skipped(job) is None:
+                self.started(job.cell)
+                run.sit(job.cell, self.data_dir, self._threads, 1 / self.sittings)
 
     def _train(self, jobs: list[Job]) -> list[Record]:
         by_key = {job.cell.key: job for job in jobs}

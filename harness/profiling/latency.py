@@ -14,12 +14,14 @@ The procedure is an algorithm over a timer and a clock, so that it can be tested
   interval wider than ±5 % then gives no verdict.
 - After every five pairs the baseline is timed against itself: the noise floor of this machine, now, by the
   same procedure.
+- Pairs may be taken in several sittings, minutes apart: a ratio drifts with the host's phases by more than the
+  interval of one sitting says, and pairs of all sittings are one sample.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -100,11 +102,14 @@ class PairedTimes:
     """
 
     pairs: tuple[Pair, ...]
+    same: tuple[Pair, ...]
+    """The baseline against itself."""
     interval: Interval | None
     used: Used
     verdict: bool
     aa_floor: float | None
     stopped_by: StoppedBy
+    sittings: int = 1
 
     @property
     def used_pairs(self) -> list[Pair]:
@@ -124,6 +129,13 @@ class _Pairs:
     pairs: list[Pair] = field(default_factory=list)
     undisturbed: int = 0
 
+    @classmethod
+    def of(cls, pairs: Iterable[Pair]) -> _Pairs:
+        made = cls()
+        for pair in pairs:
+            made.add(pair)
+        return made
+
     def add(self, pair: Pair) -> None:
         self.pairs.append(pair)
         self.undisturbed += not pair.disturbed
@@ -133,9 +145,13 @@ class _Pairs:
 
 
 def measure_pairs(
-    timer: Timer, clock: Callable[[], float], plan: Plan, started: float | None = None
+    timer: Timer,
+    clock: Callable[[], float],
+    plan: Plan,
+    started: float | None = None,
+    earlier: PairedTimes | None = None,
 ) -> PairedTimes:
-    """Time pairs until one of the plan's limits is met, and draw the conclusion.
+    """Time pairs until one of the plan's limits is met, and draw the conclusion, from those of `earlier` sittings too.
 
     `clock` gives seconds; `started` is when the time cap began to run (now, if absent). The call ends before
     the cap if the next pair takes as long as those before it, but takes one pair at least.
@@ -144,7 +160,8 @@ def measure_pairs(
     pair_s = _warm_up(timer, clock, plan, started)
     rng = np.random.default_rng(plan.seed)
     main_order, same_order = _balanced_order(rng), _balanced_order(rng)
-    main, same = _Pairs(), _Pairs()
+    main = _Pairs.of(() if earlier is None else earlier.pairs)
+    same = _Pairs.of(() if earlier is None else earlier.same)
     # The baseline against itself, where there is time for enough such pairs to say anything.
     expected = (plan.cap_s - (clock() - started)) / (pair_s * (1 + 1 / plan.aa_every))
     floor_wanted = expected >= FEWEST_PAIRS * plan.aa_every
@@ -171,11 +188,13 @@ def measure_pairs(
     floor, _ = _conclude(same, plan)
     return PairedTimes(
         pairs=tuple(main.pairs),
+        same=tuple(same.pairs),
         interval=interval,
         used=used,
         verdict=interval is not None and interval.half_width <= plan.widest,
         aa_floor=None if floor is None else floor.distance_from_one,
         stopped_by=stopped_by,
+        sittings=1 if earlier is None else earlier.sittings + 1,
     )
 
 
@@ -250,4 +269,5 @@ def latency_record(times: PairedTimes, threads: int) -> Latency:
         aa_floor=times.aa_floor,
         stopped_by=times.stopped_by,
         threads=threads,
+        sittings=times.sittings,
     )

@@ -31,7 +31,7 @@ from harness.profiling.components import (
 from harness.profiling.flops import FlopCount, Work, mean_flops
 from harness.profiling.inputs import Inputs
 from harness.profiling.kept_costs import KeptCosts, contents, how, prepared, what, where
-from harness.profiling.latency import Plan
+from harness.profiling.latency import PairedTimes, Plan
 from harness.profiling.memory import PeakMemory, measure_memory
 from harness.profiling.speed import Speed, measure_speed
 from harness.profiling.stopwatch import Stopwatch
@@ -71,6 +71,7 @@ def profile_artifact(
     time_cap_s: float = 20.0,
     real_batches: Batch | None = None,
     timed: Callable[[Speed], None] | None = None,
+    earlier: PairedTimes | None = None,
     kept: KeptCosts | None = None,
     watch: Stopwatch | None = None,
 ) -> Profile:
@@ -79,7 +80,8 @@ def profile_artifact(
 
     Every measurement runs in a fresh process of its own; this one only waits. `weights` says which weights
     the model has; real inputs come as one batch of rows, from which each pass takes its number; `timed` is given
-    the run against the baseline under the same runtime, with its passes, which no profile holds. What is `kept` of the
+    the run against the baseline under the same runtime, with its passes, which no profile holds. `earlier` sittings of
+    that run (see `harness.profiling.sittings`) have had their shares of the time cap. What is `kept` of the
     baseline's costs and of those that are counted is not measured again; `watch` is told what the time went to. Raises
     SkylineError before anything is timed where the workload does not fit the models, runtime or device are
     not there, the runtime cannot run the artifact (`Unsupported`), or does not answer as eager does.
@@ -95,6 +97,7 @@ def profile_artifact(
         check_workload(workload, read_config(path))
     inputs = Inputs.of(workload, real_batches)
     plan = Plan(cap_s=time_cap_s)
+    last = plan if earlier is None else replace(plan, cap_s=time_cap_s / (earlier.sittings + 1))
     watch = watch or Stopwatch()
     with tempfile.TemporaryDirectory(prefix="skyline-") as temporary, ExitStack() as stack:
         kept = kept or stack.enter_context(KeptCosts(Path(temporary)))
@@ -107,7 +110,9 @@ def profile_artifact(
             elsewhere = Path(temporary) / "candidate"
             candidate = reference if itself else prepared(candidate, workload.length, elsewhere)
         agreement = measure_agreement(candidate, inputs, watch=watch)
-        speed = measure_speed(candidate, reference, inputs, plan=plan, ceilings=True, watch=watch)
+        speed = measure_speed(
+            candidate, reference, inputs, plan=last, ceilings=True, earlier=earlier, watch=watch
+        )
         if timed is not None:
             timed(speed)
         over_eager = None

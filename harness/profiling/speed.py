@@ -15,7 +15,7 @@ from harness.profiling.cached import executed_with_cache
 from harness.profiling.ceilings import executed_precision, measure_ceilings
 from harness.profiling.components import ComponentTimes, time_components
 from harness.profiling.inputs import Inputs
-from harness.profiling.latency import Plan, latency_record, measure_pairs
+from harness.profiling.latency import PairedTimes, Plan, latency_record, measure_pairs
 from harness.profiling.stopwatch import Stopwatch, watched
 from harness.profiling.timers import PassTimer, steady_process
 from harness.records import PRECISIONS, Ceilings, Latency
@@ -28,13 +28,18 @@ COMPONENTS_S, COMPONENTS_SHARE = 6.0, 1 / 3
 @dataclass(frozen=True)
 class Speed:
     """The paired latency, the candidate's components (None where not asked for or not shown by the
-    runtime), the seconds of each of its passes that the latency is made of, and the machine's ceilings where asked for.
+    runtime), the paired times that the latency is made of, and the machine's ceilings where asked for.
     """
 
     latency: Latency
     components: ComponentTimes | None
-    passes: tuple[float, ...] = ()
+    times: PairedTimes
     ceilings: Ceilings | None = None
+
+    @property
+    def passes(self) -> tuple[float, ...]:
+        """The seconds of each pass of the candidate in the pairs used."""
+        return tuple(self.times.calls("candidate").tolist())
 
 
 def measure_speed(
@@ -45,10 +50,11 @@ def measure_speed(
     plan: Plan | None = None,
     components: bool = True,
     ceilings: bool = False,
+    earlier: PairedTimes | None = None,
     watch: Stopwatch | None = None,
 ) -> Speed:
     """Time two executions, on one device, against each other in a process of their own, with the same threads and the
-    same inputs.
+    same inputs; pairs of `earlier` sittings of the same two are counted in.
 
     The same one twice is an A/A run. This process sleeps meanwhile. The pairs take no longer than the
     plan's cap, start and loading included, compiling not (one pair is taken in any case); the components take up to
@@ -58,7 +64,7 @@ def measure_speed(
     # The clock is the system's, so the child can go on from this process's reading.
     started = time.perf_counter()
     speed: Speed
-    asked = (candidate, baseline, inputs, plan or Plan(), components, ceilings, started)
+    asked = (candidate, baseline, inputs, plan or Plan(), components, ceilings, earlier, started)
     speed, own = run_isolated(watched, _time_both, *asked)
     if watch is not None:
         watch.add(own)
@@ -72,6 +78,7 @@ def _time_both(
     plan: Plan,
     components: bool,
     ceilings: bool,
+    earlier: PairedTimes | None,
     started: float,
     watch: Stopwatch,
 ) -> Speed:
@@ -98,17 +105,16 @@ def _time_both(
             together=inputs.rows is not None,
         )
         with watch.on("passes"):
-            times = measure_pairs(timer, time.perf_counter, plan, started)
+            times = measure_pairs(timer, time.perf_counter, plan, started, earlier)
         latency = latency_record(times, torch.get_num_threads())
         shown = components and fast.model is not None
-        passes = tuple(times.calls("candidate").tolist())
         with watch.on("passes"):
             timed = (
                 time_components(fast, own, min(COMPONENTS_S, COMPONENTS_SHARE * plan.cap_s))
                 if shown
                 else None
             )
-        return Speed(latency, timed, passes, found)
+        return Speed(latency, timed, times, found)
 
 
 def _ceilings(candidate: Execution) -> Ceilings:

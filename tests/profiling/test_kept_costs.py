@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from paired_latency import paired_latency
+from paired_latency import NO_PAIRS, paired_latency
 
 from harness.artifacts import CONFIG, WEIGHTS, artifact_hash, save_artifact
 from harness.build import build_untrained
@@ -170,7 +170,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(profile, "measure_memory", memory)
     monkeypatch.setattr(profile, "run_isolated", isolated)
-    monkeypatch.setattr(profile, "measure_speed", lambda *_, **__: Speed(LATENCY, None))
+    monkeypatch.setattr(profile, "measure_speed", lambda *_, **__: Speed(LATENCY, None, NO_PAIRS))
     return done
 
 

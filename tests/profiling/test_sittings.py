@@ -1,0 +1,114 @@
+"""Pairs taken in several sittings: one sample of all of them, and one part of every profile before the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_timer import SyntheticTimer
+
+from harness.cells import ProfileCell
+from harness.engines.local import LocalEngine
+from harness.execute import ProfileRun, fingerprint
+from harness.planning import Job
+from harness.profiling.latency import Arm, PairedTimes, Plan, latency_record, measure_pairs
+from harness.profiling.sittings import takes_sittings
+from harness.records import Workload
+from harness.run import run_cells
+from harness.store import Store
+
+SHORT = Plan(cap_s=6.0)
+
+
+def sitting(
+    speedup: float, seed: int, earlier: PairedTimes | None = None, plan: Plan = SHORT, **machine: float
+) -> PairedTimes:
+    seconds: dict[Arm, float] = {"baseline": 0.14, "candidate": 0.14 / speedup}
+    timer = SyntheticTimer(seconds, seed=seed, **machine)  # type: ignore[arg-type]
+    return measure_pairs(timer, timer.clock, plan, earlier=earlier)
+
+
+def test_the_pairs_of_all_sittings_are_one_sample() -> None:
+    first = sitting(2.0, 0, duty=0.3, period=1.0)
+    second = sitting(2.0, 1, earlier=first, duty=0.3, period=1.0)
+    assert second.pairs[: len(first.pairs)] == first.pairs
+    assert second.same[: len(first.same)] == first.same
+    assert len(second.pairs) > len(first.pairs)
+    assert (first.sittings, second.sittings) == (1, 2)
+    assert second.interval is not None
+    assert second.interval.ratio == pytest.approx(
+        float(np.exp(np.median([pair.log_ratio for pair in second.used_pairs])))
+    )
+    record = latency_record(second, threads=2)
+    assert (record.sittings, record.samples) == (2, len(second.used_pairs))
+    assert record.disturbed == sum(pair.disturbed for pair in second.pairs)
+
+
+def test_phases_of_the_machine_cancel_between_sittings() -> None:
+    """Where the ratio itself is off by some percent for as long as a sitting lasts, two half as long are nearer."""
+    rng = np.random.default_rng(0)
+    alone, apart = [], []
+    for seed in range(40):
+        phases = np.exp(rng.normal(0, 0.03, 2))
+        whole = sitting(2.0 * phases[0], seed, plan=Plan(cap_s=12.0))
+        halves = sitting(2.0 * phases[1], seed, earlier=sitting(2.0 * phases[0], seed + 99))
+        for found, off in ((whole, alone), (halves, apart)):
+            assert found.interval is not None
+            off.append(np.log(found.interval.ratio / 2.0))
+    # Of normal phases the mean of two is nearer by the square root of 2.
+    assert np.std(apart) < 0.85 * np.std(alone)
+
+
+def test_what_prepares_or_compiles_is_loaded_once() -> None:
+    cell = ProfileCell(recipe="baseline", model="bert-tiny")
+    wanted = {"eager": True, "compile": False, "onnxruntime": False, "openvino": False}
+    for runtime, takes in wanted.items():
+        assert takes_sittings(cell.model_copy(update={"runtime": runtime})) is takes
+
+
+def tiny(recipe: str, length: int = 8, cap_s: float = 1.0) -> ProfileCell:
+    workload = Workload(batch=1, length=length)
+    return ProfileCell(recipe=recipe, model="bert-tiny", workload=workload, time_cap_s=cap_s)
+
+
+def test_a_part_of_every_profile_is_taken_before_the_next(tmp_path: Path) -> None:
+    cells = [tiny("baseline"), tiny("layer-drop:drop=1")]
+    begun: list[str] = []
+    engine = LocalEngine(Store(tmp_path), None, sittings=2, started=lambda cell: begun.append(cell.recipe))
+    with engine.store.lock():
+        records = engine.run([Job(cell, fingerprint(cell, None)) for cell in cells])
+    assert begun == [cell.recipe for cell in cells] * 2
+    for record in records:
+        assert record.status == "ok"
+        assert record.profile is not None
+        assert record.profile.latency is not None
+        assert record.profile.latency.sittings == 2
+
+
+def test_what_is_wrong_with_a_profile_is_said_once(tmp_path: Path) -> None:
+    """By its record: a sitting that fails says nothing, and leaves nothing."""
+    cell = tiny("baseline", length=10_000)  # longer than its positions
+    with ProfileRun(tmp_path) as run:
+        run.sit(cell, None, 1, 0.5)
+        assert run.sat(cell) is None
+
+
+def test_sittings_belong_to_one_profile(tmp_path: Path) -> None:
+    cell = tiny("baseline", cap_s=0.4)
+    with ProfileRun(tmp_path) as run:
+        for expected in (1, 2):
+            run.sit(cell, None, 1, 0.5)
+            assert run._sittings[cell.key].times.sittings == expected
+        found = run.sat(cell)
+        assert found is not None
+        assert found.whole_s >= sum(found.watch.seconds.values())
+        assert run.sat(cell) is None
+
+
+def test_a_run_asks_for_sittings(tmp_path: Path) -> None:
+    outcome = run_cells([tiny("baseline", cap_s=0.4)], tmp_path, sittings=3, quiet=True)
+    profile = outcome.records[0].profile
+    assert profile is not None
+    assert profile.latency is not None
+    assert profile.latency.sittings == 3
