@@ -271,7 +271,6 @@ class ProfileRun:
         """Take a sitting of a cell's pairs before its profile, for a `share` of its time cap, where its runtime loads
         in little time. Whatever is wrong with a cell is left for its profile to say.
         """
-        from harness.errors import SkylineError
         from harness.isolation import IsolationError
         from harness.profiling.inputs import Inputs
         from harness.profiling.sittings import take_sitting, takes_sittings
