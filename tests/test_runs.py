@@ -229,6 +229,23 @@ def test_a_task_of_ones_own_is_one_cell_under_its_own_name(tmp_path: Path) -> No
     assert list(out.glob("measured/*/*.json")) == [file]
 
 
+def test_two_cells_of_one_artifact_train_it_once(tmp_path: Path) -> None:
+    """Though both are ready at once, and there are workers for both."""
+    suite = tmp_path / "budgets.toml"
+    budgets = "[experiments.budget]\nbaseline = {{ epochs = 1, examples = 96 }}\nrecipe = {{ epochs = {} }}\n"
+    experiment = '[[experiments]]\ntasks = ["toy-sentiment"]\nrecipes = ["baseline"]\nprofile = false\n'
+    experiments = "".join(experiment + budgets.format(epochs) for epochs in (1, 2))
+    suite.write_text(f'title = "budgets"\nmodel = "bert-tiny"\n{experiments}')
+    done = skyline("run", suite, "--out", tmp_path / "out", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    one, other = (read_record(path) for path in (tmp_path / "out" / "measured").glob("*/*.json"))
+    assert one.key != other.key
+    assert one.quality is not None
+    assert other.quality is not None
+    # The seconds are those of the one training.
+    assert one.quality.training == other.quality.training
+
+
 def test_a_budget_that_is_no_number_is_refused_before_the_run(tmp_path: Path) -> None:
     run = (
         "run",

@@ -101,6 +101,11 @@ class LocalEngine:
     def _train(self, jobs: list[Job]) -> list[Record]:
         by_key = {job.cell.key: job for job in jobs}
         graph = {job.cell.key: {key for key in built_on(job.cell) if key in by_key} for job in jobs}
+        first: dict[str, str] = {}
+        for job in jobs:
+            # Cells of one artifact, as the baseline of two budgets for recipes: side by side, both would train it.
+            if (trains := first.setdefault(job.fingerprint, job.cell.key)) != job.cell.key:
+                graph[job.cell.key].add(trains)
         order = TopologicalSorter(graph)
         order.prepare()
         records: list[Record] = []
