@@ -212,8 +212,8 @@ class Latency(_Model):
     were too few pairs for one. `samples` counts the pairs used, `disturbed` those in which others took the
     processor: they are left out, unless `used` is "all" because too few others gave a narrow interval.
     `aa_floor` is the largest departure from 1 in the interval of the baseline against itself. A tail
-    percentile is null where the samples do not carry it. `sittings`: in how many parts, minutes apart and each in a
-    process of its own, the pairs were taken.
+    percentile is null where the samples do not carry it. `sittings`: in how many parts, each in a process of its
+    own, the pairs were taken.
     """
 
     median_ms: float

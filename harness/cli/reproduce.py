@@ -69,8 +69,8 @@ def reproduce(
     sittings: Annotated[
         int | None,
         typer.Option(
-            help="Parts of the paired timing; a part of every profile is taken before the next part of any "
-            "[default: 2, with --quick 1]."
+            help="Parts of the paired timing; a part of every profile is taken before the next part of any. "
+            "Runtimes that prepare or compile take one [default: 2, with --quick 1]."
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Where records and artifacts go.")] = RUNS,
