@@ -44,6 +44,7 @@ results: install
 	$(BIN)/skyline run dynamic-speed --out profiles
 	$(BIN)/skyline run runtimes --out profiles
 	$(BIN)/skyline run ganesh2021 --out profiles --workers $(WORKERS)
+	$(BIN)/skyline board measured --front --readme README.md
 	$(BIN)/skyline board measured --readme README.md
 	$(BIN)/skyline board measured --table findings --readme README.md
 	$(BIN)/skyline board measured --table curves --readme README.md

@@ -170,6 +170,12 @@ class Board(_Model):
         """The axis whose front `Row.pareto` shows."""
         return next(axis for axis in self.axes if axis.key == self.axis)
 
+    def front(self) -> Board:
+        """This board with the rows on the chosen axis's front, and the baseline, alone; ranks stay as they are."""
+        rows = [row for row in self.rows if row.pareto or row.baseline]
+        count = f"{len(rows)} of the board's {len(self.rows)} rows: the Pareto front and the baseline"
+        return self.model_copy(update={"rows": rows, "notes": [*self.notes, count]})
+
 
 def pick_axis(axis: str, known: Sequence[str]) -> str:
     """`axis` where the board has it. Raises SkylineError naming the nearest one otherwise."""

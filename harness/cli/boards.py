@@ -34,6 +34,9 @@ def board(
         str | None,
         typer.Option(help="The front's cost: disk, flops, latency or memory; of a published table its own."),
     ] = None,
+    front: Annotated[
+        bool, typer.Option("--front", help="Only the rows on the Pareto front, and the baseline.")
+    ] = False,
     json_: Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -67,9 +70,9 @@ def board(
     if chart is not None and (kind, table) != ("architecture", "breakdown"):
         raise SkylineError("--chart is for 'board architecture --table breakdown'; leave it out")
     if kind in SMALL_TABLES and table is not None:
-        if axis or task or model:
+        if axis or task or model or front:
             raise SkylineError(
-                f"--axis, --task and --model choose among boards; leave them out of --table {table}"
+                f"--axis, --task, --model and --front are for boards; leave them out of --table {table}"
             )
         _small_table(
             kind,
@@ -98,8 +101,11 @@ def board(
                 made = measured_board(records, model, task, cards=cards, axis=axis)
         except SkylineError as error:
             raise SkylineError(f"{error}{_other_records(profiles, folder)}") from None
+    if front:
+        made = made.front()
     if readme is not None:
-        update_readme(readme, f"{kind}-{table}" if table else kind, to_markdown(made))
+        marker = "-".join(part for part in (kind, table, "front" if front else None) if part)
+        update_readme(readme, marker, to_markdown(made))
     elif json_:
         typer.echo(to_json(made))
     elif markdown:

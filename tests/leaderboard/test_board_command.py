@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from factory import profile, quality
+from factory import facts, profile, quality
 
 from harness import cli
 from leaderboard.published_boards import TABLES
@@ -54,6 +54,7 @@ def scored(model="minilm-l6"):
         (["architecture", "--table", "realise"], "did you mean 'realised'?"),
         (["measured", "--table", "gordon2020"], "unknown table of the measured board 'gordon2020'"),
         (["measured", "--table", "findings", "--task", "sst2"], "leave them out of --table findings"),
+        (["measured", "--table", "curves", "--front"], "leave them out of --table curves"),
         (["published", "--table", "gordon2002"], "did you mean 'gordon2020'"),
         (["published", "--table", ""], "unknown published table ''"),
         (["published", "--table", "gordon2020", "--axis", "disk"], "axis"),
@@ -112,6 +113,26 @@ def test_a_table_of_its_own_goes_between_markers_of_its_own(skyline, tmp_path):
     text = path.read_text()
     assert text.startswith("<!-- board:published -->\n<!-- /board:published -->\n")
     assert "BERT MEDIUM" in text
+
+
+def test_the_front_alone_has_its_own_markers(skyline, tmp_path):
+    sizes = {"baseline": 400_000, "magnitude": 200_000, "random-pruning": 300_000}
+    scores = {"baseline": 90.0, "magnitude": 89.0, "random-pruning": 80.0}
+    write(tmp_path / "out", *(quality(r, "sst2", scores[r], artifact=facts(r, disk=sizes[r])) for r in sizes))
+    where = ("board", "measured", "--profiles", "out")
+    whole = json.loads(skyline(*where, "--json")[1])
+    status, out, errors = skyline(*where, "--front", "--json")
+    front = json.loads(out)
+    assert (status, errors) == (0, "")
+    assert front["rows"] == [row for row in whole["rows"] if row["recipe"] in ("baseline", "magnitude")]
+    assert front["notes"] == [*whole["notes"], "2 of the board's 3 rows: the Pareto front and the baseline"]
+    path = tmp_path / "README.md"
+    path.write_text(
+        "".join(f"<!-- board:{n} -->\n<!-- /board:{n} -->\n" for n in ("measured", "measured-front"))
+    )
+    assert skyline(*where, "--front", "--readme", path)[0] == 0
+    assert path.read_text().startswith("<!-- board:measured -->\n<!-- /board:measured -->\n")
+    assert "Random pruning" not in path.read_text()
 
 
 def test_a_torn_record_is_warned_of_once_and_the_board_is_printed(skyline, tmp_path):
