@@ -1,0 +1,95 @@
+"""part-pruning: when all training is over, the smallest weights go, as many of each part as it bears."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from harness import Card, Method, Paper, SkylineError, options
+
+if TYPE_CHECKING:
+    from harness.model import Model
+    from harness.training import Context
+
+
+class PartPruning(Method):
+    """Local magnitude pruning after training, with a sparsity for each part: of every matrix the smallest |w| are set
+    to zero once, and nothing is trained afterwards (the thesis behind pocketML/lil_bobby, Table 7.5).
+    """
+
+    card = Card(
+        id="part-pruning",
+        title="Magnitude pruning by part",
+        family="unstructured-pruning",
+        paper=Paper(
+            title="Distilling RoBERTa into LSTM, RNN and feed-forward students (thesis behind pocketML/lil_bobby)",
+            authors="the authors of pocketML/lil_bobby",
+            year=2021,
+            venue="thesis",
+            link="https://github.com/pocketML/lil_bobby",
+        ),
+        scope="task-agnostic",
+        fidelity="faithful",
+        deviations=(
+            "The last map, onto the classes, is left alone, as every method here leaves it; it has a few hundred "
+            "weights. Biases are left alone too."
+        ),
+        touches=("embedding", "attention_in", "attention_out", "ffn", "head"),
+        reduces=("disk",),
+        notes=(
+            "The defaults are the thesis's for a BiLSTM on hashed embeddings: half of the cells, an eighth of the "
+            "classifier. Its others: body=0.1 for Elman cells, embedding=0.3 for characters and 0.4 for byte pairs. "
+            "The classifier of a feed-forward student is its head, so it has no body to prune. An encoder has no "
+            "hidden layer in its head; its body is what magnitude prunes, here without a step to recover in."
+        ),
+    )
+    trains = False
+    takes_students = True
+    rewrites = frozenset({"which weights are zero"})
+
+    @options
+    class Options:
+        """The share of zeros in each matrix of the `body` (recurrent cells, convolutions, an encoder's layers), of the
+        `head`'s hidden layer and of the word `embedding`.
+        """
+
+        body: Annotated[float, Field(ge=0, lt=1)] = 0.5
+        head: Annotated[float, Field(ge=0, lt=1)] = 0.125
+        embedding: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+        def __post_init__(self) -> None:
+            """Something must go."""
+            if self.body == self.head == self.embedding == 0:
+                raise ValueError("nothing is to be pruned; give body, head or embedding a sparsity above 0")
+
+    suite = {"body": (0.5, 0.1)}
+
+    def check(self, config: Any) -> Any:
+        """A part that is given a sparsity must have a matrix."""
+        from harness.config import EncoderConfig
+        from harness.students.config import BagConfig
+
+        if isinstance(config, EncoderConfig):
+            has = {"embedding"} | ({"body"} if any(layer.present() for layer in config.layers) else set())
+        else:
+            has = {"embedding", "head"} | (set() if isinstance(config, BagConfig) else {"body"})
+        if not any(getattr(self.options, part) for part in has):
+            raise SkylineError(
+                f"no matrix would be pruned; give a sparsity to a part that there is: {' or '.join(sorted(has))}"
+            )
+        return config
+
+    def finish(self, student: Model, context: Context) -> None:
+        """Zero the smallest weights of each matrix, and store the others behind a bitmask."""
+        from harness.pruning import Masks, keep_largest, prunable
+
+        sparsities: dict[str, float] = {}
+        for name in prunable(student, embeddings=True):
+            part = name.partition(".")[0]
+            sparsities[name] = getattr(self.options, part if part in ("head", "embedding") else "body")
+        masks = Masks(student, [name for name, sparsity in sparsities.items() if sparsity > 0])
+        for name, magnitude in masks.magnitudes().items():
+            masks.replace(keep_largest({name: magnitude}, sparsities[name], "matrix"))
+        masks.store(student)
+        context.figures["sparsity"] = masks.sparsity()
