@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -68,6 +69,17 @@ def hardware(device: str = "cpu") -> Hardware:
         instructions=instructions,
         accelerator=accelerator,
     )
+
+
+@cache
+def multiplies_signed() -> bool:
+    """Whether the processor sums products of unsigned and signed bytes exactly.
+
+    Without such instructions x86 adds two of them in 16 bits, where they overflow; libraries then take other ways.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    return bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(hardware().instructions))
 
 
 def versions() -> dict[str, str]:

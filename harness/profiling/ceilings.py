@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from harness.artifacts import ArtifactConfig
+from harness.hardware import multiplies_signed
+from harness.kernels import float_int_mm
 from harness.records import PRECISIONS, Ceilings, Precision
 
 BUDGET_S = 0.25
@@ -57,9 +59,12 @@ def matmul_flops(precision: Precision, size: int, device: str, budget_s: float) 
     """
     generator = torch.Generator(device).manual_seed(0)
     left, right = (_matrix(precision, size, device, generator) for _ in range(2))
+    in_floats = not device.startswith("cuda") and not multiplies_signed()  # as `Int8Linear` multiplies there
 
     def multiply() -> Tensor:
-        return torch._int_mm(left, right.t()) if precision == "int8" else left @ right.t()
+        if precision == "int8":
+            return float_int_mm(left, right) if in_floats else torch._int_mm(left, right.t())
+        return left @ right.t()
 
     return 2 * size**3 / _median_seconds(multiply, device, budget_s)
 

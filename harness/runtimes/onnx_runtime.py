@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.codecs import INT8_MAX
-from harness.hardware import hardware
+from harness.hardware import multiplies_signed
 from harness.kernels import Int8Linear
 from harness.records import Precision
 from harness.runtimes.graphs import GraphRuntime, Session
@@ -35,7 +34,9 @@ class OnnxRuntime(GraphRuntime):
         return super().lacks(precision, device)
 
     def int8_map(self, kernel: Int8Linear) -> nn.Module:
-        """See `GraphRuntime.int8_map`."""
+        """See `GraphRuntime.int8_map`. Without exact sums of signed bytes ONNX Runtime multiplies unsigned ones, so the
+        weights have to be written as such.
+        """
         return QuantizedMap(kernel, signed=multiplies_signed())
 
     def session(self, graph: Graph, precision: Precision) -> Session:
@@ -54,17 +55,6 @@ class OnnxRuntime(GraphRuntime):
             return found
 
         return run
-
-
-def multiplies_signed() -> bool:
-    """Whether the processor sums products of unsigned and signed bytes exactly.
-
-    Without such instructions x86 adds two of them in 16 bits, where they overflow; ONNX Runtime multiplies unsigned
-    bytes otherwise, so that weights have to be written as such.
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return True
-    return bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(hardware().instructions))
 
 
 class QuantizedMap(nn.Module):

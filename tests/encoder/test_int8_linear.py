@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from harness.codecs import Codec, Int8
 from harness.errors import SkylineError
-from harness.kernels import KERNELS, Int8Linear, padded_int_mm, replace_linear, require_dense
+from harness.kernels import (
+    EXACT_WIDTH,
+    KERNELS,
+    Int8Linear,
+    float_int_mm,
+    padded_int_mm,
+    replace_linear,
+    require_dense,
+)
 
 
 def quantized(weight: Tensor, bias: Tensor | None, per: str) -> Int8Linear:
@@ -41,6 +49,39 @@ def test_padding_for_cublas_changes_no_sum(rows: int, width: int, outputs: int, 
     sums = padded_int_mm(x, weight)
     assert sums.dtype == torch.int32
     assert torch.equal(sums, (x.long() @ weight.long().T).int())
+
+
+@given(st.integers(1, 9), st.integers(1, 3 * EXACT_WIDTH + 1), st.integers(1, 9), st.integers(0, 999))
+@settings(max_examples=60, deadline=None)
+def test_sums_by_float_products_are_exact(rows: int, width: int, outputs: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(-128, 128, (rows, width), generator=generator, dtype=torch.int8)
+    weight = torch.randint(-128, 128, (outputs, width), generator=generator, dtype=torch.int8)
+    sums = float_int_mm(x, weight)
+    assert sums.dtype == torch.int32
+    assert torch.equal(sums, (x.long() @ weight.long().T).int())
+
+
+def test_the_largest_sums_by_float_products() -> None:
+    """Odd ones too, beyond 2²⁴, which a float32 sum over all columns could not tell from their neighbours."""
+    x = torch.full((1, 3072), -128, dtype=torch.int8)
+    x[0, -1] = 1
+    weight = torch.full((2, 3072), -128, dtype=torch.int8)
+    weight[1, -1] = 1
+    assert float_int_mm(x, weight).tolist() == [[3071 * 2**14 - 128, 3071 * 2**14 + 1]]
+
+
+@pytest.mark.parametrize("in_floats", [False, True])
+def test_a_map_s_numbers_are_the_same_on_any_processor(in_floats: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    layer = quantized(
+        torch.randn(40, 1536, generator=generator), torch.randn(40, generator=generator), "channel"
+    )
+    x = torch.randn(2, 5, 1536, generator=generator)
+    layer.in_floats = in_floats
+    found = layer(x)
+    layer.in_floats = not in_floats
+    assert torch.equal(found, layer(x))
 
 
 @given(

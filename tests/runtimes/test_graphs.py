@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from harness.artifacts import load_artifact, read_tensors, to_dense
 from harness.config import LayerConfig
+from harness.hardware import multiplies_signed
 from harness.kernels import Int8Linear
 from harness.model import Model
 from harness.runtimes import get_runtime
 from harness.runtimes.graphs import GraphRuntime, run_graph
 from harness.runtimes.onnx_export import Graph, export
-from harness.runtimes.onnx_runtime import QuantizedMap, multiplies_signed
+from harness.runtimes.onnx_runtime import QuantizedMap
 from harness.runtimes.openvino_runtime import group_of
 from harness.runtimes.precision import in_precision
 
