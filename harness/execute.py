@@ -288,6 +288,11 @@ class ProfileRun:
         """The sittings that were taken of a cell; they are for one profile."""
         return self._sittings.pop(cell.key, None)
 
+    def half_width(self, cell: ProfileCell) -> float | None:
+        """Of the interval that a cell's sittings give so far (see `Sitting`); None where it took none."""
+        sat = self._sittings.get(cell.key)
+        return None if sat is None else sat.half_width
+
     @property
     def _whole(self) -> set[Path]:
         return {folder for made in self._made.values() for folder in (made.folder, made.baseline)}
@@ -358,14 +363,16 @@ def execute_profile(
     threads: int = 1,
     timed: Callable[[Speed], None] | None = None,
     run: ProfileRun | None = None,
+    share: float = 1.0,
 ) -> Record:
     """Measure one profile cell. Called in the launching process, which only waits: each measurement has its
     own child. `timed` is given the paired run with its single passes; `run` has what cells before this one made in the
-    same workspace, and keeps what this one makes.
+    same workspace, and keeps what this one makes. A cell of which it has sittings is timed for a `share` of its time
+    cap, as in each of those.
     """
     if run is None:
         with ProfileRun(workspace) as alone:
-            return execute_profile(cell, workspace, data_dir, stamp, threads, timed, alone)
+            return execute_profile(cell, workspace, data_dir, stamp, threads, timed, alone, share)
     kept = run.kept
     from harness.profiling.profile import profile_artifact
     from harness.profiling.stopwatch import Stopwatch
@@ -389,6 +396,7 @@ def execute_profile(
         real_batches=run.real_batches(cell, data_dir, made),
         timed=timed,
         earlier=None if sat is None else sat.times,
+        share=1.0 if sat is None else share,
         kept=kept,
         watch=watch,
     )

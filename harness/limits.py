@@ -14,6 +14,8 @@ MIN_TIME_CAP_S, MAX_TIME_CAP_S = 0.1, 3600.0
 """Seconds for the paired timing of one profile."""
 MAX_SITTINGS = 100
 """Parts of the paired timing of one profile."""
+MAX_FURTHER_MIN = 24 * 60.0
+"""Minutes of further parts, of all profiles of a run."""
 
 
 def within(option: str, value: float, low: float, high: float) -> None:

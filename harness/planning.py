@@ -18,6 +18,7 @@ from harness.recipe import Recipe
 from harness.store import Store
 
 if TYPE_CHECKING:
+    from harness.records import Record
     from harness.tasks.base import Task
 
 ENGINES = ("local",)
@@ -152,20 +153,29 @@ def check_length(length: int, model: str, positions: int) -> None:
         )
 
 
-def make_plan(cells: Sequence[Cell], store: Store, data_dir: Path | None) -> Plan:
+def make_plan(
+    cells: Sequence[Cell], store: Store, data_dir: Path | None, *, want_verdicts: bool = False
+) -> Plan:
     """Compare the cells with the store: a record that failed or was skipped, or whose fingerprint differs, is
-    made again.
+    made again; also a profile without a verdict on its speed, if asked for.
     """
     plan = Plan()
     for cell in cells:
         stamp = fingerprint(cell, data_dir)
         record = store.find(cell)
-        if record is not None and record.status == "ok" and record.provenance.fingerprint == stamp:
+        stands = record is not None and record.status == "ok" and record.provenance.fingerprint == stamp
+        if record is not None and stands and not (want_verdicts and has_no_verdict(record)):
             plan.fresh.append(cell)
         else:
             refused = unsupported(cell) if isinstance(cell, ProfileCell) else None
             plan.jobs.append(Job(cell, stamp, refused))
     return plan
+
+
+def has_no_verdict(record: Record) -> bool:
+    """Whether a profile's interval stayed too wide for a speedup."""
+    latency = None if record.profile is None else record.profile.latency
+    return latency is not None and latency.verdict == "none"
 
 
 def count_trainings(plan: Plan, store: Store, data_dir: Path | None) -> int:

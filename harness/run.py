@@ -57,9 +57,13 @@ def run_cells(
     engine: str = "local",
     workers: int = 1,
     sittings: int = 1,
+    further_s: float = 0.0,
     quiet: bool = False,
 ) -> Outcome:
     """Run what is missing or stale among `cells` and record it under `out`; profiles in so many `sittings`.
+
+    `further_s` seconds more go to sittings of profiles whose intervals are wide then, those recorded without a verdict
+    among them.
 
     Raises SkylineError before anything is run for an unknown engine and for cells that cannot run (see
     `planning.check_cells`), and where another run holds `out`.
@@ -68,13 +72,14 @@ def run_cells(
     check_cells(cells, data_dir)
     store = Store(out)
     with store.lock():
-        plan = make_plan(cells, store, data_dir)
+        plan = make_plan(cells, store, data_dir, want_verdicts=further_s > 0)
         with Display(plan, quiet) as display:
             local = LocalEngine(
                 store,
                 data_dir,
                 workers,
                 sittings,
+                further_s,
                 started=display.started,
                 message=display.message,
                 building=display.building,

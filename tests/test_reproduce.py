@@ -86,6 +86,10 @@ def test_tables_that_are_not_there_are_refused() -> None:
         reproduce("ganesh2021", task="mrcp")
     with refused("no records"):
         reproduce("ganesh2021", against=Path("nowhere"), out=Path("nowhere"))
+    with refused("--further"):
+        reproduce("ganesh2021", further=-1.0)
+    with refused("name at least 2"):
+        reproduce("ganesh2021", further=1.0, sittings=1)
     with refused("positions"):
         reproduce("ganesh2021", row=["q-bert"], seq=4096, model="bert-tiny")
 

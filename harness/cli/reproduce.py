@@ -73,6 +73,13 @@ def reproduce(
             "Runtimes that prepare or compile take one [default: 2, with --quick 1]."
         ),
     ] = None,
+    further: Annotated[
+        float,
+        typer.Option(
+            help="Minutes, after those parts, for more of them where the interval is wider than ±2 %, as on a machine "
+            "that others use; what is recorded without a verdict is measured again."
+        ),
+    ] = 0.0,
     out: Annotated[Path, typer.Option(help="Where records and artifacts go.")] = RUNS,
     against: Annotated[
         Path | None,
@@ -103,8 +110,13 @@ def reproduce(
     cells = cells_of(readings, shapes, *chosen, task=task, device=device, model=model, time_cap_s=cap)
     parts = (1 if quick else SITTINGS) if sittings is None else sittings
     within("sittings", parts, 1, limits.MAX_SITTINGS)
+    within("further", further, 0, limits.MAX_FURTHER_MIN)
+    if further and parts == 1:
+        raise SkylineError("--further adds to profiles of two --sittings or more; name at least 2")
     workers = len(os.sched_getaffinity(0))
-    outcome = run_cells(cells, out, data_dir, workers=workers, sittings=parts, quiet=json_)
+    outcome = run_cells(
+        cells, out, data_dir, workers=workers, sittings=parts, further_s=60 * further, quiet=json_
+    )
     _print(cells, readings, out, outcome, quick, json_)
     if outcome.failed:
         raise typer.Exit(1)
@@ -234,7 +246,7 @@ def _print(
     shared: dict[str, Any] = {"model": cells[0].model, "readings": readings}
     table = reproduction_table(records, **shared)
     claims = measured_claims(records, **shared)
-    notes = _left_out(quick)
+    notes = [*_left_out(quick), *_without_verdict(records)]
     if json_:
         whole = {
             "board": {**table.to_dict(), "notes": [*notes, *table.notes]},
@@ -264,6 +276,18 @@ def _left_out(quick: bool) -> list[str]:
     return [
         "quick leaves out the rows without a published CPU speedup above 1, unless --row names them; "
         f"the pairs of a profile take {QUICK_CAP_S:g} s at most, so that intervals are wider or missing",
+    ]
+
+
+def _without_verdict(records: Sequence[Record]) -> list[str]:
+    from harness.planning import has_no_verdict
+
+    count = sum(has_no_verdict(record) for record in records)
+    if not count:
+        return []
+    return [
+        f"{count} of {len(records)} profiles have no verdict on their speed, since their pairs differ too much; "
+        "use a machine that nothing else loads, or time these for longer, as by --further 20 (minutes)"
     ]
 
 

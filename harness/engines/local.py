@@ -55,6 +55,8 @@ class LocalEngine:
     """In how many parts the pairs of a profile are timed, one part of every profile after the other (see
     `harness.profiling.sittings`).
     """
+    further_s: float = 0.0
+    """Seconds for further sittings of the profiles whose interval is still wide before their last one."""
     started: Callable[[Cell], None] = lambda cell: None
     message: Callable[[Cell, Message], None] = lambda cell, message: None
     building: Callable[[int], None] = lambda count: None
@@ -80,6 +82,7 @@ class LocalEngine:
             self._build_ahead(jobs, run)
             for _ in range(self.sittings - 1):
                 self._sit(jobs, run)
+            self._sit_further(jobs, run)
             for job in jobs:
                 if isinstance(job.cell, ProfileCell):
                     records.append(self._keep(job, self._skipped(job) or self._profile(job, job.cell, run)))
@@ -97,6 +100,22 @@ class LocalEngine:
             if isinstance(job.cell, ProfileCell) and self._skipped(job) is None:
                 self.started(job.cell)
                 run.sit(job.cell, self.data_dir, self._threads, 1 / self.sittings)
+
+    def _sit_further(self, jobs: list[Job], run: ProfileRun) -> None:
+        """In rounds, so that a profile's pairs stay minutes apart, and the widest intervals first, for whom the last
+        round may be too short.
+        """
+        from harness.profiling.sittings import WIDE
+
+        ends = time.monotonic() + self.further_s
+        while time.monotonic() < ends:
+            widths = {job.cell.key: width for job in jobs if (width := _half_width(job, run)) is not None}
+            wide = [job for job in jobs if widths.get(job.cell.key, 0.0) > WIDE]
+            if not wide:
+                break
+            for job in sorted(wide, key=lambda job: -widths[job.cell.key]):
+                if time.monotonic() < ends:
+                    self._sit([job], run)
 
     def _train(self, jobs: list[Job]) -> list[Record]:
         by_key = {job.cell.key: job for job in jobs}
@@ -172,6 +191,7 @@ class LocalEngine:
                 self._threads,
                 partial(self.timed, cell),
                 run,
+                1 / self.sittings,
             ),
         )
 
@@ -194,6 +214,10 @@ class LocalEngine:
             return make_record(job.cell, job.fingerprint, started, status, str(error))
         except CellTimeout as error:
             return make_record(job.cell, job.fingerprint, started, "failed", str(error))
+
+
+def _half_width(job: Job, run: ProfileRun) -> float | None:
+    return run.half_width(job.cell) if isinstance(job.cell, ProfileCell) else None
 
 
 def built_on(cell: Cell) -> list[str]:

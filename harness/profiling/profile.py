@@ -72,6 +72,7 @@ def profile_artifact(
     real_batches: Batch | None = None,
     timed: Callable[[Speed], None] | None = None,
     earlier: PairedTimes | None = None,
+    share: float = 1.0,
     kept: KeptCosts | None = None,
     watch: Stopwatch | None = None,
 ) -> Profile:
@@ -81,9 +82,9 @@ def profile_artifact(
     Every measurement runs in a fresh process of its own; this one only waits. `weights` says which weights
     the model has; real inputs come as one batch of rows, from which each pass takes its number; `timed` is given
     the run against the baseline under the same runtime, with its passes, which no profile holds. `earlier` sittings of
-    that run (see `harness.profiling.sittings`) have had their shares of the time cap. What is `kept` of the
-    baseline's costs and of those that are counted is not measured again; `watch` is told what the time went to. Raises
-    SkylineError before anything is timed where the workload does not fit the models, runtime or device are
+    that run (see `harness.profiling.sittings`) are counted in, and it takes a `share` of the time cap. What is `kept`
+    of the baseline's costs and of those that are counted is not measured again; `watch` is told what the time went to.
+    Raises SkylineError before anything is timed where the workload does not fit the models, runtime or device are
     not there, the runtime cannot run the artifact (`Unsupported`), or does not answer as eager does.
     """
     engine = get_runtime(runtime)
@@ -97,7 +98,7 @@ def profile_artifact(
         check_workload(workload, read_config(path))
     inputs = Inputs.of(workload, real_batches)
     plan = Plan(cap_s=time_cap_s)
-    last = plan if earlier is None else replace(plan, cap_s=time_cap_s / (earlier.sittings + 1))
+    last = replace(plan, cap_s=share * time_cap_s)
     watch = watch or Stopwatch()
     with tempfile.TemporaryDirectory(prefix="skyline-") as temporary, ExitStack() as stack:
         kept = kept or stack.enter_context(KeptCosts(Path(temporary)))

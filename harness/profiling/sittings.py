@@ -1,7 +1,8 @@
 """Sittings: the pairs of a profile, taken in parts between which others are profiled.
 
 A ratio drifts with what the host's neighbours do: of two runs of 12 s in a row, some rows' medians lay further apart
-than either interval is wide. Pairs from minutes apart meet more than one such phase.
+than either interval is wide. Pairs from minutes apart meet more than one such phase. Where a restless machine leaves
+intervals wide, further sittings go round those profiles for as long as the user allows.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from harness.profiling.speed import measure_speed
 from harness.profiling.stopwatch import Stopwatch
 from harness.runtimes import Execution, get_runtime
 
+WIDE = 0.02
+"""The half-width of an interval, as a share of the ratio, above which further sittings are of use."""
+
 
 @dataclass(frozen=True)
 class Sitting:
@@ -25,6 +29,12 @@ class Sitting:
     times: PairedTimes
     watch: Stopwatch
     whole_s: float
+
+    @property
+    def half_width(self) -> float:
+        """Of the interval that the pairs so far give; infinite with too few of them."""
+        interval = self.times.interval
+        return float("inf") if interval is None else interval.half_width
 
 
 def takes_sittings(cell: ProfileCell) -> bool:

@@ -11,10 +11,10 @@ from synthetic_timer import SyntheticTimer
 from harness.cells import ProfileCell
 from harness.engines.local import LocalEngine
 from harness.execute import ProfileRun, fingerprint
-from harness.planning import Job
+from harness.planning import Job, make_plan
 from harness.profiling.latency import Arm, PairedTimes, Plan, latency_record, measure_pairs
-from harness.profiling.sittings import takes_sittings
-from harness.records import Workload
+from harness.profiling.sittings import WIDE, takes_sittings
+from harness.records import Record, Workload
 from harness.run import run_cells
 from harness.store import Store
 
@@ -112,3 +112,77 @@ def test_a_run_asks_for_sittings(tmp_path: Path) -> None:
     assert profile is not None
     assert profile.latency is not None
     assert profile.latency.sittings == 3
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Sat(ProfileRun):
+    """A run whose cells have intervals of given half-widths, each made less by half by a sitting of a second."""
+
+    def __init__(self, widths: dict[str, float], clock: Clock) -> None:
+        super().__init__(Path())
+        self.widths, self.clock = widths, clock
+        self.took: list[str] = []
+
+    def half_width(self, cell: ProfileCell) -> float | None:
+        return self.widths.get(cell.recipe)
+
+    def sit(self, cell: ProfileCell, data_dir: Path | None, threads: int, share: float) -> None:
+        assert share == 0.5
+        self.took.append(cell.recipe)
+        self.widths[cell.recipe] /= 2
+        self.clock.now += 1
+
+
+WIDTHS = {"svd": 0.05, "albert": 0.03, "magnitude": WIDE, "gobo": float("inf")}
+
+
+@pytest.mark.parametrize(
+    ("further_s", "expected"),
+    [
+        (0.0, []),
+        # Those of the second round would be in order of what is left: inf, 0.025.
+        (4.5, ["gobo", "svd", "albert", "gobo", "svd"]),
+        # None but an infinite one is left.
+        (9.0, ["gobo", "svd", "albert", "gobo", "svd", *["gobo"] * 4]),
+    ],
+)
+def test_further_sittings_go_round_the_wide_ones(
+    further_s: float, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("harness.engines.local.time.monotonic", clock)
+    run = Sat(dict(WIDTHS), clock)
+    engine = LocalEngine(Store(tmp_path), None, sittings=2, further_s=further_s)
+    engine._sit_further([Job(tiny(recipe), "") for recipe in (*WIDTHS, "q-bert")], run)
+    assert run.took == expected
+
+
+def test_further_sittings_are_counted_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.profiling.sittings.WIDE", 0.0)
+    cells = [tiny("baseline", cap_s=0.4)]
+    outcome = run_cells(cells, tmp_path, sittings=2, further_s=1.0, quiet=True)
+    assert _sittings_of(outcome.records[0]) > 2
+
+
+def _sittings_of(record: Record) -> int:
+    assert record.profile is not None
+    assert record.profile.latency is not None
+    return record.profile.latency.sittings
+
+
+def test_a_profile_without_a_verdict_is_made_again_if_verdicts_are_wanted(tmp_path: Path) -> None:
+    cell = tiny("baseline", cap_s=0.4)
+    record = run_cells([cell], tmp_path, quiet=True).records[0]
+    store = Store(tmp_path)
+    for verdict, again in (("measured", False), ("none", True)):
+        data = record.model_dump(mode="json")
+        data["profile"]["latency"]["verdict"] = verdict
+        store.put(cell, Record.model_validate(data))
+        assert make_plan([cell], store, None).fresh == [cell]
+        assert (make_plan([cell], store, None, want_verdicts=True).fresh == []) is again
