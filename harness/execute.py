@@ -267,6 +267,13 @@ class ProfileRun:
         tokens = made.folder if cell.workload.task is None else made.baseline
         return Batch.of_arrays(self.rows(cell, data_dir, tokens))
 
+    def count(self, cell: ProfileCell, data_dir: Path | None, made: Made) -> None:
+        """Count what needs no timing of a cell's artifact on its workload; its profile finds it kept."""
+        from harness.profiling.inputs import Inputs
+        from harness.profiling.profile import count_once
+
+        count_once(made.folder, Inputs.of(cell.workload, self.real_batches(cell, data_dir, made)), self.kept)
+
     def sit(self, cell: ProfileCell, data_dir: Path | None, threads: int, share: float) -> None:
         """Take a sitting of a cell's pairs before its profile, for a `share` of its time cap, where its runtime loads
         in little time. Whatever is wrong with a cell is left for its profile to say.

@@ -1,26 +1,32 @@
-"""Artifacts that are built before any of them is timed."""
+"""Artifacts that are built, and their work counted, before any of them is timed."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness import isolation
 from harness.cells import ProfileCell
-from harness.execute import ProfileRun
-from harness.prebuilding import build_ahead, untrained_artifacts
+from harness.engines.local import LocalEngine
+from harness.execute import ProfileRun, execute_profile, fingerprint
+from harness.planning import Job
+from harness.prebuilding import build_ahead, on_each_workload, untrained_artifacts
+from harness.profiling import profile
+from harness.profiling.inputs import Inputs
 from harness.profiling.stopwatch import Stopwatch
 from harness.recipe import Recipe
 from harness.records import Workload
+from harness.store import Store
 
 
-def cell(recipe: str, runtime: str = "eager") -> ProfileCell:
+def cell(recipe: str, runtime: str = "eager", length: int = 8) -> ProfileCell:
     return ProfileCell(
         recipe=str(Recipe.parse(recipe)),
         model="bert-tiny",
         runtime=runtime,
-        workload=Workload(batch=1, length=8),
+        workload=Workload(batch=1, length=length),
     )
 
 
@@ -31,7 +37,7 @@ def test_each_artifact_is_built_once_for_all_its_profiles(
     wanted = untrained_artifacts(cells)
     assert [each.recipe for each in wanted] == ["baseline", "dynamic-int8", "magnitude:sparsity=0.6"]
     with ProfileRun(tmp_path) as run:
-        build_ahead(wanted, run, 2)
+        build_ahead(cells, run, 2)
 
         def refuse(*_: object) -> None:
             raise AssertionError("it was built again")
@@ -48,6 +54,54 @@ def test_what_cannot_be_built_is_left_to_its_own_cell(tmp_path: Path) -> None:
     # The file stands where the workspace's folder of artifacts should be.
     (tmp_path / "untrained").write_text("in the way", encoding="utf-8")
     with ProfileRun(tmp_path) as run:
-        build_ahead(untrained_artifacts([cell("dynamic-int8")]), run, 2)
+        build_ahead([cell("dynamic-int8")], run, 2)
         with pytest.raises(isolation.IsolationError):
             run.make(cell("dynamic-int8"), None, 1, Stopwatch())
+
+
+def test_a_baseline_is_measured_on_the_workloads_of_all() -> None:
+    cells = [
+        cell("dynamic-int8"),
+        cell("dynamic-int8", length=16),
+        cell("dynamic-int8", "openvino"),
+        cell("svd", length=4),
+    ]
+    lengths = {
+        artifact.recipe: [each.workload.length for each in on_each_workload(cells, artifact)]
+        for artifact in untrained_artifacts(cells)
+    }
+    assert lengths == {"baseline": [8, 16, 4], "dynamic-int8": [8, 16], "svd": [4]}
+
+
+def test_what_is_counted_ahead_is_not_counted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [cell("dynamic-int8"), cell("dynamic-int8", length=10_000)]  # the second: beyond its positions
+    with ProfileRun(tmp_path) as run:
+        build_ahead(cells, run, 2)
+
+        def refuse(*_: object) -> None:
+            raise AssertionError("it was counted again")
+
+        made = run.make(cells[0], None, 1, Stopwatch())
+        expected = profile.static_costs(made.folder, Inputs.of(cells[0].workload))
+        monkeypatch.setattr(profile, "static_costs", refuse)
+        record = execute_profile(cells[0], tmp_path, None, "", run=run)
+    assert record.profile is not None
+    assert record.profile.total.flops == expected.work.total.flops > 0
+
+
+def test_rows_of_a_task_are_counted_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None]] = []
+    count = ProfileRun.count
+
+    def noted(run: ProfileRun, cell: ProfileCell, *rest: Any) -> None:
+        asked.append((cell.recipe, cell.workload.task))
+        count(run, cell, *rest)
+
+    monkeypatch.setattr(ProfileRun, "count", noted)
+    workload = Workload(batch=1, length=8, inputs="real", task="toy-sentiment")
+    wanted = ProfileCell(recipe="layer-drop:drop=1", model="bert-tiny", workload=workload, time_cap_s=0.2)
+    engine = LocalEngine(Store(tmp_path), None, workers=2)
+    with engine.store.lock():
+        record = engine.run([Job(wanted, fingerprint(wanted, None))])[0]
+    assert record.status == "ok"
+    assert asked == [("baseline", "toy-sentiment"), ("layer-drop:drop=1", "toy-sentiment")]

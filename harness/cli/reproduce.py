@@ -70,7 +70,7 @@ def reproduce(
         int | None,
         typer.Option(
             help="Parts of the paired timing; a part of every profile is taken before the next part of any. "
-            "Runtimes that prepare or compile take one [default: 2, with --quick 1]."
+            "Runtimes that prepare or compile take one [default: 2, with --quick alone 1]."
         ),
     ] = None,
     further: Annotated[
@@ -108,7 +108,7 @@ def reproduce(
     if cap is not None:
         within("time-cap", cap, limits.MIN_TIME_CAP_S, limits.MAX_TIME_CAP_S)
     cells = cells_of(readings, shapes, *chosen, task=task, device=device, model=model, time_cap_s=cap)
-    parts = (1 if quick else SITTINGS) if sittings is None else sittings
+    parts = (1 if quick and not further else SITTINGS) if sittings is None else sittings
     within("sittings", parts, 1, limits.MAX_SITTINGS)
     within("further", further, 0, limits.MAX_FURTHER_MIN)
     if further and parts == 1:

@@ -89,11 +89,12 @@ class LocalEngine:
         return records
 
     def _build_ahead(self, jobs: list[Job], run: ProfileRun) -> None:
-        wanted = untrained_artifacts([job.cell for job in jobs if job.unsupported is None])
+        cells = [job.cell for job in jobs if job.unsupported is None]
+        wanted = untrained_artifacts(cells)
         # One by one, they are as well built in their own cells.
         if self.workers > 1 and len(wanted) > 1:
             self.building(len(wanted))
-            build_ahead(wanted, run, self.workers)
+            build_ahead(cells, run, self.workers, self.data_dir)
 
     def _sit(self, jobs: list[Job], run: ProfileRun) -> None:
         for job in jobs:

@@ -186,12 +186,10 @@ class _Measured:
     ) -> _Measured:
         """Measure an artifact's memory, unless it is kept and not wanted `again`; what is counted is counted once."""
         disk_bytes = sum((execution.folder / name).stat().st_size for name in (CONFIG, WEIGHTS))
-        same = {"artifact": contents(execution.folder), **what(inputs)}
-        count = partial(run_isolated, static_costs, execution.folder, inputs)
+        same = {**_counted_for(execution.folder, inputs), **how(execution), **where(execution.device)}
         with ThreadPoolExecutor(1) as beside:
             # Neither is timed, and no process adds to another's memory.
-            static = beside.submit(kept.once, StaticCosts, {**same, "versions": versions()}, count)
-            same = {**same, **how(execution), **where(execution.device)}
+            static = beside.submit(count_once, execution.folder, inputs, kept)
             memory = None if again else kept.recall(PeakMemory, same)
             if memory is None:
                 with watch.on("making"):
@@ -232,6 +230,16 @@ class _Measured:
             )
             for name in static.params
         ]
+
+
+def _counted_for(folder: Path, inputs: Inputs) -> dict[str, Any]:
+    return {"artifact": contents(folder), **what(inputs)}
+
+
+def count_once(folder: Path, inputs: Inputs, kept: KeptCosts) -> StaticCosts:
+    """The costs of an artifact that need no timing: those that are `kept`, or counted in a process of its own."""
+    count = partial(run_isolated, static_costs, folder, inputs)
+    return kept.once(StaticCosts, {**_counted_for(folder, inputs), "versions": versions()}, count)
 
 
 def static_costs(folder: Path, inputs: Inputs) -> StaticCosts:
