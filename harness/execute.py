@@ -295,10 +295,10 @@ class ProfileRun:
         """The sittings that were taken of a cell; they are for one profile."""
         return self._sittings.pop(cell.key, None)
 
-    def half_width(self, cell: ProfileCell) -> float | None:
-        """Of the interval that a cell's sittings give so far (see `Sitting`); None where it took none."""
+    def half_width(self, cell: ProfileCell) -> float:
+        """Of the interval that a cell's sittings give so far (see `Sitting`); 0 where it took none."""
         sat = self._sittings.get(cell.key)
-        return None if sat is None else sat.half_width
+        return 0.0 if sat is None else sat.half_width
 
     @property
     def _whole(self) -> set[Path]:

@@ -163,12 +163,16 @@ def make_plan(
     for cell in cells:
         stamp = fingerprint(cell, data_dir)
         record = store.find(cell)
-        stands = record is not None and record.status == "ok" and record.provenance.fingerprint == stamp
-        if record is not None and stands and not (want_verdicts and has_no_verdict(record)):
-            plan.fresh.append(cell)
-        else:
+        if (
+            record is None
+            or record.status != "ok"
+            or record.provenance.fingerprint != stamp
+            or (want_verdicts and has_no_verdict(record))
+        ):
             refused = unsupported(cell) if isinstance(cell, ProfileCell) else None
             plan.jobs.append(Job(cell, stamp, refused))
+        else:
+            plan.fresh.append(cell)
     return plan
 
 

@@ -110,11 +110,12 @@ class LocalEngine:
 
         ends = time.monotonic() + self.further_s
         while time.monotonic() < ends:
-            widths = {job.cell.key: width for job in jobs if (width := _half_width(job, run)) is not None}
-            wide = [job for job in jobs if widths.get(job.cell.key, 0.0) > WIDE]
+            widths = [run.half_width(job.cell) if isinstance(job.cell, ProfileCell) else 0.0 for job in jobs]
+            widest_first = sorted(zip(widths, jobs, strict=True), key=lambda each: -each[0])
+            wide = [job for width, job in widest_first if width > WIDE]
             if not wide:
                 break
-            for job in sorted(wide, key=lambda job: -widths[job.cell.key]):
+            for job in wide:
                 if time.monotonic() < ends:
                     self._sit([job], run)
 
@@ -215,10 +216,6 @@ class LocalEngine:
             return make_record(job.cell, job.fingerprint, started, status, str(error))
         except CellTimeout as error:
             return make_record(job.cell, job.fingerprint, started, "failed", str(error))
-
-
-def _half_width(job: Job, run: ProfileRun) -> float | None:
-    return run.half_width(job.cell) if isinstance(job.cell, ProfileCell) else None
 
 
 def built_on(cell: Cell) -> list[str]:

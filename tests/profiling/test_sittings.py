@@ -129,8 +129,8 @@ class Sat(ProfileRun):
         self.widths, self.clock = widths, clock
         self.took: list[str] = []
 
-    def half_width(self, cell: ProfileCell) -> float | None:
-        return self.widths.get(cell.recipe)
+    def half_width(self, cell: ProfileCell) -> float:
+        return self.widths.get(cell.recipe, 0.0)
 
     def sit(self, cell: ProfileCell, data_dir: Path | None, threads: int, share: float) -> None:
         assert share == 0.5
