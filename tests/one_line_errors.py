@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
 
 
 @contextmanager

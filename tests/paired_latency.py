@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.profiling.latency import PairedTimes
-from harness.records import Latency
+from harness.profiling.latency.pairs import PairedTimes
+from harness.records.schema import Latency
 
 NO_PAIRS = PairedTimes((), (), None, "all", False, None, "time")
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.benchmarking.replay import Recording
-from harness.benchmarking.selection import (
+from harness.common.errors import SkylineError
+from harness.pytest_plugin.replay import Recording
+from harness.pytest_plugin.selection import (
     Selection,
     adapter_files_of,
     execution_text,
@@ -24,11 +25,10 @@ from harness.benchmarking.selection import (
     usual_recipes,
     workload_text,
 )
-from harness.cells import ProfileCell
-from harness.discovery import FILES, discover
-from harness.errors import SkylineError
-from harness.limits import MAX_BATCH
-from harness.records import PRECISIONS
+from harness.recipes.discovery import FILES, discover
+from harness.records.cells import ProfileCell
+from harness.records.schema import PRECISIONS
+from harness.runs.limits import MAX_BATCH
 from harness.runtimes import runtime_names
 
 TINY = Selection(recipes=("baseline",), model="bert-tiny", workloads=("1x16",), time_cap_s=0.5)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from test_benchmark_selection import METHOD, written
 
-from harness.record_checks import check_records
-from harness.records import Record, read_record
-from harness.store import Store
+from harness.records.checks import check_records
+from harness.records.schema import Record, read_record
+from harness.records.store import Store
 
 pytest_plugins = ["pytester"]
 TINY = ("--benchmark-model=bert-tiny", "--benchmark-time-cap=1", "--benchmark-workload=1x16")

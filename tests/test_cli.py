@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from harness import cli
-from harness.isolation import ChildDied, ChildRaised
-from harness.records import Workload
+from harness.common.processes import ChildDied, ChildRaised
+from harness.records.schema import Workload
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -205,7 +205,7 @@ def test_an_error_that_no_command_words_is_one_clear_line(
         else:
             raise raised
 
-    monkeypatch.setattr("harness.discovery.discover", fail)
+    monkeypatch.setattr("harness.recipes.discovery.discover", fail)
     status, out, errors = run("methods")
     assert (status, out) == (expected, "")
     assert errors.startswith("skyline: ")
@@ -217,7 +217,7 @@ def test_a_fault_of_the_program_is_not_hidden(run: Run, monkeypatch: pytest.Monk
     def fail() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("harness.discovery.discover", fail)
+    monkeypatch.setattr("harness.recipes.discovery.discover", fail)
     monkeypatch.setattr(sys, "argv", ["skyline", "methods"])
     with pytest.raises(ZeroDivisionError):
         cli.main()

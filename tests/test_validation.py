@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from harness.build import check_budget
-from harness.cells import BudgetSpec
-from harness.discovery import discover
-from harness.errors import SkylineError, nearest, suggestion
-from harness.method import parse_options
-from harness.validation import first_fault
+from harness.common.errors import SkylineError, nearest, suggestion
+from harness.common.validation import first_fault
+from harness.compression.method import parse_options
+from harness.recipes.builder import check_budget
+from harness.recipes.discovery import discover
+from harness.records.cells import BudgetSpec
 
 
 class Inner(BaseModel):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
 
 RUNS = Path("runs")
 """Where `run` writes unless it is told otherwise."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,17 +10,29 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness import limits
 from harness.cli.options import RUNS, DataDir, Json
-from harness.errors import SkylineError, unknown_name
-from harness.limits import within
+from harness.common.errors import SkylineError, unknown_name
+from harness.common.lazy import lazy_imports
+
+with lazy_imports():
+    from harness import runtimes as harness_runtimes
+    from harness import tasks
+    from harness.profiling import inputs as profiling_inputs
+    from harness.records import cells as records_cells
+    from harness.records import schema
+    from harness.records import store as records_store
+    from harness.runs import limits, planning, progress, suites
+    from harness.runs import run as runs
+    from leaderboard.survey import claims_ledger, reproduction
+    from leaderboard.tables import plain
+
 
 if TYPE_CHECKING:
-    from harness.cells import Cell
-    from harness.records import Record, Workload
-    from harness.run import Outcome
-    from leaderboard.plain_tables import PlainTable
-    from leaderboard.survey_artifacts import Reading
+    from harness.records.cells import Cell
+    from harness.records.schema import Record, Workload
+    from harness.runs.run import Outcome
+    from leaderboard.survey.artifacts import Reading
+    from leaderboard.tables.plain import PlainTable
 
 SUITE = "ganesh2021"
 LATER = ("gordon2020", "lilbobby", "movva2022")
@@ -97,7 +110,6 @@ def reproduce(
     if against is not None:
         _say_table(_repeat(out, against), json_)
         return
-    from harness.run import run_cells
 
     if task is not None:
         task = _built_in(task, data_dir)
@@ -106,15 +118,15 @@ def reproduce(
         shapes = ((1, 128),)
     cap = QUICK_CAP_S if quick and time_cap is None else time_cap
     if cap is not None:
-        within("time-cap", cap, limits.MIN_TIME_CAP_S, limits.MAX_TIME_CAP_S)
+        limits.within("time-cap", cap, limits.MIN_TIME_CAP_S, limits.MAX_TIME_CAP_S)
     cells = cells_of(readings, shapes, *chosen, task=task, device=device, model=model, time_cap_s=cap)
     parts = (1 if quick and not further else SITTINGS) if sittings is None else sittings
-    within("sittings", parts, 1, limits.MAX_SITTINGS)
-    within("further", further, 0, limits.MAX_FURTHER_MIN)
+    limits.within("sittings", parts, 1, limits.MAX_SITTINGS)
+    limits.within("further", further, 0, limits.MAX_FURTHER_MIN)
     if further and parts == 1:
         raise SkylineError("--further adds to profiles of two --sittings or more; name at least 2")
     workers = len(os.sched_getaffinity(0))
-    outcome = run_cells(
+    outcome = runs.run_cells(
         cells, out, data_dir, workers=workers, sittings=parts, further_s=60 * further, quiet=json_
     )
     _print(cells, readings, out, outcome, quick, json_)
@@ -124,10 +136,8 @@ def reproduce(
 
 def _built_in(task: str, data_dir: Path | None) -> str:
     """The id of a task whose rows are there. Raises SkylineError for another, or a description of one's own."""
-    from harness.tasks import built_in_name, load_task
-
-    load_task(task, data_dir)
-    known = built_in_name(task)
+    tasks.load_task(task, data_dir)
+    known = tasks.built_in_name(task)
     if known is None:
         raise SkylineError(f"--task {task}: rows of built-in tasks are read here; name one, such as mrpc")
     return known
@@ -153,23 +163,19 @@ def _chosen(
     precision: Sequence[str] | None,
 ) -> tuple[tuple[Reading, ...], tuple[tuple[int, int], ...] | None, tuple[list[str], list[Any]]]:
     """Rows, workloads (None: the suite's) and the runtimes with the precisions that the options name."""
-    from harness.records import precision_named
-    from harness.runtimes import get_runtime
-    from leaderboard.reproduction import chosen_rows, with_published_speedup
-
-    readings = chosen_rows(row or [])
+    readings = reproduction.chosen_rows(row or [])
     if quick and not row:
-        readings = with_published_speedup(readings)
+        readings = reproduction.with_published_speedup(readings)
     if grid and (batch is not None or seq is not None):
         raise SkylineError("--grid sets batch and length itself; leave out --batch and --seq")
     shapes: tuple[tuple[int, int], ...] | None = GRID if grid else None
     if batch is not None or seq is not None:
-        within("batch", batch or 1, 1, limits.MAX_BATCH)
+        limits.within("batch", batch or 1, 1, limits.MAX_BATCH)
         shapes = ((1 if batch is None else batch, 128 if seq is None else seq),)
     runtimes = list(dict.fromkeys(runtime or ["eager"]))
     for name in runtimes:
-        get_runtime(name)
-    precisions = [precision_named(name) for name in dict.fromkeys(precision or ["float32"])]
+        harness_runtimes.get_runtime(name)
+    precisions = [schema.precision_named(name) for name in dict.fromkeys(precision or ["float32"])]
     return readings, shapes, (runtimes, precisions)
 
 
@@ -188,17 +194,13 @@ def cells_of(
     length) in the place of the suite's uncached ones, of synthetic rows or of a task's. Cached passages are for one
     shape, without a grid.
     """
-    from harness.cells import ProfileCell
-    from harness.suites import load_suite
-    from leaderboard.reproduction import recipe_of
-
-    wanted = {"baseline", *map(recipe_of, readings)}
-    suite = load_suite(SUITE)
+    wanted = {"baseline", *map(reproduction.recipe_of, readings)}
+    suite = suites.load_suite(SUITE)
     found: dict[str, Cell] = {}
     for runtime in runtimes:
         for precision in precisions:
             for cell in suite.cells():
-                if not isinstance(cell, ProfileCell) or cell.recipe not in wanted:
+                if not isinstance(cell, records_cells.ProfileCell) or cell.recipe not in wanted:
                     continue
                 for workload in _workloads(cell.workload, shapes, task):
                     made = cell.model_copy(
@@ -216,14 +218,12 @@ def cells_of(
 
 
 def _workloads(own: Workload, shapes: Sequence[tuple[int, int]] | None, task: str | None) -> list[Workload]:
-    from harness.profiling.inputs import make_workload
-
     if shapes is None:
         return [own]
     if own.cached is not None:
         return []
     inputs: Literal["synthetic", "real"] = "synthetic" if task is None else "real"
-    return [make_workload(length, batch, inputs, task) for batch, length in shapes]
+    return [profiling_inputs.make_workload(length, batch, inputs, task) for batch, length in shapes]
 
 
 def _print(
@@ -235,33 +235,26 @@ def _print(
     json_: bool,
 ) -> None:
     """The board and the ledger of the cells' records."""
-    import json
-
-    from harness.run import describe_failure, record_name
-    from leaderboard.claims_ledger import claims_table, measured_claims, tally_speeds
-    from leaderboard.plain_tables import to_text
-    from leaderboard.reproduction import reproduction_table
-
     records = _records_of(cells, out)
     shared: dict[str, Any] = {"model": cells[0].model, "readings": readings}
-    table = reproduction_table(records, **shared)
-    claims = measured_claims(records, **shared)
+    table = reproduction.reproduction_table(records, **shared)
+    claims = claims_ledger.measured_claims(records, **shared)
     notes = [*_left_out(quick), *_without_verdict(records)]
     if json_:
         whole = {
             "board": {**table.to_dict(), "notes": [*notes, *table.notes]},
             "claims": [{**claim.model_dump(mode="json"), "reached": claim.reached} for claim in claims],
-            "speeds": tally_speeds(claims).model_dump(),
+            "speeds": claims_ledger.tally_speeds(claims).model_dump(),
             "recorded": len(outcome.recorded),
             "fresh": outcome.fresh,
-            "failed": [record_name(record) for record in outcome.failed],
+            "failed": [progress.record_name(record) for record in outcome.failed],
         }
         typer.echo(json.dumps(whole, indent=1, ensure_ascii=False))
         for record in outcome.failed:
-            typer.echo(f"{record_name(record)}: {describe_failure(record)}", err=True)
+            typer.echo(f"{progress.record_name(record)}: {progress.describe_failure(record)}", err=True)
         return
-    typer.echo(to_text(table))
-    typer.echo(to_text(claims_table(claims)))
+    typer.echo(plain.to_text(table))
+    typer.echo(plain.to_text(claims_ledger.claims_table(claims)))
     for line in notes:
         typer.echo(line)
     typer.echo(
@@ -280,9 +273,7 @@ def _left_out(quick: bool) -> list[str]:
 
 
 def _without_verdict(records: Sequence[Record]) -> list[str]:
-    from harness.planning import has_no_verdict
-
-    count = sum(has_no_verdict(record) for record in records)
+    count = sum(planning.has_no_verdict(record) for record in records)
     if not count:
         return []
     return [
@@ -292,31 +283,22 @@ def _without_verdict(records: Sequence[Record]) -> list[str]:
 
 
 def _records_of(cells: Sequence[Cell], out: Path) -> list[Record]:
-    from harness.store import Store
-
-    store = Store(out)
+    store = records_store.Store(out)
     return [record for cell in cells if (record := store.find(cell)) is not None]
 
 
 def _repeat(out: Path, against: Path) -> PlainTable:
-    from harness.store import read_records
-    from leaderboard.reproduction import repeat_table
-
     folders = []
     for folder in (out, against):
         if not (folder / "measured").is_dir():
             raise SkylineError(f"there are no records in {folder}; name a folder that --out wrote")
-        records, problems = read_records(folder)
+        records, problems = records_store.read_records(folder)
         for problem in problems:
             typer.echo(f"left out: {' '.join(problem.split())}", err=True)
         folders.append(records)
-    return repeat_table(*folders)
+    return reproduction.repeat_table(*folders)
 
 
 def _say_table(table: PlainTable, json_: bool) -> None:
-    import json
-
-    from leaderboard.plain_tables import to_text
-
-    text = json.dumps(table.to_dict(), indent=1, ensure_ascii=False) if json_ else to_text(table)
+    text = json.dumps(table.to_dict(), indent=1, ensure_ascii=False) if json_ else plain.to_text(table)
     typer.echo(text)

@@ -7,14 +7,15 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
-from harness.artifacts import load_artifact, read_tensors, to_dense
-from harness.codecs import Codec
+from harness.common.errors import SkylineError
+from harness.common.processes import IsolationError, run_isolated
 from harness.conformance import fresh
 from harness.conformance.subject import Blocked, Broken, Subject
-from harness.discovery import in_words
-from harness.errors import SkylineError
-from harness.isolation import IsolationError, run_isolated
-from harness.model import Batch, Model
+from harness.models.artifacts import load_artifact, read_tensors, to_dense
+from harness.models.batch import Batch
+from harness.models.codecs import Codec
+from harness.models.model import Model
+from harness.recipes.discovery import in_words
 
 TOLERANCE = 1e-4
 """Logits may differ by so much with the padding and the rest of the batch: sums are taken in another order."""

@@ -11,14 +11,18 @@ from pathlib import Path
 
 import torch
 
-from harness.artifacts import load_artifact
+from harness.common.errors import SkylineError
+from harness.common.lazy import lazy_imports
+from harness.common.processes import IsolationError, run_isolated
+from harness.compression.evaluation import evaluate_quality
 from harness.conformance.tiny import tiny_task
-from harness.errors import SkylineError
-from harness.evaluation import evaluate_quality
-from harness.isolation import IsolationError, run_isolated
+from harness.models.artifacts import load_artifact
 from harness.profiling.inputs import Inputs
 from harness.profiling.profile import StaticCosts, static_costs
-from harness.records import Quality, Workload
+from harness.records.schema import Quality, Workload
+
+with lazy_imports():
+    pass
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,6 @@ class Beside:
 
 def figures_when_told(reader: Connection) -> list[Figures]:
     """Runs in the process of its own."""
-    import evaluate  # noqa: F401 - for `score`, before there is anything to score
-
     torch.set_num_threads(1)
     with suppress(EOFError):
         folders, workload = reader.recv()

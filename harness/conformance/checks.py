@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.common.errors import SkylineError
+from harness.compression.method import Method
 from harness.conformance.behaviour import (
     check_composes,
     check_finite,
@@ -23,9 +25,7 @@ from harness.conformance.declaration import check_card, check_identity, check_im
 from harness.conformance.measures import check_costs, check_flops, check_record
 from harness.conformance.state import preserved
 from harness.conformance.subject import Blocked, Broken, Subject
-from harness.discovery import in_words
-from harness.errors import SkylineError
-from harness.method import Method
+from harness.recipes.discovery import in_words
 
 Check = Callable[[Subject], None]
 

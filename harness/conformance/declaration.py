@@ -11,11 +11,12 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args, get_type_hints
 
+from harness.common.errors import SkylineError
+from harness.compression.card import FAMILIES, Claim
+from harness.compression.method import Method, parse_options
 from harness.conformance import fresh
 from harness.conformance.subject import Broken, Subject
-from harness.discovery import file_id, in_words
-from harness.errors import SkylineError
-from harness.method import FAMILIES, Claim, Method, parse_options
+from harness.recipes.discovery import file_id, in_words
 
 IMPORT_SECONDS = 0.5
 """Processor time that importing an adapter may take."""

@@ -31,11 +31,11 @@ HEAVY = (
 
 
 def import_cost(path: Path) -> dict[str, object]:
-    """Import an adapter file: `seconds` of processor time beyond `harness.method`'s own, and `heavy` packages."""
-    import harness.discovery
+    """Import an adapter file: `seconds` of processor time beyond `harness.compression.method`'s own, and `heavy` packages."""
+    import harness.recipes.discovery
 
     before, started = set(sys.modules), time.process_time()
-    harness.discovery.load_file(path, "skyline_adapter_import_cost")
+    harness.recipes.discovery.load_file(path, "skyline_adapter_import_cost")
     seconds = time.process_time() - started
     heavy = [name for name in HEAVY if name in sys.modules and name not in before]
     return {"seconds": seconds, "heavy": heavy}
@@ -46,7 +46,7 @@ def import_effects(path: Path) -> list[str]:
     import torch
 
     from harness.conformance.state import GlobalState
-    from harness.discovery import load_file
+    from harness.recipes.discovery import load_file
 
     torch.manual_seed(0)
     before = GlobalState.now()
@@ -60,8 +60,8 @@ def artifact_logits(
     """Load an artifact and run it on a batch (ids, mask, segments): logits as an array."""
     import torch
 
-    from harness.artifacts import load_artifact
-    from harness.encoder import Batch
+    from harness.models.artifacts import load_artifact
+    from harness.models.batch import Batch
 
     torch.set_num_threads(threads)
     model = load_artifact(folder)

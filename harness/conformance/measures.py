@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from itertools import chain
 
-from harness.artifacts import load_artifact
+from harness.common.errors import SkylineError
 from harness.conformance.behaviour import cut
 from harness.conformance.recording import records_of
 from harness.conformance.subject import Blocked, Broken, Made, Subject
-from harness.discovery import in_words
-from harness.errors import SkylineError
-from harness.model import Model
-from harness.profiling.flops import count_flops
+from harness.models.artifacts import load_artifact
+from harness.models.flops.counting import count_flops
+from harness.models.model import Model
+from harness.profiling.costs.size import artifact_facts
 from harness.profiling.profile import StaticCosts
-from harness.profiling.size import artifact_facts
-from harness.recipe import Recipe
-from harness.record_checks import check_records
-from harness.records import Cost, parse_record
+from harness.recipes.discovery import in_words
+from harness.recipes.recipe import Recipe
+from harness.records.checks import check_records
+from harness.records.schema import Cost, parse_record
+from leaderboard import measured_board, to_csv, to_json, to_markdown
 
 
 def check_costs(subject: Subject) -> None:
@@ -81,8 +82,6 @@ def check_flops(subject: Subject) -> None:
 
 def check_record(subject: Subject) -> None:
     """The artifact's records pass schema and data tests, come back from JSON, and show on a board."""
-    from leaderboard import measured_board, to_csv, to_json, to_markdown
-
     try:
         records = records_of(subject)
     except Blocked:

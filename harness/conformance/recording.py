@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 
-from harness.artifacts import read_config
-from harness.cells import BudgetSpec, ProfileCell, QualityCell
+from harness.common.hardware import hardware, versions
 from harness.conformance.subject import SEED, WORKLOAD, Made, Subject
 from harness.conformance.tiny import tiny_task
-from harness.execute import make_record
-from harness.hardware import hardware, versions
-from harness.profiling.flops import Work
+from harness.models.artifacts import read_config
+from harness.models.flops.counting import Work
+from harness.profiling.costs.size import artifact_facts
 from harness.profiling.profile import StaticCosts
-from harness.profiling.size import artifact_facts
-from harness.recipe import Recipe
-from harness.records import Component, Profile, Quality, Record, Total
+from harness.recipes.recipe import Recipe
+from harness.records.cells import BudgetSpec, ProfileCell, QualityCell
+from harness.records.schema import Component, Profile, Quality, Record, Total
+from harness.runs.record_making import make_record
 
 MODEL = "conformance-tiny"
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.model import Model
+from harness.models.model import Model
 
 _Get = Callable[[], Any]
 _Set = Callable[[Any], object]

@@ -9,21 +9,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.artifacts import load_artifact, load_encoder, save_artifact, to_dense
-from harness.build import run_stage
+from harness.common.errors import SkylineError
+from harness.compression.context import Context
+from harness.compression.method import Method, parse_options
+from harness.compression.teacher_logits import TeacherLogits
 from harness.conformance.beside import Beside, Figures, costs_of, quality_of
 from harness.conformance.state import GlobalState, ModelState, RandomStates, preserved
 from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
-from harness.discovery import Found, Registry, in_words
-from harness.encoder import Encoder
-from harness.errors import SkylineError
-from harness.method import Method, parse_options
-from harness.model import Batch, Model
+from harness.models.artifacts import load_artifact, load_encoder, save_artifact, to_dense
+from harness.models.batch import Batch
+from harness.models.encoder.encoder import Encoder
+from harness.models.model import Model
 from harness.profiling.profile import StaticCosts
-from harness.recipe import BASELINE, Call, Recipe, RecipeStage
-from harness.records import Quality, Training, Workload
-from harness.teacher import TeacherLogits
-from harness.training import Context
+from harness.recipes.builder import run_stage
+from harness.recipes.discovery import Found, Registry, in_words
+from harness.recipes.recipe import BASELINE, Call, Recipe, RecipeStage
+from harness.records.schema import Quality, Training, Workload
 
 SEED = 0
 WORKLOAD = Workload(batch=2, length=16)

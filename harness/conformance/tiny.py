@@ -10,12 +10,12 @@ import torch
 from tokenizers import BertWordPieceTokenizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from harness.checkpoints import random_model
-from harness.config import EncoderConfig
-from harness.encoder import Encoder
+from harness.compression.context import Budget
+from harness.models.checkpoints import random_model
+from harness.models.config import EncoderConfig
+from harness.models.encoder.encoder import Encoder
+from harness.models.tokenizer import Tokenizer
 from harness.tasks import Example, Task, load_task
-from harness.tokenizer import Tokenizer
-from harness.training import Budget
 
 TASK = "toy-sentiment"
 CONFIG = EncoderConfig.bert(4, 32, heads=4, vocab_size=2048, positions=64)

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from harness.artifacts import load_artifact
-from harness.encoder import Batch
-from harness.errors import SkylineError
-from harness.records import Workload
+from harness.common.errors import SkylineError
+from harness.models.artifacts import load_artifact
+from harness.models.batch import Batch
+from harness.records.schema import Workload
 
 REAL_ROWS, REAL_PASSES = 32, 4
 """Of a real workload: at least so many rows, in at least so many passes, where the task has them."""

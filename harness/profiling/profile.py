@@ -14,28 +14,28 @@ from typing import Any
 
 from torch.nn import Parameter
 
-from harness.artifacts import CONFIG, WEIGHTS, ArtifactConfig, load_artifact, read_config
-from harness.encoder import Batch
-from harness.errors import SkylineError, Unsupported
-from harness.hardware import check_device, hardware, versions
-from harness.isolation import run_isolated
-from harness.model import Model
-from harness.profiling.agreement import measure_agreement
-from harness.profiling.cached import with_cache
-from harness.profiling.components import (
+from harness.common.errors import SkylineError, Unsupported
+from harness.common.hardware import check_device, hardware, versions
+from harness.common.processes import run_isolated
+from harness.models.artifacts import CONFIG, WEIGHTS, ArtifactConfig, load_artifact, read_config
+from harness.models.batch import Batch
+from harness.models.flops.counting import FlopCount, Work, mean_flops
+from harness.models.model import Model
+from harness.profiling.costs.cached import with_cache
+from harness.profiling.costs.components import (
     activation_bytes,
     component_params,
     component_weight_bytes,
     stored_params,
 )
-from harness.profiling.flops import FlopCount, Work, mean_flops
+from harness.profiling.costs.kept import KeptCosts, contents, how, prepared, what, where
+from harness.profiling.costs.memory import PeakMemory, measure_memory
 from harness.profiling.inputs import Inputs
-from harness.profiling.kept_costs import KeptCosts, contents, how, prepared, what, where
-from harness.profiling.latency import PairedTimes, Plan
-from harness.profiling.memory import PeakMemory, measure_memory
-from harness.profiling.speed import Speed, measure_speed
+from harness.profiling.latency.agreement import measure_agreement
+from harness.profiling.latency.paired import Speed, measure_speed
+from harness.profiling.latency.pairs import PairedTimes, Plan
 from harness.profiling.stopwatch import Stopwatch
-from harness.records import Component, Cost, Latency, Precision, Profile, Total, Workload
+from harness.records.schema import Component, Cost, Latency, Precision, Profile, Total, Workload
 from harness.runtimes import Execution, get_runtime, refused_exits
 
 MEMORY_MARGIN = 0.02
@@ -82,7 +82,7 @@ def profile_artifact(
     Every measurement runs in a fresh process of its own; this one only waits. `weights` says which weights
     the model has; real inputs come as one batch of rows, from which each pass takes its number; `timed` is given
     the run against the baseline under the same runtime, with its passes, which no profile holds. `earlier` sittings of
-    that run (see `harness.profiling.sittings`) are counted in, and it takes a `share` of the time cap. What is `kept`
+    that run (see `harness.profiling.latency.sittings`) are counted in, and it takes a `share` of the time cap. What is `kept`
     of the baseline's costs and of those that are counted is not measured again; `watch` is told what the time went to.
     Raises SkylineError before anything is timed where the workload does not fit the models, runtime or device are
     not there, the runtime cannot run the artifact (`Unsupported`), or does not answer as eager does.

@@ -5,10 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.records import Agreement, Latency, Profile, Total
+from harness.common.lazy import lazy_imports
+from harness.records.schema import Agreement, Latency, Profile, Total
+
+with lazy_imports():
+    import rich.box
+    import rich.console
+    import rich.table
+    import rich.text
+    import tabulate
+
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    pass
 
 NONE = "–"
 
@@ -22,34 +31,29 @@ class Table:
     rows: list[tuple[str, ...]]
 
 
-def print_profile(profile: Profile, console: Console | None = None) -> None:
+def print_profile(profile: Profile, console: rich.console.Console | None = None) -> None:
     """Print a profile: its components, its costs beside the baseline's, and the latency's verdict."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    console = console or Console()
-    console.print(Text(_subject(profile), style="bold"))
+    console = console or rich.console.Console()
+    console.print(rich.text.Text(_subject(profile), style="bold"))
     for table in (components(profile), totals(profile)):
-        drawn = RichTable(title=Text(table.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        drawn = rich.table.Table(
+            title=rich.text.Text(table.title), title_justify="left", box=rich.box.SIMPLE_HEAD, pad_edge=False
+        )
         for place, heading in enumerate(table.headings):
-            drawn.add_column(Text(heading), justify="right" if place else "left", overflow="fold")
+            drawn.add_column(rich.text.Text(heading), justify="right" if place else "left", overflow="fold")
         for row in table.rows:
-            drawn.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == "total" else "")
+            drawn.add_row(*(rich.text.Text(cell) for cell in row), style="bold" if row[0] == "total" else "")
         console.print(drawn)
     for line in facts(profile):
-        console.print(Text(f"· {line}"))
+        console.print(rich.text.Text(f"· {line}"))
 
 
 def profile_markdown(profile: Profile) -> str:
     """The same as Markdown."""
-    from tabulate import tabulate
-
     parts = [f"**{_subject(profile).replace('|', '/')}**"]
     for table in (components(profile), totals(profile)):
         align = ["left", *["right"] * (len(table.headings) - 1)]
-        body = tabulate(
+        body = tabulate.tabulate(
             table.rows, headers=table.headings, tablefmt="pipe", colalign=align, disable_numparse=True
         )
         parts.append(f"{table.title}\n\n{body}")

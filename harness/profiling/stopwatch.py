@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
-from harness.records import Spent
+from harness.records.schema import Spent
 
 T = TypeVar("T")
 Work = Literal["making", "describing", "loading", "passes"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from harness.errors import unknown_name
+from harness.common.errors import unknown_name
 from harness.runtimes.base import Executable, Execution, Runtime
 
 __all__ = ["Executable", "Execution", "Runtime", "get_runtime", "load", "refused_exits", "runtime_names"]

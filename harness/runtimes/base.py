@@ -10,13 +10,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from harness.errors import SkylineError
-from harness.records import Precision
+from harness.common.errors import SkylineError
+from harness.common.hardware import has_bfloat16
+from harness.records.schema import Precision
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.model import Batch, Model
+    from harness.models.batch import Batch
+    from harness.models.model import Model
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Runtime(ABC):
     name: ClassVar[str]
     devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     exits_early: ClassVar[bool] = False
-    """Whether rows that are done at an exit ramp leave their batch, as `harness.exits` says."""
+    """Whether rows that are done at an exit ramp leave their batch, as `harness.compression.exit_rules` says."""
     prepares: ClassVar[bool] = False
     """Whether `load` needs more than the artifact's files, which `prepare` makes."""
     compiles: ClassVar[bool] = False
@@ -72,7 +74,6 @@ class Runtime(ABC):
         """Why nothing can be executed in that precision on the device; None where it can."""
         if precision != "bfloat16":
             return None
-        from harness.training import has_bfloat16
 
         return (
             None

@@ -13,12 +13,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from harness.artifacts import load_artifact
-from harness.encoder import Batch
-from harness.errors import SkylineError
-from harness.hardware import check_device
-from harness.model import Model
-from harness.records import Precision
+from harness.common.errors import SkylineError
+from harness.common.hardware import check_device
+from harness.models.artifacts import load_artifact
+from harness.models.batch import Batch
+from harness.models.model import Model
+from harness.records.schema import Precision
 from harness.runtimes.base import Executable, Runtime
 from harness.runtimes.precision import in_precision
 

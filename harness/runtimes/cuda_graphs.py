@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.artifacts import load_artifact
-from harness.encoder import Batch
-from harness.errors import Unsupported
-from harness.hardware import check_device
-from harness.records import Precision
+from harness.common.errors import Unsupported
+from harness.common.hardware import check_device
+from harness.models.artifacts import load_artifact
+from harness.models.batch import Batch
+from harness.records.schema import Precision
+from harness.runtimes import refused_exits
 from harness.runtimes.base import Executable, Runtime
 from harness.runtimes.precision import in_precision
 
@@ -47,8 +48,6 @@ class CudaGraphsRuntime(Runtime):
         """See `Runtime.load`. Raises Unsupported where rows would leave early; the first pass of a shape does where it
         cannot be recorded.
         """
-        from harness.runtimes import refused_exits
-
         self.require(device)
         check_device(device)
         loaded = load_artifact(folder)

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.artifacts import load_artifact
-from harness.encoder import Batch, Output
-from harness.hardware import check_device
-from harness.records import Precision
+from harness.common.hardware import check_device
+from harness.models.artifacts import load_artifact
+from harness.models.batch import Batch, Output
+from harness.records.schema import Precision
 from harness.runtimes.base import Executable, Runtime
 from harness.runtimes.precision import in_precision
 

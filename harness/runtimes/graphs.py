@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.artifacts import load_artifact, read_config
-from harness.encoder import Batch
-from harness.errors import SkylineError
-from harness.hardware import check_device
-from harness.kernels import Int8Linear
-from harness.records import Precision
+from harness.common.errors import SkylineError
+from harness.common.hardware import check_device
+from harness.models.artifacts import load_artifact, read_config
+from harness.models.batch import Batch
+from harness.models.int8_linear import Int8Linear
+from harness.records.schema import Precision
 from harness.runtimes.base import Executable, Runtime
 from harness.runtimes.onnx_export import INPUTS, Graph, export
 from harness.runtimes.precision import in_precision

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.encoder import Batch
-from harness.kernels import Int8Linear
-from harness.model import Model
+from harness.models.batch import Batch
+from harness.models.int8_linear import Int8Linear
+from harness.models.model import Model
 from harness.runtimes.onnx_modules import OPSET, rewrite, translations
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")

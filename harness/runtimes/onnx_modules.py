@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.attention import Attention
-from harness.embeddings import CodedEmbedding, HashedEmbedding
-from harness.kernels import Int8Linear, replace_module
-from harness.model import Model
+from harness.models.embeddings import CodedEmbedding, HashedEmbedding
+from harness.models.encoder.attention import Attention
+from harness.models.int8_linear import Int8Linear, replace_module
+from harness.models.model import Model
 
 OPSET = 23
 """Of ONNX: the first with an operator for attention, which the runtimes execute in one kernel."""

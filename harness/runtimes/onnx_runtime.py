@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.codecs import INT8_MAX
-from harness.hardware import multiplies_signed
-from harness.kernels import Int8Linear
-from harness.records import Precision
+from harness.common.hardware import multiplies_signed
+from harness.models.codecs import INT8_MAX
+from harness.models.int8_linear import Int8Linear
+from harness.records.schema import Precision
 from harness.runtimes.graphs import GraphRuntime, Session
 from harness.runtimes.onnx_export import Graph
 from harness.runtimes.onnx_modules import OPSET

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.kernels import Int8Linear
-from harness.records import Precision
+from harness.models.int8_linear import Int8Linear
+from harness.records.schema import Precision
 from harness.runtimes.graphs import GraphRuntime, Session
 from harness.runtimes.onnx_export import Graph
 from harness.runtimes.onnx_modules import OPSET

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.codecs import Int8
-from harness.kernels import Int8Linear, replace_linear
-from harness.model import Model
-from harness.records import Precision
+from harness.models.codecs import Int8
+from harness.models.int8_linear import Int8Linear, replace_linear
+from harness.models.model import Model
+from harness.records.schema import Precision
 
 CLASSIFIER = "head.classifier"
 

@@ -6,7 +6,8 @@ import os
 import re
 from pathlib import Path
 
-from harness.errors import SkylineError, unknown_name
+from harness.common.errors import SkylineError, unknown_name
+from harness.tasks import glue, local, squad, toy
 from harness.tasks.base import Example, Span, Task, TrainingView
 
 __all__ = [
@@ -50,8 +51,6 @@ def load_task(name: str, data_dir: Path | str | None = None) -> Task:
     network.
     """
     if name.lower().endswith(".toml"):
-        from harness.tasks import local
-
         path = Path(name).expanduser()
         if not path.is_file():
             raise SkylineError(f"{path}: no such task description")
@@ -64,16 +63,11 @@ def load_task(name: str, data_dir: Path | str | None = None) -> Task:
     if canonical is None:
         raise unknown_name("task", name, task_names())
     if canonical in _TOY:
-        from harness.tasks import toy
-
         return toy.task(canonical)
     folder = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE) or None
     root = Path(folder).expanduser() if folder is not None else None
     if canonical == "squad":
-        from harness.tasks import squad
-
         return squad.task(root)
-    from harness.tasks import glue
 
     return glue.task(next(spec for spec in glue.TASKS if spec.name == canonical), root)
 

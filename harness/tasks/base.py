@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from harness.errors import SkylineError, unknown_name
+from harness.common.errors import SkylineError, unknown_name
 
 Kind: TypeAlias = Literal["classification", "regression", "span"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
 from harness.tasks import hub, rows
 from harness.tasks.base import Example, Label, Task
 

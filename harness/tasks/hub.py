@@ -7,8 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import SkylineError
-from harness.hub import hub_address, is_set, reachable
+from harness.common.errors import SkylineError
+from harness.common.hub import hub_address, is_set, reachable
+from harness.common.lazy import lazy_imports
+
+with lazy_imports():
+    import datasets
 
 
 def cached_splits(repository: str, config: str) -> dict[str, list[Path]]:
@@ -50,8 +54,6 @@ def require(task: str, repository: str, config: str, splits: Mapping[str, str]) 
 
 def rows(task: str, repository: str, config: str, split: str) -> Iterator[dict[str, Any]]:
     """The rows of one split (the hub's name for it) as dictionaries, from the cache or else the hub."""
-    import datasets
-
     cached = cached_splits(repository, config).get(split)
     try:
         if cached:

@@ -27,10 +27,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.errors import SkylineError, suggestion
+from harness.common.errors import SkylineError, suggestion
+from harness.common.validation import first_fault
 from harness.tasks import rows
 from harness.tasks.base import METRICS, Example, Label, Task, canonical
-from harness.validation import first_fault
 
 
 class _Strict(BaseModel):

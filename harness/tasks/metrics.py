@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
 from harness.tasks import modules, resampling
 from harness.tasks.base import Kind, Span
+from harness.tasks.evaluate_modules.squad import squad
 
 
 class Scored(Protocol):
@@ -73,8 +74,6 @@ def bootstrap(
     if replicates < 1:
         raise SkylineError(f"the number of bootstrap replicates must be at least 1, not {replicates}")
     if task.kind == "span":
-        from harness.tasks.evaluate_modules.squad import squad
-
         texts, spans = _spans(task, predictions, references)
         scores = np.array(
             [squad.example_scores(text, span.texts) for text, span in zip(texts, spans, strict=True)]

@@ -8,7 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.errors import SkylineError
+import filelock
+
+from harness.common.errors import SkylineError
+from harness.common.lazy import lazy_imports
+
+with lazy_imports():
+    import evaluate
+
 
 _MODULES = Path(__file__).resolve().parent / "evaluate_modules"
 
@@ -19,8 +26,6 @@ def load(name: str) -> Any:
     `evaluate` copies the module into its cache, which HF_HOME moves. Raises `SkylineError` where that cache
     cannot be written.
     """
-    import evaluate
-
     source = _MODULES / name / f"{name}.py"
     for last in (False, True):
         try:
@@ -43,9 +48,6 @@ def _drop_torn_copies(name: str, source: Path) -> None:
 
     `evaluate` never looks at a copy again; a torn one, which is a beginning of our file, would stay for ever.
     """
-    import evaluate
-    import filelock
-
     whole = source.read_bytes()
     folder = Path(evaluate.config.HF_MODULES_CACHE) / "evaluate_modules" / "metrics" / name
     with filelock.FileLock(f"{folder}.lock"):

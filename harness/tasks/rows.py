@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from harness.errors import SkylineError, suggestion
+from harness.common.errors import SkylineError, suggestion
 
 MISSING_HINT = "fetch the file again or mend the line"
 

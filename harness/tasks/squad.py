@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
+from tokenizers import Tokenizer
 
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
 from harness.tasks import glue, hub, rows
 from harness.tasks.base import Example, Span, Task
 
@@ -195,8 +196,6 @@ def windows(
 
     Raises `SkylineError` where the longest question would leave a window no room to move on.
     """
-    from tokenizers import Tokenizer
-
     plain = Tokenizer.from_str(tokenizer.to_str())
     plain.no_padding()
     plain.no_truncation()

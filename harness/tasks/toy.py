@@ -6,48 +6,20 @@ Nothing in them is noise: every label follows from its sentence by the rules tha
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TypeAlias, TypeVar
 
+from harness.tasks import toy_pairs, toy_sentiment
 from harness.tasks.base import Example, Task
+from harness.tasks.toy_grammar import Choices, Construction, Texts
 
 SEED = 20180219
 TRAIN_SIZE = 8000
 DEV_SIZE = 1000
 
-T = TypeVar("T")
-Texts: TypeAlias = tuple[str, str | None]
-
-
-class Choices:
-    """Seeded choices. They use only `random.Random.random`, whose values no version of Python changes."""
-
-    def __init__(self, seed: int) -> None:
-        self._rng = random.Random(seed)
-
-    def one(self, items: Sequence[T]) -> T:
-        """One of the items."""
-        return items[int(self._rng.random() * len(items))]
-
-    def some(self, items: Sequence[T], count: int) -> list[T]:
-        """Different ones, in random order."""
-        return sorted(items, key=lambda _: self._rng.random())[:count]
-
-    def chance(self, probability: float = 0.5) -> bool:
-        """True with that probability."""
-        return self._rng.random() < probability
-
-
-Construction: TypeAlias = Callable[[Choices, int], Texts]
-"""Makes the text (and second text) of one example with the given class id."""
-
 
 def task(name: str) -> Task:
     """The toy task of that name."""
-    from harness.tasks import toy_pairs, toy_sentiment
-
     module = {"toy-sentiment": toy_sentiment, "toy-pairs": toy_pairs}[name]
     return Task(
         name=name,
@@ -83,11 +55,6 @@ def generate(
         if len(made) == size:
             return made
     raise ValueError(f"the grammar gave only {len(made)} of {size} different examples")
-
-
-def sentence(text: str) -> str:
-    """With a capital letter and a full stop."""
-    return text[0].upper() + text[1:] + "."
 
 
 def _load(constructions: Sequence[tuple[Construction, int]], classes: int, split: str) -> tuple[Example, ...]:

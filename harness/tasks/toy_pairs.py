@@ -6,7 +6,7 @@ sentences stand to each other, under which quantifier or negation, and who does 
 
 from __future__ import annotations
 
-from harness.tasks.toy import Choices, Construction, Texts, sentence
+from harness.tasks.toy_grammar import Choices, Construction, Texts, sentence
 
 LABELS = ("entailment", "not_entailment")
 MAX_LENGTH = 48

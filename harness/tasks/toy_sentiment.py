@@ -12,7 +12,7 @@ The rules:
 
 from __future__ import annotations
 
-from harness.tasks.toy import Choices, Construction, Texts, sentence
+from harness.tasks.toy_grammar import Choices, Construction, Texts, sentence
 
 LABELS = ("negative", "positive")
 MAX_LENGTH = 32

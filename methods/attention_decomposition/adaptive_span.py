@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import SpanAttention
+from harness.models.shape_checks import refuse_other_attention
+
+with lazy_imports():
+    import torch
+
+    from harness.models import surgery
+    from harness.models.encoder import attention as encoder_attention
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.attention import SoftWindows
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context, Step
+    from harness.compression.context import Context, Step
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 SPANS = ".attention.spans"
 """How the name of a parameter ends that holds spans."""
@@ -76,9 +85,6 @@ class AdaptiveSpan(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Attention must be there, and the full one."""
-        from harness.config import SpanAttention
-        from harness.refusals import refuse_other_attention
-
         refuse_other_attention(config)
         if not any(layer.heads for layer in config.layers):
             raise SkylineError("no layer has heads whose span could be learned; use an encoder that has some")
@@ -93,16 +99,13 @@ class AdaptiveSpan(Method):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The copy that attends through windows."""
-        from harness.config import SpanAttention
-        from harness.surgery import set_attention
-
         o, student = self.options, teacher
         self.longest = context.task.length_within(teacher.config.positions)
         start = float(self.longest if o.start is None else min(o.start, self.longest))
         heads = [layer.heads for layer in teacher.config.layers]
         for count in sorted({*heads} - {0}):
             kind = SpanAttention(ramp=o.ramp, spans=(start,) * count)
-            student = set_attention(student, kind, [i for i, own in enumerate(heads) if own == count])
+            student = surgery.set_attention(student, kind, [i for i, own in enumerate(heads) if own == count])
         return student
 
     def prepare(self, student: Encoder, context: Context) -> None:
@@ -120,8 +123,6 @@ class AdaptiveSpan(Method):
 
     def loss(self, step: Step) -> Tensor | None:
         """The penalty on the mean of all spans."""
-        import torch
-
         return self.options.penalty * torch.cat(self._spans()).mean() if self.options.penalty else None
 
     def step(self, student: Encoder, progress: float) -> None:
@@ -149,8 +150,10 @@ class AdaptiveSpan(Method):
             context.figures[f"mean span in layer {index}"] = sum(kind.spans) / len(kind.spans)
 
 
-def soft_windows(model: Encoder) -> dict[str, SoftWindows]:
+def soft_windows(model: Encoder) -> dict[str, encoder_attention.SoftWindows]:
     """The attention modules with windows, by path; those of shared layers once."""
-    from harness.attention import SoftWindows
-
-    return {path: module for path, module in model.named_modules() if isinstance(module, SoftWindows)}
+    return {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, encoder_attention.SoftWindows)
+    }

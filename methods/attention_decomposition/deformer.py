@@ -7,14 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import EncoderConfig, SegmentAttention
+from harness.models.shape_checks import refuse_other_attention, refuse_unlike
+
+with lazy_imports():
+    import torch
+
+    from harness.compression.distillation import losses as distillation_losses
+    from harness.models import surgery
+    from harness.models.encoder import segment_cache
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.compatibility import Baseline
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context, Step
+    from harness.compression.comparable import Baseline
+    from harness.compression.context import Context, Step
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 
 class DeFormer(Method):
@@ -59,7 +70,7 @@ class DeFormer(Method):
         notes=(
             "As it runs on pairs the artifact does the work of the baseline: attention within segments is masked, and "
             "would save under 1 % at 128 tokens. The published speed is that of second segments whose lower states "
-            "were computed before (harness.segment_cache gives the same logits from them, and the FLOPs of both): of "
+            "were computed before (harness.models.encoder.segment_cache gives the same logits from them, and the FLOPs of both): of "
             "BERT-base with nine such layers 0.62 of the FLOPs are left at 64 + 64 tokens, 0.29 at 20 + 300. The "
             "record's figure 'cached share of FLOPs' is that share at the mean lengths of the training pairs. Single "
             "sentences leave it nothing to save. MRPC falls from 82.1 to 73.5 with two of MiniLM's six layers apart "
@@ -86,9 +97,6 @@ class DeFormer(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Full attention of layers of which one reads both segments, and two segments."""
-        from harness.config import EncoderConfig, SegmentAttention
-        from harness.refusals import refuse_other_attention
-
         refuse_other_attention(config)
         wanted, count = self.options.layers, len(config.layers)
         if wanted >= count:
@@ -112,17 +120,14 @@ class DeFormer(Method):
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
         """The teacher's hidden states must be comparable."""
-        from harness.refusals import refuse_unlike
-
         if self.options.beta:
             refuse_unlike(config, baseline.config, "decompose first, or use deformer:beta=0")
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The copy whose lower layers read segments apart."""
-        from harness.config import SegmentAttention
-        from harness.surgery import own_segment_positions, set_attention
-
-        return set_attention(own_segment_positions(teacher), SegmentAttention(), range(self.options.layers))
+        return surgery.set_attention(
+            surgery.own_segment_positions(teacher), SegmentAttention(), range(self.options.layers)
+        )
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """The losses read the head's pooler."""
@@ -130,25 +135,21 @@ class DeFormer(Method):
 
     def loss(self, step: Step) -> Tensor:
         """What is learned of the teacher; the task loss stands beside it."""
-        from harness.distillation import hidden_losses, logits_loss
-
         o, loss = self.options, step.task_loss.new_zeros(())
         if o.alpha:
-            loss = loss + o.alpha * logits_loss(step, temperature=o.temperature)
+            loss = loss + o.alpha * distillation_losses.logits_loss(step, temperature=o.temperature)
         if o.beta:
             ours, theirs = step.output.hidden_states, step.teacher_output.hidden_states
             assert ours is not None
             assert theirs is not None
             # The embedding's output comes first.
             upper = slice(o.layers + 1, None)
-            losses = hidden_losses(ours[upper], theirs[upper], step.batch.attention_mask)
+            losses = distillation_losses.hidden_losses(ours[upper], theirs[upper], step.batch.attention_mask)
             loss = loss + o.beta * self._with_pooled(losses, ours[-1], theirs[-1], step.teacher).mean()
         return loss
 
     def _with_pooled(self, losses: Tensor, ours: Tensor, theirs: Tensor, teacher: Encoder) -> Tensor:
         """The losses and that of the pooled states of the last ones (b, n, H), where both have a pooler."""
-        import torch
-
         mine, other = self.model.head.pooler, teacher.head.pooler
         if mine is None or other is None:
             return losses
@@ -159,8 +160,6 @@ class DeFormer(Method):
 
     def finish(self, student: Encoder, context: Context) -> None:
         """Say what a cache of second segments would save on the task's pairs."""
-        from harness.segment_cache import segment_flops
-
         del self.model
         firsts, seconds, rows = 0, 0, 0
         for batch, _ in context.batches(student, 32, 16, "deformer"):
@@ -170,5 +169,7 @@ class DeFormer(Method):
         if not seconds or student.config.exit_rule is not None:
             return
         student.to("cpu").eval()
-        plain, cached = segment_flops(student, round(firsts / rows), max(1, round(seconds / rows)))
+        plain, cached = segment_cache.segment_flops(
+            student, round(firsts / rows), max(1, round(seconds / rows))
+        )
         context.figures["cached share of FLOPs"] = cached.total.flops / plain.total.flops

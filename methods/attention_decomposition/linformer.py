@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import EncoderConfig, LinformerAttention
+from harness.models.shape_checks import refuse_eliminated, refuse_other_attention
+
+with lazy_imports():
+    from harness.models import surgery
+
 
 if TYPE_CHECKING:
-    from harness.config import EncoderConfig, LinformerAttention
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.config import EncoderConfig, LinformerAttention
+    from harness.models.encoder.encoder import Encoder
 
 
 class Linformer(Method):
@@ -85,9 +92,6 @@ class Linformer(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Attention must be the full one, of more tokens than places, and needed by no elimination of word-vectors."""
-        from harness.config import EncoderConfig
-        from harness.refusals import refuse_eliminated, refuse_other_attention
-
         refuse_other_attention(config)
         refuse_eliminated(config, "which needs the attention that each token gets; leave one of them out")
         kind = self._kind(config)
@@ -97,8 +101,6 @@ class Linformer(Method):
         )
 
     def _kind(self, config: EncoderConfig) -> LinformerAttention:
-        from harness.config import LinformerAttention
-
         o = self.options
         length = min(o.length, config.positions)
         if o.projected >= length:
@@ -109,7 +111,5 @@ class Linformer(Method):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The copy with projections."""
-        from harness.surgery import keep_positions, set_attention
-
         kind = self._kind(teacher.config)
-        return set_attention(keep_positions(teacher, kind.length), kind)
+        return surgery.set_attention(surgery.keep_positions(teacher, kind.length), kind)

@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Method, Paper, options
+from harness.common.lazy import lazy_imports
+from harness.models import config as shapes
+from harness.models.shape_checks import refuse_other_attention
+
+with lazy_imports():
+    from harness.models import surgery
+
 
 if TYPE_CHECKING:
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 
 class LocalAttention(Method):
@@ -61,18 +68,12 @@ class LocalAttention(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Attention must be the full one."""
-        from harness.config import LocalAttention
-        from harness.refusals import refuse_other_attention
-
         refuse_other_attention(config)
-        kind = LocalAttention(window=self.options.window)
+        kind = shapes.LocalAttention(window=self.options.window)
         return config.with_layers(
             tuple(layer.model_copy(update={"attention": kind}) for layer in config.layers)
         )
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The copy that attends so."""
-        from harness.config import LocalAttention
-        from harness.surgery import set_attention
-
-        return set_attention(teacher, LocalAttention(window=self.options.window))
+        return surgery.set_attention(teacher, shapes.LocalAttention(window=self.options.window))

@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Method, Paper, options
+from harness.common.lazy import lazy_imports
+from harness.models import config as shapes
+from harness.models.shape_checks import refuse_other_attention
+
+with lazy_imports():
+    from harness.models import surgery
+
 
 if TYPE_CHECKING:
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 
 class TopKAttention(Method):
@@ -55,18 +62,12 @@ class TopKAttention(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Attention must be the full one."""
-        from harness.config import TopKAttention
-        from harness.refusals import refuse_other_attention
-
         refuse_other_attention(config)
-        kind = TopKAttention(k=self.options.k)
+        kind = shapes.TopKAttention(k=self.options.k)
         return config.with_layers(
             tuple(layer.model_copy(update={"attention": kind}) for layer in config.layers)
         )
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The copy that attends so."""
-        from harness.config import TopKAttention
-        from harness.surgery import set_attention
-
-        return set_attention(teacher, TopKAttention(k=self.options.k))
+        return surgery.set_attention(teacher, shapes.TopKAttention(k=self.options.k))

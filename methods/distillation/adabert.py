@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from harness import Card, Claim, Paper, options
-from harness.augmentation import AugmentationOptions
-from harness.students.distilling import Embedding, StudentDistillation, StudentOptions
+from harness.common.lazy import lazy_imports
+from harness.compression.distillation.augmentation import AugmentationOptions
+from harness.compression.distillation.students import Embedding, StudentDistillation, StudentOptions
+from harness.models.students.config import ConvolutionalConfig
+
+with lazy_imports():
+    from harness.compression import training
+    from harness.compression.distillation import losses
+    from harness.models.students import convolutional
+    from methods.distillation import _architecture_search
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.students.architecture_search import Search
-    from harness.students.config import ConvolutionalConfig
-    from harness.students.convolutional import ConvolutionalStudent
-    from harness.training import Context, Step
+    from harness.compression.context import Context, Step
+    from harness.models.students.config import ConvolutionalConfig
+    from harness.models.students.convolutional import ConvolutionalStudent
+    from methods.distillation._architecture_search import Search
 
 SURVEY = "Ganesh et al. 2021, Table 1"
 SEARCHED = {"search": "gumbel"}
@@ -125,18 +134,14 @@ class AdaBERT(StudentDistillation):
 
     def shape(self, common: Mapping[str, Any]) -> ConvolutionalConfig:
         """The fixed cell: another is known only after the search."""
-        from harness.students.config import ConvolutionalConfig
-
         o = self.options
         own = {"cells": o.cells, "channels": o.channels, "dropout": o.dropout}
         return ConvolutionalConfig.model_validate({**common, **own})
 
-    def student(self, teacher: Any, context: Context) -> ConvolutionalStudent:
+    def student(self, teacher: Any, context: Context) -> convolutional.ConvolutionalStudent:
         """A new student; where anything is trained, with the cell that a search finds."""
-        from harness.students.convolutional import ConvolutionalStudent
-
         student = super().student(teacher, context)
-        assert isinstance(student, ConvolutionalStudent)
+        assert isinstance(student, convolutional.ConvolutionalStudent)
         # Here, not in `prepare`: what acts beside this method must meet the weights that stay.
         if self.options.search == "gumbel" and context.trains:
             self._search(student, context)
@@ -144,18 +149,16 @@ class AdaBERT(StudentDistillation):
 
     def _search(self, student: ConvolutionalStudent, context: Context) -> None:
         """Train the student with every operation on every edge, and leave it the cell that this finds."""
-        from harness.students.architecture_search import Search, genotype_of
-
-        body = Search(student.config).initialize(context.generator("adabert cells"))
+        body = _architecture_search.Search(student.config).initialize(context.generator("adabert cells"))
         self.noise = context.generator("adabert operations")
         body.choice.draw(self.noise, 1.0)
         student.body = self.searching = body
         name = "adabert 1 of 2: search"
         try:
-            context.train(student, [self], name, epochs=self.options.epochs, patience=None)
+            training.train_round(student, [self], context, name, epochs=self.options.epochs, patience=None)
         finally:
             self.searching = None
-        found = {"genotype": genotype_of(body.choice.logits)}
+        found = {"genotype": _architecture_search.genotype_of(body.choice.logits)}
         student.config = student.config.model_copy(update=found)
         student.body = body.kept(student.config)
 
@@ -166,18 +169,15 @@ class AdaBERT(StudentDistillation):
 
     def step(self, student: ConvolutionalStudent, progress: float) -> None:
         """Draw the operations of the next step."""
-        from harness.students.architecture_search import annealed
-
         if self.searching is not None:
-            self.searching.choice.draw(self.noise, annealed(progress, self.options.temperature))
+            self.searching.choice.draw(
+                self.noise, _architecture_search.annealed(progress, self.options.temperature)
+            )
 
     def loss(self, step: Step) -> Tensor:
         """The weighted sum; it replaces the task loss."""
-        from harness.distillation import logits_loss
-        from harness.students.architecture_search import efficiency_loss
-
         o = self.options
-        loss: Tensor = (1 - o.gamma) * step.task_loss + o.gamma * logits_loss(step, kind="soft-ce")
+        loss: Tensor = (1 - o.gamma) * step.task_loss + o.gamma * losses.logits_loss(step, kind="soft-ce")
         if self.searching is None:
             return loss
-        return loss + o.beta * efficiency_loss(self.searching.choice.weights(), o.cells)
+        return loss + o.beta * _architecture_search.efficiency_loss(self.searching.choice.weights(), o.cells)

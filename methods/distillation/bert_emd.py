@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 from pydantic import Field
 
 from harness import Card, Claim, Paper, options
-from harness.layer_maps import (
+from harness.common.lazy import lazy_imports
+from harness.compression.distillation.layer_maps import (
     Shallower,
     ShallowerOptions,
     choose_layers,
@@ -15,17 +18,25 @@ from harness.layer_maps import (
     refuse_other_states,
 )
 
+with lazy_imports():
+    import ot
+    import torch
+
+    from harness.compression.distillation import features as distillation_features
+    from harness.compression.distillation import losses
+
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
     from torch import Tensor
 
-    from harness.compatibility import Baseline
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.features import Features
-    from harness.training import Context, Step
+    from harness.compression.comparable import Baseline
+    from harness.compression.context import Context, Step
+    from harness.compression.distillation.features import Features
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 LEAST = 0.01
 """No layer's weight falls below this share of an equal one: a layer of weight 0 could never rise again."""
@@ -37,8 +48,6 @@ def layer_costs(student: Sequence[Tensor], teacher: Sequence[Tensor], chosen: Te
     All tensors have one shape; `chosen`, 0 or 1, stretches to it and says what counts. From |a − b|² = |a|² + |b|² −
     2 a·b, so that all pairs cost about one product of matrices.
     """
-    import torch
-
     weight = chosen.float()
     ours, theirs = (torch.stack([(x.float() * weight).flatten() for x in xs]) for xs in (student, teacher))
     count = weight.expand_as(student[0]).sum().clamp_min(1)
@@ -50,11 +59,8 @@ def flows(costs: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray
     """How much each of the student's layers takes from each of the teacher's, (k, M), where their weights `ours` (k,)
     and `theirs` (M,) are moved at the least cost (Li et al. 2020, eq. 1-2).
     """
-    import random
-
     # What POT imports draws from Python's own generator; that is not what a run's randomness may depend on.
     state = random.getstate()
-    import ot
 
     random.setstate(state)
     found: np.ndarray = ot.emd(ours / ours.sum(), theirs / theirs.sum(), costs)
@@ -65,8 +71,6 @@ def cost_attention(moved: np.ndarray, weights: np.ndarray, temperature: float) -
     """New weights of layers: softmax(Σ c / c_i / T) of what a unit of each cost, c_i = Σ_j f_ij D_ij / w_i; the cheap
     ones gain (Li et al. 2020, eq. 9-10). `moved` (layers, …) are the products f · D.
     """
-    import numpy as np
-
     unit = moved.sum(axis=1) / weights
     unit = np.maximum(unit, 1e-9 * max(unit.sum(), 1e-30))
     exponents = unit.sum() / unit / temperature
@@ -134,21 +138,17 @@ class BertEMD(Shallower):
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Layers weigh alike at first."""
-        import numpy as np
-
-        from harness.features import Features
-
         models = (student, context.teacher)
-        self.read = tuple(Features(model, matrices=("query", "key")) for model in models)
+        self.read = tuple(
+            distillation_features.Features(model, matrices=("query", "key")) for model in models
+        )
         self.heads = student.config.layers[0].heads
         self.weights = tuple(np.full(len(model.layers), 1 / len(model.layers)) for model in models)
 
     def loss(self, step: Step) -> Tensor:
         """The weighted sum; it replaces the task loss."""
-        from harness.distillation import hidden_losses, logits_loss
-
         o, mask = self.options, step.batch.attention_mask
-        total = o.alpha * logits_loss(step, kind="soft-ce") + (1 - o.alpha) * step.task_loss
+        total = o.alpha * losses.logits_loss(step, kind="soft-ce") + (1 - o.alpha) * step.task_loss
         if o.beta == 0:
             return total
         ours, theirs = step.output.hidden_states, step.teacher_pass.hidden_states
@@ -158,19 +158,18 @@ class BertEMD(Shallower):
         pairs = mask[:, None, :, None] * mask[:, None, None, :]
         costs = [layer_costs(*maps, pairs), layer_costs(ours[1:], theirs[1:], mask[..., None])]
         moved = self._transported(costs)
-        return total + o.beta * (moved + hidden_losses(ours[:1], theirs[:1], mask).sum())
+        return total + o.beta * (moved + losses.hidden_losses(ours[:1], theirs[:1], mask).sum())
 
     def _scores(self, features: Features) -> list[Tensor]:
-        from harness.features import relation_scores
-
         read = features.take()
         layers = sorted({index for index, _ in read})
-        return [relation_scores(read[index, "query"], read[index, "key"], self.heads) for index in layers]
+        return [
+            distillation_features.relation_scores(read[index, "query"], read[index, "key"], self.heads)
+            for index in layers
+        ]
 
     def _transported(self, costs: Sequence[Tensor]) -> Tensor:
         """Σ f_ij D_ij of each kind of cost, summed; the layers' weights become the mean of what both kinds ask for."""
-        import torch
-
         totals, asked = [], []
         for cost in costs:
             known = cost.detach().double().cpu().numpy()

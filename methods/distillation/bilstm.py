@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from harness import Card, Paper, options
-from harness.students.distilling import StudentDistillation, StudentOptions, thesis_claims
+from harness.compression.distillation.students import StudentDistillation, StudentOptions, thesis_claims
+from harness.models.students.config import RecurrentConfig
 
 if TYPE_CHECKING:
-    from harness.students.config import RecurrentConfig
+    from harness.models.students.config import RecurrentConfig
 
 
 class BiLSTM(StudentDistillation):
@@ -86,8 +87,6 @@ class BiLSTM(StudentDistillation):
 
     def shape(self, common: Mapping[str, Any]) -> RecurrentConfig:
         """LSTM cells in both directions."""
-        from harness.students.config import RecurrentConfig
-
         o = self.options
         own = {"hidden": o.hidden, "layer_count": o.layers, "pooling": o.pooling, "dropout": o.dropout}
         return RecurrentConfig.model_validate({**common, **own})

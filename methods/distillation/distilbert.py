@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Paper, options
-from harness.layer_maps import Shallower, ShallowerOptions, refuse_other_states
+from harness.common.lazy import lazy_imports
+from harness.compression.distillation.layer_maps import Shallower, ShallowerOptions, refuse_other_states
+
+with lazy_imports():
+    import torch
+
+    from harness.compression.distillation import losses
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.compatibility import Baseline
-    from harness.config import EncoderConfig
-    from harness.training import Step
+    from harness.compression.comparable import Baseline
+    from harness.compression.context import Step
+    from harness.models.config import EncoderConfig
 
 SOURCE = "README of the released code, the pre-trained student fine-tuned"
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -24,10 +31,13 @@ def cosine_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """1 − cos of both sides' states (b, n, H), the mean over the tokens of `mask` (b, n) (Sanh et al. 2019, section
     2).
     """
-    import torch.nn.functional as F
-
     chosen = mask.bool()
-    return 1 - F.cosine_similarity(student[chosen].float(), teacher[chosen].float(), dim=-1).mean()
+    return (
+        1
+        - torch.nn.functional.cosine_similarity(
+            student[chosen].float(), teacher[chosen].float(), dim=-1
+        ).mean()
+    )
 
 
 class DistilBERT(Shallower):
@@ -92,10 +102,8 @@ class DistilBERT(Shallower):
 
     def loss(self, step: Step) -> Tensor:
         """The weighted sum; it replaces the task loss."""
-        from harness.distillation import logits_loss
-
         o = self.options
-        total = o.task * step.task_loss + o.kl * logits_loss(step, temperature=o.temperature)
+        total = o.task * step.task_loss + o.kl * losses.logits_loss(step, temperature=o.temperature)
         if o.cosine == 0:
             return total
         ours, theirs = step.output.hidden_states, step.teacher_pass.hidden_states

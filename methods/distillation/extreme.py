@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Paper, SkylineError, options
-from harness.augmentation import AugmentationOptions, Augmenting
+from harness.common.lazy import lazy_imports
+from harness.compression.distillation.augmentation import AugmentationOptions, Augmenting
+from harness.models.config import MATRICES, EncoderConfig
+from harness.models.shape_checks import refuse_factorized, refuse_other_words, refuse_shared
+
+with lazy_imports():
+    import torch
+
+    from harness.compression.distillation import losses
+    from harness.compression.pruning import vocabulary as pruning_vocabulary
+    from harness.models import surgery
+    from harness.models.encoder import encoder
+
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -15,10 +27,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from harness.compatibility import Baseline
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context, Step
+    from harness.compression.comparable import Baseline
+    from harness.compression.context import Context, Step
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 PROJECTIONS = "projections"
 """The student's sub-module of projections while it trains; no artifact holds it."""
@@ -94,9 +106,6 @@ class Extreme(Augmenting):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Sizes that are smaller, of layers that are dense and alike."""
-        from harness.config import MATRICES, EncoderConfig
-        from harness.refusals import refuse_factorized, refuse_other_words, refuse_shared
-
         refuse_shared(config, "hidden units")
         refuse_factorized(config, MATRICES, "hidden units")
         refuse_other_words(config)
@@ -120,25 +129,18 @@ class Extreme(Augmenting):
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
         """There must be room for the tokens that always stay."""
-        from harness.vocabulary import require_room
-
         super().check_against(config, baseline)
-        require_room(baseline.tokenizer(), self.options.vocabulary, f"vocabulary={self.options.vocabulary}")
+        pruning_vocabulary.require_room(
+            baseline.tokenizer(), self.options.vocabulary, f"vocabulary={self.options.vocabulary}"
+        )
 
-    def student(self, teacher: Encoder, context: Context) -> Encoder:
+    def student(self, teacher: encoder.Encoder, context: Context) -> encoder.Encoder:
         """The teacher's projection, with the small vocabulary."""
-        import torch
-        from torch import nn
-
-        from harness.encoder import Encoder
-        from harness.surgery import keep_vocabulary
-        from harness.vocabulary import token_counts, tokens_to_keep
-
         config = self.check(teacher.config)
-        counts = token_counts(teacher, context)
-        kept = tokens_to_keep(teacher.require_tokenizer(), counts, config.vocab_size)
-        small = keep_vocabulary(teacher, kept)
-        student = Encoder(config, small.tokenizer, teacher.origin)
+        counts = pruning_vocabulary.token_counts(teacher, context)
+        kept = pruning_vocabulary.tokens_to_keep(teacher.require_tokenizer(), counts, config.vocab_size)
+        small = surgery.keep_vocabulary(teacher, kept)
+        student = encoder.Encoder(config, small.tokenizer, teacher.origin)
         student.initialize(context.generator("extreme"))
         generator = context.generator("extreme projections")
         large, layer = teacher.config, teacher.config.layers[0]
@@ -148,7 +150,7 @@ class Extreme(Augmenting):
             "ffn": (config.layers[0].ffn_size, layer.ffn_size),
         }
         projections = {
-            name: nn.Parameter(
+            name: torch.nn.Parameter(
                 orthonormal_rows(rows, columns, generator, layer.heads if name == "inner" else 1)
             )
             for name, (rows, columns) in sizes.items()
@@ -170,7 +172,7 @@ class Extreme(Augmenting):
         self.targets = [
             (source.weight.detach(), ends) for _, source, ends in pairs_of_matrices(student, small)
         ]
-        student.add_module(PROJECTIONS, nn.ParameterDict(projections))
+        student.add_module(PROJECTIONS, torch.nn.ParameterDict(projections))
         self.trained = student
         return student
 
@@ -180,16 +182,14 @@ class Extreme(Augmenting):
 
     def loss(self, step: Step) -> Tensor:
         """Task, distillation and projections."""
-        from harness.distillation import logits_loss
-
         o = self.options
-        loss: Tensor = o.alpha * step.task_loss + (1 - o.alpha) * logits_loss(step, temperature=o.temperature)
+        loss: Tensor = o.alpha * step.task_loss + (1 - o.alpha) * losses.logits_loss(
+            step, temperature=o.temperature
+        )
         return loss + o.projection * self.projection_loss() if o.projection else loss
 
     def projection_loss(self) -> Tensor:
         """The mean over matrices of mean (U W_t Vᵀ − W_s)²."""
-        import torch
-
         shared: Mapping[str, Tensor] = getattr(self.trained, PROJECTIONS)
         weights = [own.weight for own, _, _ in pairs_of_matrices(self.trained, self.trained)]
         device = weights[0].device
@@ -218,8 +218,6 @@ def orthonormal_rows(rows: int, columns: int, generator: torch.Generator, blocks
     """A random matrix (rows, columns) of orthonormal rows, in `blocks` along its diagonal: a head's units are made of
     the same head's.
     """
-    import torch
-
     made = [
         torch.linalg.qr(torch.randn(columns // blocks, rows // blocks, generator=generator)).Q.T
         for _ in range(blocks)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from harness import Card, Paper, options
-from harness.students.distilling import StudentDistillation, StudentOptions, thesis_claims
+from harness.compression.distillation.students import StudentDistillation, StudentOptions, thesis_claims
+from harness.models.students.config import BagConfig
 
 if TYPE_CHECKING:
-    from harness.students.config import BagConfig
+    from harness.models.students.config import BagConfig
 
 
 class FFN(StudentDistillation):
@@ -76,6 +77,4 @@ class FFN(StudentDistillation):
 
     def shape(self, common: Mapping[str, Any]) -> BagConfig:
         """A bag of words."""
-        from harness.students.config import BagConfig
-
         return BagConfig.model_validate({**common, "dropout": self.options.dropout})

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Claim, Paper, options
-from harness.layer_maps import Shallower, ShallowerOptions
+from harness.common.lazy import lazy_imports
+from harness.compression.distillation.layer_maps import Shallower, ShallowerOptions
+
+with lazy_imports():
+    from harness.compression.distillation import losses
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.training import Step
+    from harness.compression.context import Step
 
 
 class KDLogits(Shallower):
@@ -81,8 +86,6 @@ class KDLogits(Shallower):
 
     def loss(self, step: Step) -> Tensor:
         """The weighted sum; it replaces the task loss."""
-        from harness.distillation import logits_loss
-
         o = self.options
-        soft = logits_loss(step, temperature=o.temperature, kind=o.loss)
+        soft = losses.logits_loss(step, temperature=o.temperature, kind=o.loss)
         return o.alpha * step.task_loss + (1 - o.alpha) * soft

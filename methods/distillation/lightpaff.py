@@ -8,22 +8,32 @@ from typing import TYPE_CHECKING, Annotated, cast
 from pydantic import Field
 
 from harness import Card, Claim, Paper, SkylineError, options
-from harness.layer_maps import Shallower, ShallowerOptions
+from harness.common.lazy import lazy_imports
+from harness.compression.distillation.layer_maps import Shallower, ShallowerOptions
+from harness.models.config import MATRICES, EncoderConfig
+from harness.models.shape_checks import refuse_factorized, refuse_wide_ramps
+
+with lazy_imports():
+    import torch
+
+    from harness.compression.distillation import losses
+    from harness.compression.pruning import reconstruction
+    from harness.models import surgery
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.reconstruction import Moments
-    from harness.training import Context, Step
+    from harness.compression.context import Context, Step
+    from harness.compression.pruning.reconstruction import Moments
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 
 def narrower(config: EncoderConfig, width: float) -> EncoderConfig:
     """`config` with a share `width` of its hidden units, of each layer's heads and of its FFN columns; of each at least
     one where there are some. BERT-base at two thirds: 512, 8 and 2048.
     """
-    from harness.config import EncoderConfig
 
     def share(count: int) -> int:
         return max(1, round(width * count)) if count else 0
@@ -46,16 +56,11 @@ def narrow(model: Encoder, config: EncoderConfig, moments: Mapping[str, Moments]
     """`model` cut to the sizes of `config`: the hidden units that tell most of the others, the heads and FFN columns
     that add most. What reads cut units reads their reconstruction from the kept ones. `model` is changed.
     """
-    from torch import nn
-
-    from harness.reconstruction import hidden_units, read_from, strongest_groups
-    from harness.surgery import keep_columns, keep_heads, keep_hidden
-
-    units = hidden_units(moments, config.hidden_size)
+    units = reconstruction.hidden_units(moments, config.hidden_size)
 
     def strongest(path: str, count: int, size: int = 1) -> list[int]:
         weight = model.get_submodule(path).get_parameter("weight")
-        return strongest_groups(moments[path].covariance, weight, count, size)
+        return reconstruction.strongest_groups(moments[path].covariance, weight, count, size)
 
     heads, columns = list[list[int]](), list[list[int]]()
     kept: dict[str, list[int]] = {}
@@ -66,10 +71,10 @@ def narrow(model: Encoder, config: EncoderConfig, moments: Mapping[str, Moments]
         kept[out] = [head * layer.head_size + place for head in heads[-1] for place in range(layer.head_size)]
         kept[last] = columns[-1]
     for path, module in model.named_modules():
-        if isinstance(module, nn.Linear) and not path.endswith(".project"):
+        if isinstance(module, torch.nn.Linear) and not path.endswith(".project"):
             read = moments[path.replace(".key", ".query").replace(".value", ".query")]
-            read_from(cast(nn.Linear, module), read, kept.get(path, units))
-    return keep_hidden(keep_columns(keep_heads(model, heads), columns), units)
+            reconstruction.read_from(cast(torch.nn.Linear, module), read, kept.get(path, units))
+    return surgery.keep_hidden(surgery.keep_columns(surgery.keep_heads(model, heads), columns), units)
 
 
 class LightPAFF(Shallower):
@@ -124,9 +129,6 @@ class LightPAFF(Shallower):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Layers of matrices of their own, not fewer than wanted."""
-        from harness.config import MATRICES
-        from harness.refusals import refuse_factorized, refuse_wide_ramps
-
         refuse_wide_ramps(config)
         refuse_factorized(config, MATRICES, "units")
         if not any(layer.present() for layer in config.layers):
@@ -135,16 +137,12 @@ class LightPAFF(Shallower):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """A cut copy of the chosen layers, with the teacher's embedding and head."""
-        from harness.reconstruction import observe_inputs
-
         model = super().student(teacher, context).to(context.device)
         config = narrower(model.config, self.options.width)
-        return narrow(model, config, observe_inputs(model, context, self.options.batches))
+        return narrow(model, config, reconstruction.observe_inputs(model, context, self.options.batches))
 
     def loss(self, step: Step) -> Tensor:
         """The weighted sum; it replaces the task loss."""
-        from harness.distillation import logits_loss
-
         weight = self.options.weight
-        loss: Tensor = (1 - weight) * step.task_loss + weight * logits_loss(step)
+        loss: Tensor = (1 - weight) * step.task_loss + weight * losses.logits_loss(step)
         return loss

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Paper, options
-from harness.layer_maps import (
+from harness.common.lazy import lazy_imports
+from harness.compression.distillation.layer_maps import (
     Shallower,
     ShallowerOptions,
     choose_layers,
@@ -15,14 +16,20 @@ from harness.layer_maps import (
     refuse_other_tokens_kept,
 )
 
+with lazy_imports():
+    from harness.compression import training
+    from harness.compression.distillation import features as distillation_features
+    from harness.compression.distillation import losses
+
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.compatibility import Baseline
-    from harness.config import EncoderConfig, Matrix
-    from harness.encoder import Encoder
-    from harness.method import Need
-    from harness.training import Context, Step
+    from harness.compression.card import Need
+    from harness.compression.comparable import Baseline
+    from harness.compression.context import Context, Step
+    from harness.models.config import EncoderConfig, Matrix
+    from harness.models.encoder.encoder import Encoder
 
 READ: tuple[Matrix, ...] = ("query", "key", "value")
 
@@ -97,17 +104,16 @@ class MiniLM(Shallower):
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """The first training."""
-        from harness.features import Features
-
         teacher = context.teacher
         self.ends = len(student.layers) - 1, len(teacher.layers) - 1
         self.heads = student.config.layers[-1].heads
         self.ours, self.theirs = (
-            Features(model, {end}, READ) for model, end in zip((student, teacher), self.ends, strict=True)
+            distillation_features.Features(model, {end}, READ)
+            for model, end in zip((student, teacher), self.ends, strict=True)
         )
         name = "minilm attention and values"
         try:
-            context.train(student, [self], name, epochs=self.options.epochs, patience=None)
+            training.train_round(student, [self], context, name, epochs=self.options.epochs, patience=None)
         finally:
             self.ours.close()
             self.theirs.close()
@@ -115,18 +121,22 @@ class MiniLM(Shallower):
 
     def loss(self, step: Step) -> Tensor:
         """Of the training that is on."""
-        from harness.distillation import attention_divergences, logits_loss
-        from harness.features import relation
-
         o, mask = self.options, step.batch.attention_mask
         if not self.relating:
             if o.logits == 0:
                 return step.task_loss
-            return (1 - o.logits) * step.task_loss + o.logits * logits_loss(step, temperature=o.temperature)
+            return (1 - o.logits) * step.task_loss + o.logits * losses.logits_loss(
+                step, temperature=o.temperature
+            )
         _ = step.teacher_pass  # the features below are of this pass
         sides = []
         for features, end in zip((self.ours, self.theirs), self.ends, strict=True):
             read = features.take()
             query, key, value = (read[end, matrix] for matrix in READ)
-            sides.append([relation(*pair, self.heads, mask) for pair in ((query, key), (value, value))])
-        return attention_divergences(*sides, mask).sum()
+            sides.append(
+                [
+                    distillation_features.relation(*pair, self.heads, mask)
+                    for pair in ((query, key), (value, value))
+                ]
+            )
+        return losses.attention_divergences(*sides, mask).sum()

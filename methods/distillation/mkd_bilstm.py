@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from harness import Card, Claim, Paper, options
-from harness.students.distilling import Embedding, StudentDistillation, StudentOptions
+from harness.compression.distillation.students import Embedding, StudentDistillation, StudentOptions
+from harness.models.students.config import RecurrentConfig
 
 if TYPE_CHECKING:
-    from harness.students.config import RecurrentConfig
+    from harness.models.students.config import RecurrentConfig
 
 
 class MKDBiLSTM(StudentDistillation):
@@ -82,8 +83,6 @@ class MKDBiLSTM(StudentDistillation):
 
     def shape(self, common: Mapping[str, Any]) -> RecurrentConfig:
         """LSTM cells in both directions, and the attention."""
-        from harness.students.config import RecurrentConfig
-
         o = self.options
         own = {"hidden": o.hidden, "layer_count": o.layers, "pooling": "attention", "dropout": o.dropout}
         return RecurrentConfig.model_validate({**common, **own})

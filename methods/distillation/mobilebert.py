@@ -7,17 +7,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from harness import Card, Claim, Paper, SkylineError, options
-from harness.augmentation import AugmentationOptions, Augmenting
+from harness.common.lazy import lazy_imports
+from harness.compression.distillation.augmentation import AugmentationOptions, Augmenting
+from harness.models.students.bottleneck_config import BottleneckConfig
+
+with lazy_imports():
+    import torch
+
+    from harness.compression import training
+    from harness.compression.distillation import losses
+    from harness.models import surgery
+    from harness.models.students import bottleneck
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.method import Need
-    from harness.students.bottleneck import MobileBERT
-    from harness.students.bottleneck_config import BottleneckConfig
-    from harness.training import Context, Step
+    from harness.compression.card import Need
+    from harness.compression.context import Context, Step
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
+    from harness.models.students.bottleneck import MobileBERT
+    from harness.models.students.bottleneck_config import BottleneckConfig
 
 
 class MobileBERTDistillation(Augmenting):
@@ -88,8 +99,6 @@ class MobileBERTDistillation(Augmenting):
 
     def check(self, config: EncoderConfig) -> BottleneckConfig:
         """All layers must have the same heads, and these divide the body."""
-        from harness.students.bottleneck_config import BottleneckConfig
-
         heads = {layer.heads for layer in config.layers}
         if len(heads) > 1 or 0 in heads:
             raise SkylineError("its attention maps need layers with the same number of heads; put it first")
@@ -116,22 +125,17 @@ class MobileBERTDistillation(Augmenting):
             head=config.head,
         )
 
-    def student(self, teacher: Encoder, context: Context) -> MobileBERT:
+    def student(self, teacher: Encoder, context: Context) -> bottleneck.MobileBERT:
         """The student; its word embeddings are the nearest of their size to the teacher's."""
-        import torch
-
-        from harness.students.bottleneck import MobileBERT
-        from harness.surgery import truncated_svd
-
         config = self.check(teacher.config)
-        model = MobileBERT(config, teacher.tokenizer, teacher.origin)
+        model = bottleneck.MobileBERT(config, teacher.tokenizer, teacher.origin)
         model.initialize(context.generator("mobilebert"))
         ids = torch.arange(config.vocab_size)[None]
         with torch.no_grad():
             words = teacher.embedding.word(ids)
             words = (words if teacher.embedding.project is None else teacher.embedding.project(words))[0]
             size = config.embedding_size
-            project, table = truncated_svd(words.cpu(), size)
+            project, table = surgery.truncated_svd(words.cpu(), size)
             model.embedding.word.weight.copy_(table)
             # A token's own words begin as the teacher's, its neighbours' as nothing.
             model.embedding.project.weight.zero_()[:, size : 2 * size] = project.T
@@ -143,8 +147,13 @@ class MobileBERTDistillation(Augmenting):
     def prepare(self, student: MobileBERT, context: Context) -> None:
         """Transfer the teacher's knowledge before the student is fine-tuned."""
         self.transferring = True
-        context.train(
-            student, [self], f"{self.card.id} transfer", epochs=self.options.transfer_epochs, patience=None
+        training.train_round(
+            student,
+            [self],
+            context,
+            f"{self.card.id} transfer",
+            epochs=self.options.transfer_epochs,
+            patience=None,
         )
         self.transferring = False
 
@@ -154,12 +163,12 @@ class MobileBERTDistillation(Augmenting):
 
     def loss(self, step: Step) -> Tensor:
         """The transfer's, or the distillation's."""
-        from harness.distillation import attention_divergences, hidden_losses, logits_loss
-
         o = self.options
         if not self.transferring:
-            return o.alpha * step.task_loss + (1 - o.alpha) * logits_loss(step, temperature=o.temperature)
+            return o.alpha * step.task_loss + (1 - o.alpha) * losses.logits_loss(
+                step, temperature=o.temperature
+            )
         ours, theirs, mask = step.output, step.teacher_pass, step.batch.attention_mask
         features: list[Any] = [ours.hidden_states, theirs.hidden_states]
         maps: list[Any] = [ours.attentions, theirs.attentions]
-        return hidden_losses(*features, mask).mean() + attention_divergences(*maps, mask).mean()
+        return losses.hidden_losses(*features, mask).mean() + losses.attention_divergences(*maps, mask).mean()

@@ -7,17 +7,30 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Claim, Paper, options
-from harness.layer_maps import Choice, Shallower, ShallowerOptions, map_layers, refuse_other_states
+from harness.common.lazy import lazy_imports
+from harness.compression.distillation.layer_maps import (
+    Choice,
+    Shallower,
+    ShallowerOptions,
+    map_layers,
+    refuse_other_states,
+)
+
+with lazy_imports():
+    import torch
+
+    from harness.compression.distillation import losses
+
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from harness.compatibility import Baseline
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context, Step
+    from harness.compression.comparable import Baseline
+    from harness.compression.context import Context, Step
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 SOURCE = "the mean in the released result files"
 
@@ -26,13 +39,11 @@ def patient_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor
     """The mean squared error between the first token's states, each divided by its length, of pairs of states (b, n,
     H): the mean over pairs, rows and units (Sun et al. 2019, section 3.2, eq. 7, as the released code averages it).
     """
-    import torch
-    import torch.nn.functional as F
-
     ours, theirs = (
-        F.normalize(torch.stack([x[:, 0].float() for x in states]), dim=-1) for states in (student, teacher)
+        torch.nn.functional.normalize(torch.stack([x[:, 0].float() for x in states]), dim=-1)
+        for states in (student, teacher)
     )
-    return F.mse_loss(ours, theirs)
+    return torch.nn.functional.mse_loss(ours, theirs)
 
 
 class PKD(Shallower):
@@ -107,11 +118,9 @@ class PKD(Shallower):
 
     def loss(self, step: Step) -> Tensor:
         """The weighted sum; it replaces the task loss."""
-        from harness.distillation import logits_loss
-
         o, ours, theirs = self.options, step.output.hidden_states, step.teacher_pass.hidden_states
         assert ours is not None
         assert theirs is not None
-        soft = logits_loss(step, temperature=o.temperature)
+        soft = losses.logits_loss(step, temperature=o.temperature)
         patient = patient_loss(ours[1:-1], [theirs[index] for index in self.compared])
         return (1 - o.alpha) * step.task_loss + o.alpha * soft + o.beta * patient

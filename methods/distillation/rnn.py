@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from harness import Card, Paper, options
-from harness.students.distilling import StudentDistillation, StudentOptions, thesis_claims
+from harness.compression.distillation.students import StudentDistillation, StudentOptions, thesis_claims
+from harness.models.students.config import RecurrentConfig
 
 if TYPE_CHECKING:
-    from harness.students.config import RecurrentConfig
+    from harness.models.students.config import RecurrentConfig
 
 
 class RNN(StudentDistillation):
@@ -79,8 +80,6 @@ class RNN(StudentDistillation):
 
     def shape(self, common: Mapping[str, Any]) -> RecurrentConfig:
         """Elman cells in both directions."""
-        from harness.students.config import RecurrentConfig
-
         o = self.options
         own = {"cell": "rnn", "hidden": o.hidden, "layer_count": o.layers, "pooling": o.pooling}
         return RecurrentConfig.model_validate({**common, **own, "dropout": o.dropout})

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Paper, SkylineError, options
-from harness.layer_maps import (
+from harness.common.lazy import lazy_imports
+from harness.compression.distillation.layer_maps import (
     Shallower,
     ShallowerOptions,
     choose_layers,
@@ -15,15 +16,26 @@ from harness.layer_maps import (
     refuse_other_maps,
     refuse_other_tokens_kept,
 )
+from harness.models.config import EncoderConfig
+from harness.models.shape_checks import refuse_wide_ramps
+
+with lazy_imports():
+    import torch
+
+    from harness.compression import training
+    from harness.compression.distillation import features, losses
+    from harness.compression.pruning import reconstruction as pruning_reconstruction
+    from harness.models import model, surgery
+
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from harness.compatibility import Baseline
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.method import Need
-    from harness.training import Context, Step
+    from harness.compression.card import Need
+    from harness.compression.comparable import Baseline
+    from harness.compression.context import Context, Step
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 FIT = "fit_dense"
 """The name that the map to the teacher's units has in the student while it is trained."""
@@ -113,9 +125,6 @@ class TinyBERT(Shallower):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Fewer layers, and fewer units where they are given."""
-        from harness.config import EncoderConfig
-        from harness.refusals import refuse_wide_ramps
-
         left, hidden = super().check(config), self.options.hidden
         if hidden is None:
             return left
@@ -132,39 +141,31 @@ class TinyBERT(Shallower):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The chosen layers, with the chosen units of them."""
-        from harness.reconstruction import choose_units, observe_states, reconstruction
-        from harness.surgery import keep_hidden
-
         student = super().student(teacher, context)
         self.start = None
         if self.options.hidden is None:
             return student
-        moments = observe_states(teacher.to(context.device), context, self.options.batches)
-        kept = choose_units(moments.covariance, self.options.hidden)
-        self.start = reconstruction(moments, kept)
-        return keep_hidden(student, kept)
+        moments = pruning_reconstruction.observe_states(
+            teacher.to(context.device), context, self.options.batches
+        )
+        kept = pruning_reconstruction.choose_units(moments.covariance, self.options.hidden)
+        self.start = pruning_reconstruction.reconstruction(moments, kept)
+        return surgery.keep_hidden(student, kept)
 
-    def _fit(self, student: Encoder, context: Context) -> nn.Linear:
+    def _fit(self, student: Encoder, context: Context) -> torch.nn.Linear:
         """The map to the teacher's units: least squares where what was cut had all of them, else BERT's beginning."""
-        import torch
-        from torch import nn
-
-        from harness.encoder import INITIALIZER_RANGE
-
-        fit = nn.Linear(student.config.hidden_size, context.teacher.config.hidden_size)
+        fit = torch.nn.Linear(student.config.hidden_size, context.teacher.config.hidden_size)
         with torch.no_grad():
             if self.start is not None and self.start[0].shape == fit.weight.shape:
                 fit.weight.copy_(self.start[0])
                 fit.bias.copy_(self.start[1])
             else:
-                fit.weight.normal_(0.0, INITIALIZER_RANGE, generator=context.generator("tinybert"))
+                fit.weight.normal_(0.0, model.INITIALIZER_RANGE, generator=context.generator("tinybert"))
                 fit.bias.zero_()
         return fit
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Stage 1."""
-        from harness.features import Features
-
         teacher, config = context.teacher, student.config
         mapped = map_layers(len(config.layers), len(teacher.layers), "skip")
         self.layers = list(enumerate(mapped))
@@ -172,11 +173,16 @@ class TinyBERT(Shallower):
         if config.hidden_size != teacher.config.hidden_size:
             student.add_module(FIT, self._fit(student, context))
         self.fit = getattr(student, FIT, None)
-        self.ours = Features(student, matrices=("query", "key"))
-        self.theirs = Features(teacher, set(mapped), ("query", "key"))
+        self.ours = features.Features(student, matrices=("query", "key"))
+        self.theirs = features.Features(teacher, set(mapped), ("query", "key"))
         try:
-            context.train(
-                student, [self], "tinybert stage 1 of 2: states", epochs=self.options.epochs, patience=None
+            training.train_round(
+                student,
+                [self],
+                context,
+                "tinybert stage 1 of 2: states",
+                epochs=self.options.epochs,
+                patience=None,
             )
         finally:
             self.ours.close()
@@ -187,11 +193,8 @@ class TinyBERT(Shallower):
 
     def loss(self, step: Step) -> Tensor:
         """Of the stage."""
-        from harness.distillation import hidden_losses, logits_loss, score_losses
-        from harness.features import relation_scores
-
         if not self.intermediate:
-            return logits_loss(step, kind="soft-ce")
+            return losses.logits_loss(step, kind="soft-ce")
         mask, ours = step.batch.attention_mask, step.output.hidden_states
         theirs = step.teacher_pass.hidden_states
         assert ours is not None
@@ -202,9 +205,9 @@ class TinyBERT(Shallower):
         near, far = self.ours.take(), self.theirs.take()
         scores = [
             [
-                relation_scores(read[pair[side], "query"], read[pair[side], "key"], heads)
+                features.relation_scores(read[pair[side], "query"], read[pair[side], "key"], heads)
                 for pair, heads in zip(self.layers, self.heads, strict=True)
             ]
             for side, read in enumerate((near, far))
         ]
-        return score_losses(*scores, mask).sum() + hidden_losses(ours, states, mask).sum()
+        return losses.score_losses(*scores, mask).sum() + losses.hidden_losses(ours, states, mask).sum()

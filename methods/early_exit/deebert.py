@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Paper, options
-from harness.early_exit import EarlyExit, Speed, entropy_candidates
+from harness.common.lazy import lazy_imports
+from harness.compression.early_exit import EarlyExit, Speed, entropy_candidates
+
+with lazy_imports():
+    import torch
+
+    from harness.compression import task_loss as compression_task_loss
+    from harness.models.encoder import exits as encoder_exits
+
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,16 +91,10 @@ class DeeBert(EarlyExit):
 
     def ramp_loss(self, kind: Kind, exits: Mapping[int, Tensor], logits: Tensor, targets: Tensor) -> Tensor:
         """The sum of the ramps' cross-entropies (section 3.2, stage 2)."""
-        import torch
-
-        from harness.training import task_loss
-
-        return torch.stack([task_loss(kind, each, targets) for each in exits.values()]).sum()
+        return torch.stack(
+            [compression_task_loss.task_loss(kind, each, targets) for each in exits.values()]
+        ).sum()
 
     def candidates(self, exits: Mapping[int, Tensor]) -> Sequence[float]:
         """Between the entropies, from the lowest."""
-        import torch
-
-        from harness.exits import entropy
-
-        return entropy_candidates(torch.stack([entropy(logits) for logits in exits.values()]))
+        return entropy_candidates(torch.stack([encoder_exits.entropy(logits) for logits in exits.values()]))

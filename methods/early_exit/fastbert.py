@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Paper, options
-from harness.early_exit import EarlyExit, Speed, entropy_candidates
+from harness.common.lazy import lazy_imports
+from harness.compression.early_exit import EarlyExit, Speed, entropy_candidates
+
+with lazy_imports():
+    import torch
+
+    from harness.compression.distillation import losses
+    from harness.models.encoder import exits as encoder_exits
+
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,18 +81,10 @@ class FastBert(EarlyExit):
 
     def ramp_loss(self, kind: Kind, exits: Mapping[int, Tensor], logits: Tensor, targets: Tensor) -> Tensor:
         """The sum over the students of their divergence from the head, mean over rows (section 3.2.2, eq. 8 and 9)."""
-        import torch
-
-        from harness.distillation import divergence
-
-        return torch.stack([divergence(each, logits.detach()) for each in exits.values()]).sum()
+        return torch.stack([losses.divergence(each, logits.detach()) for each in exits.values()]).sum()
 
     def candidates(self, exits: Mapping[int, Tensor]) -> Sequence[float]:
         """Between the normalised entropies, from the lowest."""
-        import torch
-
-        from harness.exits import entropy
-
-        entropies = torch.stack([entropy(logits) for logits in exits.values()])
+        entropies = torch.stack([encoder_exits.entropy(logits) for logits in exits.values()])
         classes = next(iter(exits.values())).shape[1]
         return entropy_candidates(entropies / math.log(max(2, classes)))

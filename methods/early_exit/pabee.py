@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Paper, options
-from harness.config import ExitRule
-from harness.early_exit import EarlyExit, Speed
+from harness.common.lazy import lazy_imports
+from harness.compression.early_exit import EarlyExit, Speed
+from harness.models.config import ExitRule
+
+with lazy_imports():
+    import torch
+
+    from harness.compression import task_loss as compression_task_loss
+
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,12 +97,13 @@ class Pabee(EarlyExit):
 
     def ramp_loss(self, kind: Kind, exits: Mapping[int, Tensor], logits: Tensor, targets: Tensor) -> Tensor:
         """Σ i · L_i / Σ i over all classifiers, the head's as the last (section 3.3, eq. 4)."""
-        import torch
-
-        from harness.training import task_loss
-
         numbered = {**exits, len(exits) + 1: logits}
-        losses = torch.stack([number * task_loss(kind, each, targets) for number, each in numbered.items()])
+        losses = torch.stack(
+            [
+                number * compression_task_loss.task_loss(kind, each, targets)
+                for number, each in numbered.items()
+            ]
+        )
         return losses.sum() / sum(numbered)
 
     def candidates(self, exits: Mapping[int, Tensor]) -> Sequence[float]:

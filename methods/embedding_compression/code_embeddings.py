@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import CodedWords
+from harness.models.shape_checks import refuse_other_words
+
+with lazy_imports():
+    import torch
+
+    from harness.compression.pruning import vocabulary
+    from harness.models import surgery
+
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 BATCH = 128
 LEARNING_RATE = 1e-3
@@ -40,9 +50,6 @@ def learn_codes(
     squared error (Shu & Nakayama 2018, section 4). Rows are drawn by `weights` (V,), or uniformly. In the end each
     code is the largest of its book's α, and the books are fitted anew to the fixed codes.
     """
-    import torch
-    import torch.nn.functional as F
-
     count, hidden = table.shape
     mean = table.mean(0)
     scale = (table - mean).square().mean().sqrt().clamp_min(1e-12)
@@ -62,7 +69,7 @@ def learn_codes(
     vectors = drawn(books * entries, hidden, deviation=0.3 * books**-0.5)
 
     def logits(batch: Tensor) -> Tensor:
-        alpha = F.softplus(torch.tanh(batch @ into + into_bias) @ out + out_bias)
+        alpha = torch.nn.functional.softplus(torch.tanh(batch @ into + into_bias) @ out + out_bias)
         return (alpha + FROM_ZERO).log().view(-1, books, entries)
 
     parameters = [into, into_bias, out, out_bias, vectors]
@@ -94,8 +101,6 @@ def fit_books(table: Tensor, codes: Tensor, entries: int, weights: Tensor | None
 
     A small ridge settles what the sums leave open: what one book adds, another may take away.
     """
-    import torch
-
     books = codes.shape[1]
     places = codes.long() + torch.arange(books, device=codes.device) * entries
     share = torch.ones(len(table), dtype=torch.float64) if weights is None else weights.double()
@@ -174,9 +179,6 @@ class CodeEmbeddings(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """The embeddings must be a table, and take less room as codes."""
-        from harness.config import CodedWords
-        from harness.refusals import refuse_other_words
-
         refuse_other_words(config)
         o, hidden = self.options, config.hidden_size
         words = CodedWords(books=o.books, entries=o.entries)
@@ -190,15 +192,12 @@ class CodeEmbeddings(Method):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The copy whose word embeddings are codes."""
-        from harness.surgery import code_words
-        from harness.vocabulary import relative_error, token_counts
-
         o = self.options
         table = teacher.embedding.word.weight.data.float().to(context.device)
-        weights = token_counts(teacher, context) + 1 if o.sampling == "frequency" else None
+        weights = vocabulary.token_counts(teacher, context) + 1 if o.sampling == "frequency" else None
         codes, books = learn_codes(table, o.books, o.entries, o.steps, context.generator("codes"), weights)
-        student = code_words(teacher, codes.cpu(), books.cpu())
-        context.figures["squared error of word embeddings / their variance"] = relative_error(
+        student = surgery.code_words(teacher, codes.cpu(), books.cpu())
+        context.figures["squared error of word embeddings / their variance"] = vocabulary.relative_error(
             student, teacher
         )
         return student

@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import HashedWords
+from harness.models.shape_checks import refuse_other_words
+
+with lazy_imports():
+    import torch
+
+    from harness.compression.pruning import vocabulary
+    from harness.models import embeddings, surgery
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 STEPS = 10
 """Of conjugate gradients in each round: they go on from the last round's buckets."""
@@ -30,8 +40,6 @@ def fit_buckets(
     Minimised is Σ_w weight_w · |error_w|² (weights (V,), or alike). With p fixed the buckets follow from conjugate
     gradients on the normal equations; with the buckets fixed each token has k equations of its own.
     """
-    import torch
-
     importance = torch.ones(places.shape, dtype=table.dtype, device=table.device)
     share = torch.ones_like(table[:, 0]) if weights is None else weights.to(table)
     share = share / share.mean()
@@ -43,15 +51,11 @@ def fit_buckets(
 
 
 def _summed(places: Tensor, importance: Tensor, vectors: Tensor) -> Tensor:
-    import torch.nn.functional as F
-
-    return F.embedding_bag(places, vectors, mode="sum", per_sample_weights=importance)
+    return torch.nn.functional.embedding_bag(places, vectors, mode="sum", per_sample_weights=importance)
 
 
 def _buckets(table: Tensor, places: Tensor, importance: Tensor, share: Tensor, start: Tensor) -> Tensor:
     """Conjugate gradients, scaled by the diagonal, for (AᵀWA + ridge) B = AᵀW table; A (V, B) holds the importance."""
-    import torch
-
     weighted = importance * share[:, None]
 
     def back(rows: Tensor) -> Tensor:
@@ -82,8 +86,6 @@ def _buckets(table: Tensor, places: Tensor, importance: Tensor, share: Tensor, s
 
 def _importance(table: Tensor, places: Tensor, vectors: Tensor) -> Tensor:
     """Each token's k weights: the least-squares solution over its own buckets."""
-    import torch
-
     parts = []
     for rows, own in zip(torch.split(table, 2048), torch.split(places, 2048), strict=True):
         chosen = vectors[own]
@@ -144,9 +146,6 @@ class HashEmbeddings(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """The embeddings must be a table, and take less room as buckets and weights."""
-        from harness.config import HashedWords
-        from harness.refusals import refuse_other_words
-
         refuse_other_words(config)
         o = self.options
         hashed = config.with_words(HashedWords(buckets=o.buckets, hashes=o.hashes))
@@ -159,25 +158,18 @@ class HashEmbeddings(Method):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The copy whose word embeddings are hashed."""
-        import torch
-
-        from harness.config import HashedWords
-        from harness.embeddings import HashedEmbedding
-        from harness.surgery import hash_words
-        from harness.vocabulary import relative_error, token_counts
-
         o, config = self.options, teacher.config
-        counts = token_counts(teacher, context) + 1
+        counts = vocabulary.token_counts(teacher, context) + 1
         weights = counts if o.weighting == "frequency" else None
         words = HashedWords(buckets=o.buckets, hashes=o.hashes)
-        places = HashedEmbedding(1, 1, words).places(torch.arange(config.vocab_size))
+        places = embeddings.HashedEmbedding(1, 1, words).places(torch.arange(config.vocab_size))
         table = teacher.embedding.word.weight.data.float().to(context.device)
         vectors, importance = fit_buckets(table, places.to(context.device), o.buckets, o.rounds, weights)
-        student = hash_words(teacher, vectors.cpu(), importance.cpu())
-        context.figures["squared error of word embeddings / their variance"] = relative_error(
+        student = surgery.hash_words(teacher, vectors.cpu(), importance.cpu())
+        context.figures["squared error of word embeddings / their variance"] = vocabulary.relative_error(
             student, teacher
         )
-        context.figures["the same by frequency in the training set"] = relative_error(
+        context.figures["the same by frequency in the training set"] = vocabulary.relative_error(
             student, teacher, counts
         )
         return student

@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.shape_checks import refuse_hashed_words
+
+with lazy_imports():
+    from harness.compression.pruning import vocabulary as pruning_vocabulary
+    from harness.models import surgery
+
 
 if TYPE_CHECKING:
-    from harness.compatibility import Baseline
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.comparable import Baseline
+    from harness.compression.context import Context
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 
 def tokens_wanted(keep: float, vocabulary: int) -> int:
@@ -73,8 +80,6 @@ class VocabularyPruning(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Fewer tokens must be wanted than there are, and their embeddings must not depend on their numbers."""
-        from harness.refusals import refuse_hashed_words
-
         refuse_hashed_words(config)
         wanted = tokens_wanted(self.options.keep, config.vocab_size)
         if not 0 < wanted < config.vocab_size:
@@ -85,21 +90,16 @@ class VocabularyPruning(Method):
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
         """There must be room for the tokens that always stay."""
-        from harness.vocabulary import require_room
-
         wanted = tokens_wanted(self.options.keep, config.vocab_size)
-        require_room(baseline.tokenizer(), wanted, f"keep={self.options.keep:g}")
+        pruning_vocabulary.require_room(baseline.tokenizer(), wanted, f"keep={self.options.keep:g}")
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The copy with the smaller vocabulary."""
-        from harness.surgery import keep_vocabulary
-        from harness.vocabulary import token_counts, tokens_to_keep
-
         wanted = tokens_wanted(self.options.keep, teacher.config.vocab_size)
-        counts = token_counts(teacher, context)
-        kept = tokens_to_keep(teacher.require_tokenizer(), counts, wanted)
+        counts = pruning_vocabulary.token_counts(teacher, context)
+        kept = pruning_vocabulary.tokens_to_keep(teacher.require_tokenizer(), counts, wanted)
         context.figures["tokens kept"] = len(kept)
         context.figures["share of training tokens that fall into pieces"] = 1 - float(
             counts[kept].sum() / counts.sum()
         )
-        return keep_vocabulary(teacher, kept)
+        return surgery.keep_vocabulary(teacher, kept)

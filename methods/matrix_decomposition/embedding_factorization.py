@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import EncoderConfig as Config
+from harness.models.shape_checks import refuse_other_words
+
+with lazy_imports():
+    from harness.models import surgery
+
 
 if TYPE_CHECKING:
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 
 class EmbeddingFactorization(Method):
@@ -56,9 +63,6 @@ class EmbeddingFactorization(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """The table must be dense, and wider than the rank."""
-        from harness.config import EncoderConfig as Config
-        from harness.refusals import refuse_other_words
-
         rank, hidden = self.options.rank, config.hidden_size
         refuse_other_words(config)
         if rank >= hidden:
@@ -67,6 +71,4 @@ class EmbeddingFactorization(Method):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The copy whose table is a product."""
-        from harness.surgery import factorize_embedding
-
-        return factorize_embedding(teacher, self.options.rank)
+        return surgery.factorize_embedding(teacher, self.options.rank)

@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import MATRICES, matrix_shape
+from harness.models.shape_checks import refuse_unlike
+
+with lazy_imports():
+    import torch
+
+    from harness.compression.distillation import features as distillation_features
+    from harness.compression.distillation import losses as distillation_losses
+    from harness.models import surgery
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.compatibility import Baseline
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context, Step
+    from harness.compression.comparable import Baseline
+    from harness.compression.context import Context, Step
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 
 class SVD(Method):
@@ -73,8 +84,6 @@ class SVD(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Every matrix must be dense, and larger than the rank."""
-        from harness.config import matrix_shape
-
         rank, layers = self.options.rank, []
         for index, layer in enumerate(config.layers):
             present = layer.present()
@@ -93,41 +102,34 @@ class SVD(Method):
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
         """Distilling needs features that can be compared."""
-        from harness.refusals import refuse_unlike
-
         if self.options.weight:
             refuse_unlike(config, baseline.config, "factorize first, or use svd:weight=0", inner=True)
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The factorized copy."""
-        from harness.config import MATRICES
-        from harness.surgery import factorize
-
-        return factorize(teacher, dict.fromkeys(MATRICES, self.options.rank))
+        return surgery.factorize(teacher, dict.fromkeys(MATRICES, self.options.rank))
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Read the features of both sides."""
-        from harness.features import Features
-
-        self.ours, self.theirs = Features(student), Features(context.teacher)
+        self.ours, self.theirs = (
+            distillation_features.Features(student),
+            distillation_features.Features(context.teacher),
+        )
 
     def loss(self, step: Step) -> Tensor | None:
         """The distillation's share; the task loss stands beside it."""
-        import torch
-
-        from harness.distillation import attention_score_losses, logits_loss
-        from harness.features import feature_losses
-
         if self.options.weight == 0:
             return None
         maps, teacher = step.output.attentions, step.teacher_output.attentions
         assert maps is not None
         assert teacher is not None
         mask = step.batch.attention_mask
-        losses = list(feature_losses(self.ours.take(), self.theirs.take(), mask).values())
-        losses.append(attention_score_losses(maps, teacher, mask).mean())
+        losses = list(
+            distillation_features.feature_losses(self.ours.take(), self.theirs.take(), mask).values()
+        )
+        losses.append(distillation_losses.attention_score_losses(maps, teacher, mask).mean())
         features = torch.stack(losses).mean()
-        loss: Tensor = features + logits_loss(step, temperature=self.options.temperature)
+        loss: Tensor = features + distillation_losses.logits_loss(step, temperature=self.options.temperature)
         return self.options.weight * loss
 
     def finish(self, student: Encoder, context: Context) -> None:

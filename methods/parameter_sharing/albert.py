@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.shape_checks import divisors
+
+with lazy_imports():
+    import torch
+
+    from harness.models import surgery
+
 
 if TYPE_CHECKING:
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 
 def groups_of_layers(layers: int, groups: int) -> list[list[int]]:
@@ -69,8 +77,6 @@ class Albert(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Groups must be of one size, their layers alike, and the chosen one among them."""
-        from harness.refusals import divisors
-
         o, layers = self.options, config.layers
         if o.groups not in divisors(len(layers)):
             fitting = ", ".join(map(str, divisors(len(layers))))
@@ -97,14 +103,10 @@ class Albert(Method):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The copy whose layers share."""
-        import torch
-
-        from harness.surgery import share_layers
-
         o = self.options
         groups = groups_of_layers(len(teacher.config.layers), o.groups)
         sources = [None if index == group[0] else group[0] for group in groups for index in group]
-        student = share_layers(teacher, sources)
+        student = surgery.share_layers(teacher, sources)
         with torch.no_grad():
             for group in groups:
                 members = group if o.init == "mean" else [group[o.chosen if o.init == "chosen" else 0]]

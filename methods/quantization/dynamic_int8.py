@@ -5,17 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from harness import Card, Method, Paper, options
+from harness.common.lazy import lazy_imports
+
+with lazy_imports():
+    import torch
+
+    from harness.models import codecs
+
 
 if TYPE_CHECKING:
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.encoder.encoder import Encoder
 
 
 class DynamicInt8(Method):
     """Symmetric int8 of every linear map's weight (and of the word embeddings, on disk), scale = max|W| / 127
     (Zafrir et al. 2019).
 
-    The maps execute in int8 (`harness.kernels.Int8Linear`): activations are quantized as they come.
+    The maps execute in int8 (`harness.models.int8_linear.Int8Linear`): activations are quantized as they come.
     """
 
     card = Card(
@@ -58,24 +65,22 @@ class DynamicInt8(Method):
 
     def finish(self, student: Encoder, context: Context) -> None:
         """Choose int8 codecs and kernels; earlier masks stay, so pruned weights stay out of the file."""
-        from torch import nn
-
-        from harness.codecs import Cast, Codec, Int8
-
-        storage, stage = student.storage, Int8(self.options.per)
+        storage, stage = student.storage, codecs.Int8(self.options.per)
         linears = [
             path
             for path, module in student.named_modules()
-            if isinstance(module, nn.Linear) and not path.startswith("head.classifier")
+            if isinstance(module, torch.nn.Linear) and not path.startswith("head.classifier")
         ]
         # The other matrices (a recurrent student's) are stored in int8 and execute in float32.
         stored = list(dict.fromkeys([*(f"{path}.weight" for path in linears), *student.matrix_names()]))
         if self.options.embeddings:
             stored.append("embedding.word.weight")
         for name in stored:
-            storage.codecs[name] = storage.codecs.get(name, Codec()).with_stage(stage)
+            storage.codecs[name] = storage.codecs.get(name, codecs.Codec()).with_stage(stage)
         weights = "embedding.word.importance"
         if self.options.embeddings and weights in student.contents():
             # The few weights of a hashed token: a scale a row would take more than their bytes do.
-            storage.codecs[weights] = storage.codecs.get(weights, Codec()).with_stage(Cast("float16"))
+            storage.codecs[weights] = storage.codecs.get(weights, codecs.Codec()).with_stage(
+                codecs.Cast("float16")
+            )
         storage.kernels.update({path: "int8" for path in linears})  # noqa: C420 - clearer

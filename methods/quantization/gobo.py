@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, options
+from harness.common.lazy import lazy_imports
+
+with lazy_imports():
+    import torch
+
+    from harness.models import codecs as models_codecs
+
 
 if TYPE_CHECKING:
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.encoder.encoder import Encoder
 
 
 class GOBO(Method):
     """Outliers as they are, all other weights as indices into a table of 2^b values for each matrix (Zadeh et al.
-    2020, section IV). The algorithm is `harness.codecs.dictionary`'s.
+    2020, section IV). The algorithm is `harness.models.codecs.dictionary`'s.
     """
 
     card = Card(
@@ -67,14 +74,14 @@ class GOBO(Method):
 
     def finish(self, student: Encoder, context: Context) -> None:
         """Choose the codecs of the linear maps and of the word embeddings."""
-        from torch import nn
-
-        from harness.codecs import Codec, Dictionary, Pack
-
         o, codecs = self.options, student.storage.codecs
         for path, module in student.named_modules():
-            if isinstance(module, nn.Linear) and not path.startswith("head.classifier"):
-                codecs[f"{path}.weight"] = Codec((Dictionary(o.bits, o.outliers), Pack(o.bits)))
+            if isinstance(module, torch.nn.Linear) and not path.startswith("head.classifier"):
+                codecs[f"{path}.weight"] = models_codecs.Codec(
+                    (models_codecs.Dictionary(o.bits, o.outliers), models_codecs.Pack(o.bits))
+                )
         if o.embedding_bits:
-            packed = Pack(o.embedding_bits)
-            codecs["embedding.word.weight"] = Codec((Dictionary(o.embedding_bits, o.outliers), packed))
+            packed = models_codecs.Pack(o.embedding_bits)
+            codecs["embedding.word.weight"] = models_codecs.Codec(
+                (models_codecs.Dictionary(o.embedding_bits, o.outliers), packed)
+            )

@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, options
+from harness.common.lazy import lazy_imports
+
+with lazy_imports():
+    from harness.compression.quantization import fake_quantization
+    from harness.models import codecs
+
 
 if TYPE_CHECKING:
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.encoder.encoder import Encoder
 
 WORDS = "embedding.word.weight"
 
@@ -67,21 +73,16 @@ class Q8BERT(Method):
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Let forward see rounded weights and inputs."""
-        from harness.codecs import Int8
-        from harness.fake_quantization import QuantizedTraining, linear_weights
-
-        names = [*linear_weights(student), *([WORDS] if self.options.embeddings else [])]
-        self.training = QuantizedTraining(
-            student, dict.fromkeys(names, Int8("tensor")), self.options.ema_decay
+        names = [*fake_quantization.linear_weights(student), *([WORDS] if self.options.embeddings else [])]
+        self.training = fake_quantization.QuantizedTraining(
+            student, dict.fromkeys(names, codecs.Int8("tensor")), self.options.ema_decay
         )
 
     def finish(self, student: Encoder, context: Context) -> None:
         """Store and execute in int8."""
-        from harness.codecs import Codec
-
         self.training.end(student)
         storage = student.storage
         for name, stage in self.training.stages.items():
-            storage.codecs[name] = storage.codecs.get(name, Codec()).with_stage(stage)
+            storage.codecs[name] = storage.codecs.get(name, codecs.Codec()).with_stage(stage)
             if name != WORDS:
                 storage.kernels[name.removesuffix(".weight")] = "int8"

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import gcd
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import linear_maps
+from harness.models.shape_checks import divisors
+
+with lazy_imports():
+    from harness.compression.quantization import fake_quantization
+    from harness.models import codecs, parametrization
+    from methods.quantization import _curvature
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.codecs import Stage
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.codecs import Stage
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 EMA_DECAY = 0.99
 """Of the range of the inputs; the paper says that it is a moving average, not which."""
@@ -123,11 +133,6 @@ class QBERT(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """The groups must divide the rows of every matrix."""
-        from math import gcd
-
-        from harness.config import linear_maps
-        from harness.refusals import divisors
-
         rows = {"the pooler": config.hidden_size} if config.pooler else {}
         rows |= {what: outputs for what, _, (outputs, _) in linear_maps(config)}
         for what, count in rows.items():
@@ -141,20 +146,19 @@ class QBERT(Method):
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Choose the bits, and let forward see rounded weights and inputs."""
-        from harness.codecs import Groups, Int8
-        from harness.fake_quantization import QuantizedTraining, embedding_tables, linear_weights
-
         o = self.options
-        names = linear_weights(student)
+        names = fake_quantization.linear_weights(student)
         bits = (
             self._mixed(student, context, names) if o.bits == "mixed" else dict.fromkeys(names, int(o.bits))
         )
-        stages: dict[str, Stage] = {name: Groups(width, o.groups) for name, width in bits.items()}
-        for name, rows in embedding_tables(student).items():
+        stages: dict[str, Stage] = {name: codecs.Groups(width, o.groups) for name, width in bits.items()}
+        for name, rows in fake_quantization.embedding_tables(student).items():
             widths = {"embedding.position.weight": o.position_bits, "embedding.segment.weight": 0}
             if width := widths.get(name, o.embedding_bits):
-                stages[name] = Int8() if width == 8 else Groups(width, rows)
-        self.training = QuantizedTraining(student, stages, EMA_DECAY if o.activations else None)
+                stages[name] = codecs.Int8() if width == 8 else codecs.Groups(width, rows)
+        self.training = fake_quantization.QuantizedTraining(
+            student, stages, EMA_DECAY if o.activations else None
+        )
 
     def _mixed(self, student: Encoder, context: Context, names: list[str]) -> dict[str, int]:
         """Bits by weight; what belongs to no layer gets the high ones."""
@@ -174,13 +178,14 @@ class QBERT(Method):
         return {name: by_layer[owners[name]] if name in owners else o.high for name in names}
 
     def _sensitivities(self, student: Encoder, context: Context, blocks: list[list[str]]) -> list[float]:
-        from harness.curvature import sensitivity, shard_eigenvalues
-        from harness.parametrized import trained_weights
-
         o = self.options
-        weights: list[list[Tensor]] = [list(trained_weights(student, block).values()) for block in blocks]
-        found = shard_eigenvalues(student, context, weights, o.shards, o.examples, o.iterations, TOLERANCE)
-        return [float(omega) for omega in sensitivity(found)]
+        weights: list[list[Tensor]] = [
+            list(parametrization.trained_weights(student, block).values()) for block in blocks
+        ]
+        found = _curvature.shard_eigenvalues(
+            student, context, weights, o.shards, o.examples, o.iterations, TOLERANCE
+        )
+        return [float(omega) for omega in _curvature.sensitivity(found)]
 
     def finish(self, student: Encoder, context: Context) -> None:
         """Store packed codes."""

@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import linear_maps
+
+with lazy_imports():
+    import torch
+
+    from harness.compression import training
+    from harness.compression.quantization import fake_quantization
+    from harness.models import codecs as models_codecs
+    from harness.models import parametrization
+    from methods.quantization import _quantization_noise
+
 
 if TYPE_CHECKING:
-    from harness.codecs import Product, Stage
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.codecs import Stage
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 WORDS = "embedding.word.weight"
 PHASES = ("ffn", "embedding", "attention")
@@ -109,26 +121,26 @@ class QuantNoise(Method):
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Attach the noise."""
-        from torch import nn
-
-        from harness.fake_quantization import linear_weights
-        from harness.parametrized import attach
-        from harness.quantization_noise import BlockNoise, Draws, InputNoise, RoundingNoise
-
-        draws, o = Draws(context.generator(self.card.id)), self.options
+        draws, o = _quantization_noise.Draws(context.generator(self.card.id)), self.options
         self.hooks = []
         if o.quantizer == "product":
             self.groups = group_weights(student)
             for kind, names in self.groups.items():
                 for name in names:
-                    attach(student, name, BlockNoise(self._block(kind), self.share, draws))
+                    parametrization.attach(
+                        student, name, _quantization_noise.BlockNoise(self._block(kind), self.share, draws)
+                    )
             return
-        self.stages = {name: self._scalar(student, name) for name in [*linear_weights(student), WORDS]}
+        self.stages = {
+            name: self._scalar(student, name) for name in [*fake_quantization.linear_weights(student), WORDS]
+        }
         for name, stage in self.stages.items():
-            attach(student, name, RoundingNoise(stage, self.share, draws))
+            parametrization.attach(student, name, _quantization_noise.RoundingNoise(stage, self.share, draws))
             module = student.get_submodule(name.removesuffix(".weight"))
-            if o.quantizer == "int8" and isinstance(module, nn.Linear):
-                self.hooks.append(module.register_forward_pre_hook(InputNoise(self.share, draws).hook))
+            if o.quantizer == "int8" and isinstance(module, torch.nn.Linear):
+                self.hooks.append(
+                    module.register_forward_pre_hook(_quantization_noise.InputNoise(self.share, draws).hook)
+                )
 
     def learning_rate(self, name: str) -> float | None:
         """The tables' own."""
@@ -143,73 +155,62 @@ class QuantNoise(Method):
             self._finish_scalar(student)
 
     def _finish_scalar(self, student: Encoder) -> None:
-        from harness.codecs import Codec, Pack
-        from harness.parametrized import bake
-
         for hook in self.hooks:
             hook.remove()
         storage = student.storage
         for name, stage in self.stages.items():
-            bake(student, name)
-            mask = storage.codecs.get(name, Codec()).find("bitmask")
-            codec = Codec((stage,) if mask is None else (stage, mask))
-            storage.codecs[name] = codec.with_stage(Pack(4)) if self.options.quantizer == "int4" else codec
+            parametrization.bake(student, name)
+            mask = storage.codecs.get(name, models_codecs.Codec()).find("bitmask")
+            codec = models_codecs.Codec((stage,) if mask is None else (stage, mask))
+            storage.codecs[name] = (
+                codec.with_stage(models_codecs.Pack(4)) if self.options.quantizer == "int4" else codec
+            )
             if self.options.quantizer == "int8" and name != WORDS:
                 storage.kernels[name.removesuffix(".weight")] = "int8"
 
     def _finish_product(self, student: Encoder, context: Context) -> None:
-        from harness.codecs import Cast, Codec, Pack
-        from harness.parametrized import bake
-
         for name in (names := [name for group in self.groups.values() for name in group]):
-            bake(student, name)
+            parametrization.bake(student, name)
         if context.trains:
             for place, kind in enumerate(PHASES, 1):
                 self._quantize(student, kind, place, context)
             for name in names:
-                bake(student, name)
+                parametrization.bake(student, name)
         codecs = student.storage.codecs
         for name, _ in student.named_parameters():
-            codecs[name] = Codec((Cast("float16"),))
+            codecs[name] = models_codecs.Codec((models_codecs.Cast("float16"),))
         for kind, names in self.groups.items():
             stage = self._product(kind)
-            packed = Codec((stage,) if stage.width == 8 else (stage, Pack(stage.width)))
+            packed = models_codecs.Codec(
+                (stage,) if stage.width == 8 else (stage, models_codecs.Pack(stage.width))
+            )
             codecs.update(dict.fromkeys(names, packed))
 
     def _quantize(self, student: Encoder, kind: str, place: int, context: Context) -> None:
         """Fit the tables of one group, and let all that can still move recover."""
-        import torch
-
-        from harness.parametrized import attach, trained_weights
-        from harness.quantization_noise import TrainedTable
-
         errors = []
-        for name, weight in trained_weights(student, self.groups[kind]).items():
-            table = TrainedTable(self._product(kind), weight)
-            attach(student, name, table)
+        for name, weight in parametrization.trained_weights(student, self.groups[kind]).items():
+            table = _quantization_noise.TrainedTable(self._product(kind), weight)
+            parametrization.attach(student, name, table)
             errors.append(table.relative_error)
         context.figures[f"{kind}_quantization_error"] = sum(errors) / max(1, len(errors))
         if self.options.tuning and errors:
             stage = f"{self.card.id} phase {place} of {len(PHASES)}: {kind}"
             with torch.enable_grad():
-                context.train(student, [self], stage, epochs=self.options.tuning)
+                training.train_round(student, [self], context, stage, epochs=self.options.tuning)
             student.to("cpu").eval()
 
     def _block(self, kind: str) -> int:
         return int(self.options.block) // (2 if kind == "attention" else 1)
 
-    def _product(self, kind: str) -> Product:
-        from harness.codecs import Product
-
-        return Product(self._block(kind), self.options.entries)
+    def _product(self, kind: str) -> models_codecs.Product:
+        return models_codecs.Product(self._block(kind), self.options.entries)
 
     def _scalar(self, student: Encoder, name: str) -> Stage:
-        from harness.codecs import Groups, Int8
-
         if self.options.quantizer == "int8":
-            return Int8(self.options.per)
+            return models_codecs.Int8(self.options.per)
         rows = student.get_parameter(name).shape[0]
-        return Groups(4, rows if self.options.per == "channel" else 1)
+        return models_codecs.Groups(4, rows if self.options.per == "channel" else 1)
 
 
 def group_weights(student: Encoder) -> dict[str, list[str]]:
@@ -227,8 +228,6 @@ def group_weights(student: Encoder) -> dict[str, list[str]]:
 
 def row_widths(config: EncoderConfig) -> list[tuple[str, str, int]]:
     """(what, phase, columns) of the matrices that `group_weights` finds in an encoder of this shape."""
-    from harness.config import linear_maps
-
     found = [("the word embeddings", "embedding", config.embedding_rank or config.hidden_size)]
     if config.embedding_rank is not None:
         found.append(("the word embeddings' projection", "attention", config.embedding_rank))

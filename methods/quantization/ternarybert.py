@@ -5,15 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from harness import Card, Claim, Method, Paper, options
+from harness.common.lazy import lazy_imports
+from harness.models.shape_checks import refuse_unlike
+
+with lazy_imports():
+    from harness.compression.distillation import losses
+    from harness.compression.quantization import fake_quantization
+    from harness.models import codecs
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.codecs import Stage
-    from harness.compatibility import Baseline
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context, Step
+    from harness.compression.comparable import Baseline
+    from harness.compression.context import Context, Step
+    from harness.models.codecs import Stage
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 WORDS = "embedding.word.weight"
 CLIP = 2.5
@@ -83,37 +91,28 @@ class TernaryBERT(Method):
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
         """Distilling from all needs layers that can be compared."""
-        from harness.refusals import refuse_unlike
-
         if self.options.distillation == "all":
             refuse_unlike(config, baseline.config, "use ternarybert:distillation=logits")
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Let forward see ternary weights."""
-        from harness.codecs import Ternary
-        from harness.fake_quantization import QuantizedTraining, embedding_tables
-
-        stages: dict[str, Stage] = dict.fromkeys(student.matrix_names(), Ternary())
-        if self.options.embeddings and WORDS in embedding_tables(student):
-            stages[WORDS] = Ternary("row")
-        self.training = QuantizedTraining(student, stages, dynamic=self.options.activations, clip=CLIP)
+        stages: dict[str, Stage] = dict.fromkeys(student.matrix_names(), codecs.Ternary())
+        if self.options.embeddings and WORDS in fake_quantization.embedding_tables(student):
+            stages[WORDS] = codecs.Ternary("row")
+        self.training = fake_quantization.QuantizedTraining(
+            student, stages, dynamic=self.options.activations, clip=CLIP
+        )
 
     def loss(self, step: Step) -> Tensor:
         """The distillation's, instead of the task's."""
-        from harness.distillation import (
-            attention_score_losses,
-            hidden_losses,
-            logit_rows,
-            logits_loss,
-            soft_cross_entropy,
-        )
-
         if self.options.distillation == "none":
             return step.task_loss
         if step.kind == "regression":
-            total = logits_loss(step)
+            total = losses.logits_loss(step)
         else:
-            total = soft_cross_entropy(*logit_rows(step, step.output.logits, step.teacher_logits))
+            total = losses.soft_cross_entropy(
+                *losses.logit_rows(step, step.output.logits, step.teacher_logits)
+            )
         if self.options.distillation == "logits":
             return total
         ours, theirs, mask = step.output, step.teacher_output, step.batch.attention_mask
@@ -121,8 +120,12 @@ class TernaryBERT(Method):
         assert theirs.hidden_states is not None
         assert ours.attentions is not None
         assert theirs.attentions is not None
-        states = hidden_losses(ours.hidden_states, theirs.hidden_states, mask)
-        return total + attention_score_losses(ours.attentions, theirs.attentions, mask).sum() + states.sum()
+        states = losses.hidden_losses(ours.hidden_states, theirs.hidden_states, mask)
+        return (
+            total
+            + losses.attention_score_losses(ours.attentions, theirs.attentions, mask).sum()
+            + states.sum()
+        )
 
     def finish(self, student: Encoder, context: Context) -> None:
         """Store two bits a weight."""

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import gcd
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.compression.pruning.gradual import sparsity_at
+from harness.models.config import linear_maps
+
+with lazy_imports():
+    import torch
+
+    from harness.compression.pruning import masks
+    from harness.models import codecs as models_codecs
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context, Step
+    from harness.compression.context import Context, Step
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 EPSILON = 1e-2
 """Added to ‖W_g‖² before its reciprocal is taken: some tenths of what a group of 16 weights has."""
@@ -22,8 +33,6 @@ EPSILON = 1e-2
 
 def group_norms(weight: Tensor, group: tuple[int, int]) -> Tensor:
     """‖W_g‖₂ of each piece of a matrix (R, C), of `group` = r × c weights: a tensor (R / r, C / c)."""
-    import torch
-
     rows, columns = group
     down, across = weight.shape[0] // rows, weight.shape[1] // columns
     norms: Tensor = torch.linalg.vector_norm(weight.view(down, rows, across, columns), dim=(1, 3))
@@ -32,8 +41,6 @@ def group_norms(weight: Tensor, group: tuple[int, int]) -> Tensor:
 
 def group_lasso(norms: Mapping[str, Tensor], alphas: Mapping[str, Tensor]) -> Tensor:
     """Σ α_g ‖W_g‖₂ over the groups of all matrices."""
-    import torch
-
     return torch.stack([(alphas[name] * norm).sum() for name, norm in norms.items()]).sum()
 
 
@@ -139,10 +146,6 @@ class BlockPruning(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Blocks must divide every matrix, and there must be one."""
-        from math import gcd
-
-        from harness.config import linear_maps
-
         o = self.options
         shapes = [(what, shape) for what, _, shape in linear_maps(config)]
         if not shapes:
@@ -158,9 +161,7 @@ class BlockPruning(Method):
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Attach masks that keep everything."""
-        from harness.pruning import Masks, prunable
-
-        self.masks = Masks(student, prunable(student, embeddings=False))
+        self.masks = masks.Masks(student, masks.prunable(student, embeddings=False))
         self._done = 0
         self._alphas: dict[str, Tensor] = {}
 
@@ -188,9 +189,6 @@ class BlockPruning(Method):
             self._drop(progress)
 
     def _drop(self, progress: float) -> None:
-        from harness.gradual import sparsity_at
-        from harness.pruning import keep_largest
-
         o = self.options
         begin = 0.0 if o.schedule == "cubic" else o.end
         sparsity = sparsity_at(progress, o.sparsity, o.schedule, begin, o.end)
@@ -198,7 +196,7 @@ class BlockPruning(Method):
         if o.scope == "block":
             kept = {name: keep_in_blocks(norm, o.groups, sparsity) for name, norm in norms.items()}
         else:
-            kept = keep_largest(norms, sparsity, o.scope)
+            kept = masks.keep_largest(norms, sparsity, o.scope)
         rows, columns = o.group
         self.masks.replace(
             {n: mask.repeat_interleave(rows, 0).repeat_interleave(columns, 1) for n, mask in kept.items()}
@@ -207,9 +205,9 @@ class BlockPruning(Method):
 
     def finish(self, student: Encoder, context: Context) -> None:
         """Drop what is left to drop (all at once where nothing was trained), and store the kept groups."""
-        from harness.codecs import Blocks, Codec
-
         self.step(student, 1.0)
         codecs = student.storage.codecs
         for name in self.masks.weights:
-            codecs[name] = codecs.get(name, Codec()).with_stage(Blocks(*self.options.group))
+            codecs[name] = codecs.get(name, models_codecs.Codec()).with_stage(
+                models_codecs.Blocks(*self.options.group)
+            )

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import MATRICES
+from harness.models.shape_checks import refuse_factorized, refuse_shared
+
+with lazy_imports():
+    import torch
+
+    from harness.compression import task_loss as compression_task_loss
+    from harness.compression import training
+    from harness.compression.distillation import losses
+    from harness.compression.pruning import importance as pruning_importance
+    from harness.models import model as model_module
+    from harness.models import surgery
+    from harness.models.encoder import layers as encoder_layers
+    from methods.structured_pruning import _subnetworks
+
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder, Output
-    from harness.subnetworks import SubNetwork
-    from harness.training import Context, Step
+    from harness.compression.context import Context, Step
+    from harness.models.batch import Output
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 WIDTHS = (0.25, 0.5, 0.75, 1.0)
 DEPTHS = (0.5, 0.75, 1.0)
@@ -71,22 +89,19 @@ def importance(
 
     A head: |∂L / ∂ξ| of its gate ξ = 1. A column: |Σ w₁ ∂L/∂w₁ + b₁ ∂L/∂b₁| + |Σ w₂ ∂L/∂w₂| of its weights.
     """
-    import torch
-
-    from harness.encoder import FeedForward, Layer, evaluating
-    from harness.gates import gated, head_gates
-    from harness.training import task_loss
-
     parts = ("into.weight", "into.bias", "out.weight")
-    feeds = [cast(Layer, layer).ffn for layer in model.layers]
-    owned = [[ffn.get_parameter(p) for p in parts] if isinstance(ffn, FeedForward) else [] for ffn in feeds]
+    feeds = [cast(encoder_layers.Layer, layer).ffn for layer in model.layers]
+    owned = [
+        [ffn.get_parameter(p) for p in parts] if isinstance(ffn, encoder_layers.FeedForward) else []
+        for ffn in feeds
+    ]
     heads = [torch.zeros(layer.heads) for layer in model.config.layers]
     columns = [torch.zeros(layer.ffn_size) for layer in model.config.layers]
-    with torch.enable_grad(), evaluating(model):
+    with torch.enable_grad(), model_module.evaluating(model):
         for batch, targets in context.batches(model, size, batches, "dynabert"):
-            gates = head_gates(model)
-            with gated(model, heads=gates):
-                loss = task_loss(context.task.kind, model(batch).logits, targets)
+            gates = pruning_importance.head_gates(model)
+            with pruning_importance.gated(model, heads=gates):
+                loss = compression_task_loss.task_loss(context.task.kind, model(batch).logits, targets)
             wanted = [*gates, *(weight for weights in owned for weight in weights)]
             gradients = iter(torch.autograd.grad(loss, wanted, allow_unused=True))
             for total in heads:
@@ -105,10 +120,8 @@ def rewired(model: Encoder, heads: list[Tensor], columns: list[Tensor]) -> Encod
     """The same function with heads and FFN columns in falling order of importance, so that the first are the most
     important (section 2.1, network rewiring).
     """
-    from harness.surgery import keep_columns, keep_heads
-
     orders = [[x.argsort(descending=True, stable=True).tolist() for x in part] for part in (heads, columns)]
-    return keep_columns(keep_heads(model, orders[0]), orders[1])
+    return surgery.keep_columns(surgery.keep_heads(model, orders[0]), orders[1])
 
 
 def distillation_loss(
@@ -119,16 +132,16 @@ def distillation_loss(
 
     Student state i is compared with teacher state `matched[i]`.
     """
-    import torch.nn.functional as F
-
-    from harness.distillation import hidden_losses, logit_rows, soft_cross_entropy
-
     assert student.hidden_states is not None
     assert teacher.hidden_states is not None
-    ours, theirs = logit_rows(step, student.logits, teacher.logits)
-    prediction = F.mse_loss(ours, theirs) if step.kind == "regression" else soft_cross_entropy(ours, theirs)
+    ours, theirs = losses.logit_rows(step, student.logits, teacher.logits)
+    prediction = (
+        torch.nn.functional.mse_loss(ours, theirs)
+        if step.kind == "regression"
+        else losses.soft_cross_entropy(ours, theirs)
+    )
     states = [teacher.hidden_states[index] for index in matched]
-    hidden = hidden_losses(student.hidden_states, states, step.batch.attention_mask).sum()
+    hidden = losses.hidden_losses(student.hidden_states, states, step.batch.attention_mask).sum()
     return prediction + weight * hidden
 
 
@@ -248,9 +261,6 @@ class DynaBERT(Method):
 
     def _trained(self, config: EncoderConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """The widths and depths that are trained on an encoder of this shape, largest first."""
-        from harness.config import MATRICES
-        from harness.refusals import refuse_factorized, refuse_shared
-
         refuse_shared(config, "heads and columns")
         refuse_factorized(config, MATRICES, "heads and columns")
         if not any(layer.heads or layer.ffn_size for layer in config.layers):
@@ -273,40 +283,30 @@ class DynaBERT(Method):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The rewired super-network."""
-        from copy import deepcopy
-
         self.check(teacher.config)
         model = deepcopy(teacher).to(context.device).requires_grad_(True)
         return rewired(model, *importance(model, context, self.options.batches))
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Stage 1: all widths at full depth."""
-        from harness.subnetworks import SubNetwork, live_weight
-
         config = student.config
         self.model, self.count = student, len(config.layers)
         self.widths, self.depths = self._trained(config)
-        self.networks: dict[tuple[float, float], SubNetwork] = {}
+        self.networks: dict[tuple[float, float], _subnetworks.SubNetwork] = {}
         for depth in self.depths:
             layers = kept_layers(self.count, share_of(self.count, depth) or 1)
             for width in self.widths:
-                self.networks[width, depth] = SubNetwork(narrowed(config, layers, width), layers)
+                self.networks[width, depth] = _subnetworks.SubNetwork(narrowed(config, layers, width), layers)
         # Rewiring changed nothing of what the teacher computes, so its copy teaches stage 1.
         for self.stage in (1, 2):
             student.to(context.device)
             names = self.networks[1.0, 1.0].skeleton.contents()
-            self.teacher = {name: live_weight(student, name).detach().clone() for name in names}
+            self.teacher = {name: _subnetworks.live_weight(student, name).detach().clone() for name in names}
             if self.stage == 1:
-                context.train(student, [self], "dynabert stage 1 of 2: widths")
+                training.train_round(student, [self], context, "dynabert stage 1 of 2: widths")
 
     def loss(self, step: Step) -> Tensor:
         """The sum of the distillation losses of all sub-networks of the stage."""
-        from functools import partial
-
-        import torch
-
-        from harness.subnetworks import live_weight
-
         depths, weight = (self.depths, DEPTH_HIDDEN) if self.stage == 2 else ((1.0,), WIDTH_HIDDEN)
         logits = step.output.logits
         autocast = torch.autocast(
@@ -325,7 +325,9 @@ class DynaBERT(Method):
                     whole = distillation_loss(step, step.output, target, matched, weight)
                     continue
                 with autocast:
-                    output = network.run(partial(live_weight, self.model), step.batch, training=True)
+                    output = network.run(
+                        partial(_subnetworks.live_weight, self.model), step.batch, training=True
+                    )
                 term = distillation_loss(step, output, target, matched, weight)
                 # Its gradient is added to the others' now, so that memory holds one sub-network at a time.
                 torch.autograd.backward(term)
@@ -335,12 +337,12 @@ class DynaBERT(Method):
 
     def finish(self, student: Encoder, context: Context) -> Encoder:
         """Cut out the picked sub-network."""
-        from harness.surgery import keep_columns, keep_heads, keep_layers
-
         network = self.networks[self.options.width, self.options.depth]
         layers = network.config.layers
-        cut = keep_heads(keep_layers(student, network.layers), [range(layer.heads) for layer in layers])
-        return keep_columns(cut, [range(layer.ffn_size) for layer in layers])
+        cut = surgery.keep_heads(
+            surgery.keep_layers(student, network.layers), [range(layer.heads) for layer in layers]
+        )
+        return surgery.keep_columns(cut, [range(layer.ffn_size) for layer in layers])
 
 
 def multipliers(text: str, paper: Sequence[float], name: str) -> tuple[float, ...]:

@@ -7,13 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.shape_checks import refuse_factorized, refuse_shared
+
+with lazy_imports():
+    import torch
+
+    from harness.compression import task_loss as compression_task_loss
+    from harness.compression.pruning import importance as pruning_importance
+    from harness.models import model as model_module
+    from harness.models import surgery
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 
 def head_importance(model: Encoder, context: Context, batches: int, size: int = 16) -> list[Tensor]:
@@ -22,21 +33,15 @@ def head_importance(model: Encoder, context: Context, batches: int, size: int = 
 
     Every sequence has gates of its own, so the mean is over examples and not over batches.
     """
-    import torch
-
-    from harness.encoder import evaluating
-    from harness.gates import gated, head_gates
-    from harness.training import task_loss
-
     totals = [torch.zeros(layer.heads) for layer in model.config.layers]
     seen = 0
-    with torch.enable_grad(), evaluating(model):
+    with torch.enable_grad(), model_module.evaluating(model):
         for batch, targets in context.batches(model, size, batches, "head-pruning"):
-            gates = head_gates(model, len(batch))
-            with gated(model, heads=gates):
+            gates = pruning_importance.head_gates(model, len(batch))
+            with pruning_importance.gated(model, heads=gates):
                 logits = model(batch).logits
                 # The loss is a mean over the batch: times its size, each example's gradient is its own.
-                loss = task_loss(context.task.kind, logits, targets) * len(batch)
+                loss = compression_task_loss.task_loss(context.task.kind, logits, targets) * len(batch)
             for total, gradient in zip(totals, torch.autograd.grad(loss, gates), strict=True):
                 total += gradient.abs().sum(0).cpu()
             seen += len(batch)
@@ -108,8 +113,6 @@ class HeadPruning(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Enough heads, in matrices of their own."""
-        from harness.refusals import refuse_factorized, refuse_shared
-
         refuse_shared(config, "heads")
         refuse_factorized(config, ("query", "key", "value", "attention_out"), "heads")
         o = self.options
@@ -124,8 +127,6 @@ class HeadPruning(Method):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """Prune, measure again, prune."""
-        from harness.surgery import keep_heads
-
         o = self.options
         counts = [layer.heads for layer in teacher.config.layers]
         wanted, each = round(o.share * sum(counts)), max(1, round(o.step * sum(counts)))
@@ -134,5 +135,5 @@ class HeadPruning(Method):
         while wanted > 0:
             now = min(each, wanted)
             alive = least_important(head_importance(model, context, o.batches), alive, now, o.at_least)
-            model, wanted = keep_heads(teacher, alive), wanted - now
+            model, wanted = surgery.keep_heads(teacher, alive), wanted - now
         return model

@@ -10,15 +10,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import MATRICES
+from harness.models.parameter_counts import head_parameters, layer_parameters
+from harness.models.shape_checks import refuse_factorized, refuse_shared
+
+with lazy_imports():
+    import torch
+
+    from harness.compression import training
+    from harness.models import surgery
+    from methods.structured_pruning import _residual_norms, _spectral_scale
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.residuals import Mapping, ResidualMappings
-    from harness.spectral import SpectralNormalisation
-    from harness.training import Context, Step
+    from harness.compression.context import Context, Step
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
+    from methods.structured_pruning._residual_norms import Mapping, ResidualMappings
+    from methods.structured_pruning._spectral_scale import SpectralNormalisation
 
 Rank = Literal["norm", "energy"]
 SCALE_RATE = 1e-2
@@ -27,8 +39,6 @@ SCALE_RATE = 1e-2
 
 def parameter_shares(mappings: Iterable[Mapping], config: EncoderConfig) -> list[float]:
     """The parameters of each residual mapping as a share of its layer's."""
-    from harness.counts import head_parameters, layer_parameters
-
     shares = []
     for mapping in mappings:
         layer = config.layers[mapping.layer]
@@ -53,8 +63,6 @@ class _Cut:
         self.room = share * sum(self._left(i, len(heads), True) for i, heads in enumerate(self.heads))
 
     def _left(self, index: int, heads: int, ffn: bool) -> int:
-        from harness.counts import layer_parameters
-
         layer = self.layers[index]
         size = layer.ffn_size if ffn else 0
         return layer_parameters(self.config, layer.model_copy(update={"heads": heads, "ffn_size": size}))
@@ -208,10 +216,6 @@ class IdentityPrior(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Matrices of their own, and something small enough to go."""
-        from harness.config import MATRICES
-        from harness.counts import head_parameters, layer_parameters
-        from harness.refusals import refuse_factorized, refuse_shared
-
         refuse_shared(config, "residual mappings")
         refuse_factorized(config, MATRICES, "residual mappings")
         whole = sum(layer_parameters(config, layer) for layer in config.layers)
@@ -231,25 +235,24 @@ class IdentityPrior(Method):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """Fine-tune under the penalty, measure, and cut."""
-        from harness.residuals import function_norms
-        from harness.surgery import keep_columns, keep_heads
-
         o = self.options
         model = deepcopy(teacher)
         if context.trains:
             prior = IdentityPenalty(o.penalty, o.spectral)
             prior.prepare(model, context)
-            context.train(model, [prior], "identity-prior penalty", epochs=o.epochs, patience=None)
+            training.train_round(
+                model, [prior], context, "identity-prior penalty", epochs=o.epochs, patience=None
+            )
             prior.finish(model, context)
         model.to(context.device)
         drawn = context.batches(model, 16, o.batches, "identity-prior")
-        norms = function_norms(model, (batch for batch, _ in drawn))
+        norms = _residual_norms.function_norms(model, (batch for batch, _ in drawn))
         heads, ffn = smallest_mappings(norms, model.config, o.share, o.rank)
         context.figures["heads kept"] = sum(map(len, heads))
         context.figures["FFN blocks kept"] = sum(ffn)
         sizes = [layer.ffn_size for layer in model.config.layers]
         columns = [range(size if stays else 0) for size, stays in zip(sizes, ffn, strict=True)]
-        return keep_columns(keep_heads(model, heads), columns)
+        return surgery.keep_columns(surgery.keep_heads(model, heads), columns)
 
 
 class IdentityPenalty(Method):
@@ -267,22 +270,17 @@ class IdentityPenalty(Method):
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Normalise the layers' matrices and read the mappings."""
-        import torch
-
-        from harness.residuals import ResidualMappings
-        from harness.spectral import SpectralNormalisation
-
         generator = context.generator("identity-prior spectral")
         names = student.matrix_names()
-        self.normalised = SpectralNormalisation(student, names, generator) if self.spectral else None
-        self.mappings = ResidualMappings(student)
+        self.normalised = (
+            _spectral_scale.SpectralNormalisation(student, names, generator) if self.spectral else None
+        )
+        self.mappings = _residual_norms.ResidualMappings(student)
         self.weights = torch.tensor(parameter_shares(self.mappings.mappings, student.config))
 
     def learning_rate(self, name: str) -> float | None:
         """Of the scales."""
-        from harness.spectral import is_scale
-
-        return SCALE_RATE if is_scale(name) else None
+        return SCALE_RATE if _spectral_scale.is_scale(name) else None
 
     def loss(self, step: Step) -> Tensor:
         """The penalty on this batch."""

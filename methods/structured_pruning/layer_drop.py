@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.shape_checks import refuse_shared
+
+with lazy_imports():
+    import torch
+
+    from harness.models import model as model_module
+    from harness.models import surgery
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 Strategy = Literal["top", "bottom", "alternate", "symmetric", "contribution"]
 
@@ -43,19 +52,14 @@ def contributions(model: Encoder, context: Context, batches: int = 16, size: int
     """1 − the mean cosine similarity of each layer's input and output over the tokens of training batches:
     what a layer adds (L,) (section 3.1, contribution-based).
     """
-    import torch
-    import torch.nn.functional as F
-
-    from harness.encoder import evaluating
-
     total, tokens = torch.zeros(len(model.config.layers)), 0
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), model_module.evaluating(model):
         for batch, _ in context.batches(model, size, batches, "layer-drop"):
             states = model(batch, hidden_states=True).hidden_states
             assert states is not None
             mask = batch.attention_mask.bool()
             for index, (before, after) in enumerate(pairwise(states)):
-                total[index] += F.cosine_similarity(before, after, dim=-1)[mask].sum().cpu()
+                total[index] += torch.nn.functional.cosine_similarity(before, after, dim=-1)[mask].sum().cpu()
             tokens += int(mask.sum())
     return 1 - total / tokens
 
@@ -101,8 +105,6 @@ class LayerDrop(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Something must be left."""
-        from harness.refusals import refuse_shared
-
         refuse_shared(config, "some")
         available, dropped = len(config.layers), self.options.drop
         if dropped >= available:
@@ -116,10 +118,10 @@ class LayerDrop(Method):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """A copy of the layers that stay."""
-        from harness.surgery import keep_layers
-
         available = len(teacher.config.layers)
         if self.options.strategy == "contribution":
             order = contributions(teacher, context).argsort(stable=True).tolist()
-            return keep_layers(teacher, sorted(order[self.options.drop :]))
-        return keep_layers(teacher, layers_to_keep(available, self.options.drop, self.options.strategy))
+            return surgery.keep_layers(teacher, sorted(order[self.options.drop :]))
+        return surgery.keep_layers(
+            teacher, layers_to_keep(available, self.options.drop, self.options.strategy)
+        )

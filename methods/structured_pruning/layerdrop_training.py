@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.shape_checks import refuse_eliminated, refuse_shared
+
+with lazy_imports():
+    import torch
+
+    from harness.models import batch, surgery
+
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 
 def every_other(available: int, keep_every: int) -> list[int]:
@@ -63,8 +71,6 @@ class LayerDropTraining(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Layers must be there to be left out."""
-        from harness.refusals import refuse_eliminated, refuse_shared
-
         refuse_shared(config, "some")
         refuse_eliminated(config, "so none can be left out of a batch; train so before")
         if len(config.layers) < 2:
@@ -81,32 +87,28 @@ class LayerDropTraining(Method):
 
     def finish(self, student: Encoder, context: Context) -> Encoder:
         """Keep every other layer."""
-        from harness.surgery import keep_layers
-
         for index, layer in enumerate(student.layers):
             student.layers[index] = cast(Any, layer).layer
-        return keep_layers(student, every_other(len(student.config.layers), self.options.keep_every))
+        return surgery.keep_layers(student, every_other(len(student.config.layers), self.options.keep_every))
 
 
-def _skippable() -> type[nn.Module]:
+def _skippable() -> type[torch.nn.Module]:
     """The class of a skippable layer, made here because this file is read without torch."""
-    import torch
-    from torch import nn
 
-    from harness.encoder import AttentionMap
-
-    class Skippable(nn.Module):
+    class Skippable(torch.nn.Module):
         """A layer that training leaves out now and then."""
 
-        def __init__(self, layer: nn.Module, probability: float, generator: torch.Generator) -> None:
+        def __init__(self, layer: torch.nn.Module, probability: float, generator: torch.Generator) -> None:
             super().__init__()
             self.layer, self.probability, self.generator = layer, probability, generator
 
-        def forward(self, x: Tensor, mask: Tensor, maps: bool = False) -> tuple[Tensor, AttentionMap | None]:
+        def forward(
+            self, x: Tensor, mask: Tensor, maps: bool = False
+        ) -> tuple[Tensor, batch.AttentionMap | None]:
             """As a layer; a skipped one hands its input on."""
             if self.training and float(torch.rand((), generator=self.generator)) < self.probability:
                 nothing = x.new_zeros(x.shape[0], 0, x.shape[1], x.shape[1])
-                return x, AttentionMap(nothing, nothing) if maps else None
-            return cast("tuple[Tensor, AttentionMap | None]", self.layer(x, mask, maps))
+                return x, batch.AttentionMap(nothing, nothing) if maps else None
+            return cast("tuple[Tensor, batch.AttentionMap | None]", self.layer(x, mask, maps))
 
     return Skippable

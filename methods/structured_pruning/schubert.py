@@ -9,16 +9,31 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import MATRICES
+from harness.models.parameter_counts import encoder_parameters, head_parameters
+from harness.models.shape_checks import refuse_factorized, refuse_shared, refuse_wide_ramps
+
+with lazy_imports():
+    import torch
+
+    from harness.compression import training
+    from harness.models import model as model_module
+    from harness.models import surgery
+    from harness.models.encoder import layers as encoder_layers
+    from methods.structured_pruning import _unit_scales
+
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Batch, Encoder
-    from harness.training import Context, Step
-    from harness.unit_factors import UnitFactors
+    from harness.compression.context import Context, Step
+    from harness.models.batch import Batch
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
+    from methods.structured_pruning._unit_scales import UnitFactors
 
 Dimensions = Literal["all", "hidden"]
 FACTOR_RATE = 1e-2
@@ -51,8 +66,6 @@ def unit_costs(config: EncoderConfig) -> tuple[float, list[float], list[float]]:
     """β of a hidden unit, of each layer's heads and of each layer's FFN columns: the parameters that go with one,
     as a multiple of the largest head's. At BERT-base they are the published 0.73, 1 and 0.0078.
     """
-    from harness.counts import encoder_parameters, head_parameters
-
     hidden = encoder_parameters(config) - encoder_parameters(
         config.model_copy(update={"hidden_size": config.hidden_size - 1})
     )
@@ -63,8 +76,6 @@ def unit_costs(config: EncoderConfig) -> tuple[float, list[float], list[float]]:
 
 def l1_penalty(factors: UnitFactors, costs: tuple[float, list[float], list[float]]) -> Tensor:
     """Σ_d β_d ‖α_d‖₁ over the factors that are learned."""
-    import torch
-
     hidden, heads, columns = costs
     terms = [hidden * factors.hidden.abs().sum()]
     for cost, factor in zip((*heads, *columns), (*factors.heads, *factors.columns), strict=True):
@@ -78,8 +89,6 @@ def largest_units(factors: UnitFactors, config: EncoderConfig, budget: float, di
     `budget` parameters. The hidden unit and the head of the largest |α| stay in any case; among equal ones the last
     go, from each dimension the same share.
     """
-    from harness.counts import encoder_parameters
-
     groups: list[Tensor] = [factors.hidden, *factors.heads, *factors.columns]
     magnitudes = [group.detach().abs().double().tolist() for group in groups]
     count = len(config.layers)
@@ -132,18 +141,13 @@ def correct_norms(model: Encoder, kept: Sequence[int], batches: Iterable[Batch])
     when its mean μ and deviation σ come from the hidden units `kept` alone: (u − μ)/σ = g (u − μ′)/σ′ + s with
     g = σ′/σ and s = (μ′ − μ)/σ, of which the means over tokens are taken.
     """
-    import torch
-    from torch import nn
-
-    from harness.encoder import evaluating
-
-    norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
     sums = {id(norm): torch.zeros(2, dtype=torch.double) for norm in norms}
     chosen = torch.tensor(list(kept))
     tokens = 0
 
-    def read(norm: nn.Module, inputs: tuple[Tensor]) -> None:
-        assert isinstance(norm, nn.LayerNorm)
+    def read(norm: torch.nn.Module, inputs: tuple[Tensor]) -> None:
+        assert isinstance(norm, torch.nn.LayerNorm)
         whole = inputs[0][mask].double()
         part = whole[:, chosen.to(whole.device)]
         old, new = ((x.var(1, correction=0) + norm.eps).sqrt() for x in (whole, part))
@@ -152,7 +156,7 @@ def correct_norms(model: Encoder, kept: Sequence[int], batches: Iterable[Batch])
 
     hooks = [norm.register_forward_pre_hook(read) for norm in norms]
     try:
-        with torch.no_grad(), evaluating(model):
+        with torch.no_grad(), model_module.evaluating(model):
             for batch in batches:
                 mask = batch.attention_mask.bool()
                 model(batch)
@@ -236,10 +240,6 @@ class SchuBERT(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Matrices of their own, and a size that can be reached. Of hidden units alone the shape is known."""
-        from harness.config import MATRICES
-        from harness.counts import encoder_parameters
-        from harness.refusals import refuse_factorized, refuse_shared, refuse_wide_ramps
-
         refuse_shared(config, "units")
         refuse_wide_ramps(config)
         o, zeros = self.options, [0] * len(config.layers)
@@ -264,8 +264,6 @@ class SchuBERT(Method):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """Learn factors, cut, fine-tune, round after round."""
-        from harness.counts import encoder_parameters
-
         o = self.options
         model = deepcopy(teacher)
         whole = encoder_parameters(model.config)
@@ -273,14 +271,14 @@ class SchuBERT(Method):
             learning = FactorTraining(o.penalty, inner=o.dimensions == "all")
             learning.prepare(model, context)
             name = f"{number} of {o.rounds}"
-            context.train(
-                model, [learning], f"schubert factors {name}", epochs=o.factor_epochs, patience=None
+            training.train_round(
+                model, [learning], context, f"schubert factors {name}", epochs=o.factor_epochs, patience=None
             )
             learning.finish(model, context)
             budget = whole * (1 - (1 - o.keep) * number / o.rounds)
             model = cut(model, learning.factors, budget, o.dimensions, context)
             if number < o.rounds:
-                context.train(model, [], f"schubert round {name}", epochs=o.round_epochs)
+                training.train_round(model, [], context, f"schubert round {name}", epochs=o.round_epochs)
         layers = model.config.layers
         context.figures["hidden size"] = model.config.hidden_size
         context.figures["heads kept"] = sum(layer.heads for layer in layers)
@@ -292,8 +290,6 @@ def cut(
     model: Encoder, factors: UnitFactors, budget: float, dimensions: Dimensions, context: Context
 ) -> Encoder:
     """A copy of `model`, into which the factors are folded, of at most `budget` parameters."""
-    from harness.surgery import keep_columns, keep_heads, keep_hidden
-
     kept = largest_units(factors, model.config, budget, dimensions)
     if context.trains and len(kept.hidden) < model.config.hidden_size:
         model.to(context.device)
@@ -301,24 +297,20 @@ def cut(
         correct_norms(model, kept.hidden, (batch for batch, _ in drawn))
     if dimensions == "all":
         move_biases(model, kept)
-        model = keep_columns(keep_heads(model, kept.heads), kept.columns)
-    return keep_hidden(model, kept.hidden)
+        model = surgery.keep_columns(surgery.keep_heads(model, kept.heads), kept.columns)
+    return surgery.keep_hidden(model, kept.hidden)
 
 
 def move_biases(model: Encoder, kept: Kept) -> None:
     """Let the normalisation before a block that loses all its units add the block's bias, which goes with them."""
-    import torch
-
-    from harness.encoder import AttentionOut, FeedForward, Layer
-
     before = model.embedding.norm
     with torch.no_grad():
         for layer, heads, columns in zip(model.layers, kept.heads, kept.columns, strict=True):
-            assert isinstance(layer, Layer)
+            assert isinstance(layer, encoder_layers.Layer)
             out, ffn = layer.attention_out, layer.ffn
-            if not heads and isinstance(out, AttentionOut):
+            if not heads and isinstance(out, encoder_layers.AttentionOut):
                 before.bias.add_(cast("Tensor", out.dense.bias))
-            if not columns and isinstance(ffn, FeedForward):
+            if not columns and isinstance(ffn, encoder_layers.FeedForward):
                 out.norm.bias.add_(cast("Tensor", ffn.out.bias))
             before = ffn.norm
 
@@ -334,17 +326,13 @@ class FactorTraining(Method):
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Freeze, and attach factors of 1."""
-        from harness.unit_factors import UnitFactors
-
         self.costs = unit_costs(student.config)
         student.requires_grad_(False)
-        self.factors = UnitFactors(student, self.inner)
+        self.factors = _unit_scales.UnitFactors(student, self.inner)
 
     def learning_rate(self, name: str) -> float | None:
         """Of the factors."""
-        from harness.unit_factors import is_factor
-
-        return FACTOR_RATE if is_factor(name) else None
+        return FACTOR_RATE if _unit_scales.is_factor(name) else None
 
     def loss(self, step: Step) -> Tensor:
         """The penalty."""

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.shape_checks import divisors, refuse_eliminated, refuse_shared
+
+with lazy_imports():
+    import torch
+
+    from harness.models import surgery
+
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import AttentionMap, Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.batch import AttentionMap
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 
 def replacement_rate(progress: float, base: float, full: float) -> float:
@@ -91,8 +101,6 @@ class Theseus(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """The successors must divide the layers into modules of at least two."""
-        from harness.refusals import divisors, refuse_eliminated, refuse_shared
-
         refuse_shared(config, "modules")
         refuse_eliminated(config, "so modules cannot stand for each other; replace them before")
         available, wanted = len(config.layers), self.options.layers
@@ -106,15 +114,11 @@ class Theseus(Method):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The successors alone: the teacher's first layers."""
-        from harness.surgery import keep_layers
-
         self.predecessor = teacher
-        return keep_layers(teacher, range(self.options.layers))
+        return surgery.keep_layers(teacher, range(self.options.layers))
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Put each successor beside its predecessors, and freeze all else."""
-        from copy import deepcopy
-
         o, layers = self.options, self.predecessor.layers
         student.requires_grad_(False)
         generator = context.generator("theseus")
@@ -139,18 +143,18 @@ class Theseus(Method):
         student.requires_grad_(True)
 
 
-def _module() -> type[nn.Module]:
+def _module() -> type[torch.nn.Module]:
     """The class of a replaceable module, made here because this file is read without torch."""
-    import torch
-    from torch import nn
 
-    class Replaceable(nn.Module):
+    class Replaceable(torch.nn.Module):
         """Its successor, or in training with probability 1 − rate its predecessors."""
 
         rate: float
         last = False
 
-        def __init__(self, successor: nn.Module, predecessors: nn.Module, generator: torch.Generator) -> None:
+        def __init__(
+            self, successor: torch.nn.Module, predecessors: torch.nn.Module, generator: torch.Generator
+        ) -> None:
             super().__init__()
             self.successor, self.predecessors, self.generator = successor, predecessors, generator
 
@@ -159,7 +163,7 @@ def _module() -> type[nn.Module]:
             if not self.training or float(torch.rand((), generator=self.generator)) < self.rate:
                 return cast("tuple[Tensor, AttentionMap | None]", self.successor(x, mask, maps))
             attention = None
-            for layer in cast(nn.ModuleList, self.predecessors):
+            for layer in cast(torch.nn.ModuleList, self.predecessors):
                 x, attention = layer(x, mask, maps)
             if self.last and not x.requires_grad:
                 # Only predecessors ran: the loss must still have a gradient, if one of zeros.

@@ -7,13 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, options
+from harness.common.lazy import lazy_imports
+from harness.compression.pruning.rewinding import restore, rewind
+
+with lazy_imports():
+    from harness.compression import training
+    from harness.compression.pruning import masks as pruning_masks
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.encoder import Encoder
-    from harness.pruning import Masks
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.compression.pruning.masks import Masks
+    from harness.models.encoder.encoder import Encoder
 
 POOLER = "head.pooler.weight"
 
@@ -76,26 +83,27 @@ class LotteryTicket(Method):
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Draw the ticket."""
-        from harness.pruning import Masks, keep_largest, prunable, share_changed
-        from harness.rewinding import restore, rewind
-
         o = self.options
         start = rewind(student, context, self.card.id)
         pooler = [POOLER] if student.head.pooler is not None else []
-        self.masks = Masks(student, [*prunable(student, embeddings=False), *pooler])
+        self.masks = pruning_masks.Masks(
+            student, [*pruning_masks.prunable(student, embeddings=False), *pooler]
+        )
         # Rounds without training would drop what one drops.
         for done in range(1, o.rounds + 1) if context.trains else (o.rounds,):
             stage = f"{self.card.id} round {done} of {o.rounds}"
-            context.train(student, [self], stage, epochs=o.round_epochs, patience=None)
-            self.masks.replace(keep_largest(self._left(), o.sparsity * done / o.rounds, "global"))
+            training.train_round(student, [self], context, stage, epochs=o.round_epochs, patience=None)
+            self.masks.replace(
+                pruning_masks.keep_largest(self._left(), o.sparsity * done / o.rounds, "global")
+            )
             restore(student, start)
             self.masks.apply()
         if context.trains:
-            at_once = keep_largest(
+            at_once = pruning_masks.keep_largest(
                 {name: start[name].abs() for name in self.masks.kept}, o.sparsity, "global"
             )
             kept = {name: mask.cpu() for name, mask in self.masks.kept.items()}
-            context.figures["differs_from_one_shot"] = share_changed(at_once, kept)
+            context.figures["differs_from_one_shot"] = pruning_masks.share_changed(at_once, kept)
 
     def _left(self) -> dict[str, Tensor]:
         """|w| of what is left; what is gone comes before any of it."""

@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from harness import Card, Paper
-from harness.gradual import GradualPruning, regime_claims
+from harness.common.lazy import lazy_imports
+from harness.compression.pruning.gradual import GradualPruning, regime_claims
+
+with lazy_imports():
+    from harness.compression.pruning import masks
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.encoder.encoder import Encoder
 
 
 class Magnitude(GradualPruning):
@@ -116,12 +121,10 @@ class Magnitude(GradualPruning):
 
     def _mask_changed(self, tuned: Encoder, pretrained: Encoder) -> float:
         """The share of weights that the masks of the final sparsity keep in only one of two encoders."""
-        from harness.pruning import Masks, keep_largest, prunable, share_changed
-
         o = self.options
-        names = prunable(tuned, o.embeddings)
-        scores = (Masks(model, names).magnitudes() for model in (pretrained, tuned))
-        return share_changed(*(keep_largest(each, o.sparsity, o.scope) for each in scores))
+        names = masks.prunable(tuned, o.embeddings)
+        scores = (masks.Masks(model, names).magnitudes() for model in (pretrained, tuned))
+        return masks.share_changed(*(masks.keep_largest(each, o.sparsity, o.scope) for each in scores))
 
     def scores(self) -> Mapping[str, Tensor]:
         """|w|."""

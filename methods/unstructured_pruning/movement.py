@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Paper, options
-from harness.movement_pruning import MovementOptions, MovementPruning
+from harness.common.lazy import lazy_imports
+from harness.compression.pruning.gradual import sparsity_at
+from harness.compression.pruning.movement import MovementOptions, MovementPruning
+
+with lazy_imports():
+    from harness.compression.pruning import masks
+
 
 if TYPE_CHECKING:
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.encoder.encoder import Encoder
 
 UPDATES = 200
 """Masks are chosen anew so many times in a training; the published code does so in every step."""
@@ -97,9 +103,6 @@ class Movement(MovementPruning):
 
     def choose(self, progress: float) -> None:
         """Keep the largest scores of each matrix."""
-        from harness.gradual import sparsity_at
-        from harness.pruning import keep_largest
-
         o = self.options
         sparsity = sparsity_at(progress, o.sparsity, "cubic", o.begin, o.end)
-        self.masks.replace(keep_largest(self.masks.scores, sparsity, "matrix"))
+        self.masks.replace(masks.keep_largest(self.masks.scores, sparsity, "matrix"))

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import EncoderConfig
+from harness.models.students.config import BagConfig
+
+with lazy_imports():
+    from harness.compression.pruning import masks as pruning_masks
+
 
 if TYPE_CHECKING:
-    from harness.model import Model
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.model import Model
 
 
 class PartPruning(Method):
@@ -67,9 +74,6 @@ class PartPruning(Method):
 
     def check(self, config: Any) -> Any:
         """A part that is given a sparsity must have a matrix."""
-        from harness.config import EncoderConfig
-        from harness.students.config import BagConfig
-
         if isinstance(config, EncoderConfig):
             has = {"embedding"} | ({"body"} if any(layer.present() for layer in config.layers) else set())
         else:
@@ -82,14 +86,12 @@ class PartPruning(Method):
 
     def finish(self, student: Model, context: Context) -> None:
         """Zero the smallest weights of each matrix, and store the others behind a bitmask."""
-        from harness.pruning import Masks, keep_largest, prunable
-
         sparsities: dict[str, float] = {}
-        for name in prunable(student, embeddings=True):
+        for name in pruning_masks.prunable(student, embeddings=True):
             part = name.partition(".")[0]
             sparsities[name] = getattr(self.options, part if part in ("head", "embedding") else "body")
-        masks = Masks(student, [name for name, sparsity in sparsities.items() if sparsity > 0])
+        masks = pruning_masks.Masks(student, [name for name, sparsity in sparsities.items() if sparsity > 0])
         for name, magnitude in masks.magnitudes().items():
-            masks.replace(keep_largest({name: magnitude}, sparsities[name], "matrix"))
+            masks.replace(pruning_masks.keep_largest({name: magnitude}, sparsities[name], "matrix"))
         masks.store(student)
         context.figures["sparsity"] = masks.sparsity()

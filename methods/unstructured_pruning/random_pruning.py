@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from harness import Card, Paper
-from harness.gradual import GradualPruning, regime_claims
+from harness.common.lazy import lazy_imports
+from harness.compression.pruning.gradual import GradualPruning, regime_claims
+
+with lazy_imports():
+    import torch
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.training import Context
+    from harness.compression.context import Context
 
 
 class RandomPruning(GradualPruning):
@@ -67,8 +72,6 @@ class RandomPruning(GradualPruning):
 
     def draw(self, context: Context) -> None:
         """Draw one score a weight: sparser masks then only ever drop more."""
-        import torch
-
         generator = context.generator("random-pruning")
         self.drawn = {
             name: torch.rand(weight.shape, generator=generator) for name, weight in self.masks.weights.items()

@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+
+with lazy_imports():
+    import torch
+
+    from harness.compression.pruning import masks
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 EPSILON = 1e-4
 """Added to |w| before its reciprocal is taken: small beside the weights that go (some 0.01)."""
@@ -110,11 +117,7 @@ class ReweightedProximal(Method):
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Take the first weights α, and the size below which the wanted part of each matrix (or of all) lies."""
-        import torch
-
-        from harness.pruning import Masks, prunable
-
-        self.masks = Masks(student, prunable(student, embeddings=False))
+        self.masks = masks.Masks(student, masks.prunable(student, embeddings=False))
         self._steps, self._masked, self._zeros = 0, False, 0.0
         sizes, o = self.masks.magnitudes(), self.options
         if o.scope == "global":
@@ -145,8 +148,6 @@ class ReweightedProximal(Method):
         self._alphas = {name: 1 / (size + EPSILON) for name, size in self.masks.magnitudes().items()}
 
     def _shrink(self) -> None:
-        import torch
-
         with torch.no_grad():
             for name, weight in self.masks.weights.items():
                 alpha = self._alphas[name] = self._alphas[name].to(weight.device)
@@ -154,14 +155,12 @@ class ReweightedProximal(Method):
 
     def _mask(self) -> None:
         """Drop the smallest weights for good, those that are zero first."""
-        from harness.pruning import keep_largest
-
         if self._masked:
             return
         sizes = self.masks.magnitudes()
         total = sum(size.numel() for size in sizes.values())
         self._zeros = 1 - sum(int(size.count_nonzero()) for size in sizes.values()) / total
-        self.masks.replace(keep_largest(sizes, self.options.sparsity, self.options.scope))
+        self.masks.replace(masks.keep_largest(sizes, self.options.sparsity, self.options.scope))
         self._masked = True
         self._alphas.clear()
 

@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Paper, options
-from harness.movement_pruning import MovementOptions, MovementPruning
+from harness.common.lazy import lazy_imports
+from harness.compression.pruning.gradual import sparsity_at
+from harness.compression.pruning.movement import MovementOptions, MovementPruning
+
+with lazy_imports():
+    import torch
+
+    from harness.compression.pruning import masks as pruning_masks
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.encoder import Encoder
-    from harness.training import Step
+    from harness.compression.context import Step
+    from harness.models.encoder.encoder import Encoder
 
 LEAST_KEPT = 0.005
 """Of each matrix so much stays at least, as in the released code."""
@@ -79,15 +87,11 @@ class SoftMovement(MovementPruning):
     suite = {"score_learning_rate": (0.5,), "threshold": (0.45, 0.1), "penalty": (400.0, 100.0)}
 
     def _threshold(self, progress: float) -> float:
-        from harness.gradual import sparsity_at
-
         o = self.options
         return sparsity_at(progress, o.threshold, "cubic", o.begin, o.end)
 
     def loss(self, step: Step) -> Tensor:
         """The penalty on the scores."""
-        import torch
-
         means = torch.stack([scored.scores.sigmoid().mean() for scored in self.masks.weights.values()])
         share = self._threshold(step.progress) / self.options.threshold
         return self.options.penalty * share * means.mean()
@@ -98,10 +102,8 @@ class SoftMovement(MovementPruning):
 
     def choose(self, progress: float) -> None:
         """Keep the scores above the threshold, and a few of each matrix at least."""
-        from harness.pruning import keep_largest
-
         threshold = self._threshold(progress)
         scores = self.masks.scores
         masks = {name: score.sigmoid() > threshold for name, score in scores.items()}
         least = {name: score for name, score in scores.items() if masks[name].float().mean() < LEAST_KEPT}
-        self.masks.replace(masks | keep_largest(least, 1 - LEAST_KEPT, "matrix"))
+        self.masks.replace(masks | pruning_masks.keep_largest(least, 1 - LEAST_KEPT, "matrix"))

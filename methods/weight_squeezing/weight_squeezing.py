@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import MATRICES, EncoderConfig
+from harness.models.shape_checks import refuse_factorized, refuse_shared, refuse_wide_ramps
+
+with lazy_imports():
+    import torch
+
+    from harness.compression.pruning import reconstruction as pruning_reconstruction
+    from harness.models import parametrization
+    from harness.models.encoder import encoder as encoder_encoder
+
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.reconstruction import Moments
-    from harness.training import Context
+    from harness.compression.context import Context
+    from harness.compression.pruning.reconstruction import Moments
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
 
 WORDS, PROJECT = "embedding.word.weight", "embedding.project.weight"
 TABLES = ("embedding.position.weight", "embedding.segment.weight")
@@ -28,10 +40,8 @@ class Places:
     """
 
     def __init__(self, teacher: Encoder, config: EncoderConfig, moments: Mapping[str, Moments]) -> None:
-        from harness.reconstruction import hidden_units
-
         self.teacher, self.moments = teacher, moments
-        self.units = hidden_units(moments, config.hidden_size)
+        self.units = pruning_reconstruction.hidden_units(moments, config.hidden_size)
         self.ends: dict[str, tuple[list[int], list[int]]] = {}
         for index, layer in enumerate(config.layers):
             path = f"layers.{index}"
@@ -54,21 +64,15 @@ class Places:
 
     def strongest(self, path: str, count: int, size: int = 1) -> list[int]:
         """The inputs of a map in the `count` groups of `size` that add most to its output."""
-        from harness.reconstruction import strongest_groups
-
         weight = self.teacher.get_submodule(path).get_parameter("weight")
-        groups = strongest_groups(self.moments[path].covariance, weight, count, size)
+        groups = pruning_reconstruction.strongest_groups(self.moments[path].covariance, weight, count, size)
         return [group * size + place for group in groups for place in range(size)]
 
     def maps(self, path: str) -> tuple[Tensor, Tensor, Tensor]:
         """L (out, teacher's out), R (teacher's in, in) and the bias (out,) that one map begins with."""
-        import torch
-
-        from harness.reconstruction import reconstruction
-
         rows, columns = self.ends[path]
         read = self.moments[path.replace(".key", ".query").replace(".value", ".query")]
-        right, offset = (found.float() for found in reconstruction(read, columns))
+        right, offset = (found.float() for found in pruning_reconstruction.reconstruction(read, columns))
         module = self.teacher.get_submodule(path)
         weight, bias = (module.get_parameter(name).detach() for name in ("weight", "bias"))
         left = torch.eye(len(weight), device=weight.device)[rows]
@@ -126,9 +130,6 @@ class WeightSqueezing(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Sizes that are smaller, whole heads, and matrices of their own."""
-        from harness.config import MATRICES, EncoderConfig
-        from harness.refusals import refuse_factorized, refuse_shared, refuse_wide_ramps
-
         refuse_shared(config, "hidden units")
         refuse_wide_ramps(config)
         refuse_factorized(config, MATRICES, "hidden units")
@@ -166,24 +167,17 @@ class WeightSqueezing(Method):
         """The rate of the maps."""
         return self.options.rate if name == PROJECT or name.endswith((".left", ".right")) else None
 
-    def student(self, teacher: Encoder, context: Context) -> Encoder:
+    def student(self, teacher: encoder_encoder.Encoder, context: Context) -> encoder_encoder.Encoder:
         """A small encoder that sees its weights through the maps."""
-        from copy import deepcopy
-
-        import torch
-
-        from harness.config import EncoderConfig
-        from harness.encoder import Encoder
-        from harness.parametrized import attach
-        from harness.reconstruction import observe_inputs
-
         self.shape = self.check(teacher.config)
         # While it trains, the words' table is the teacher's, and the factor behind it is the map.
         rank = teacher.config.embedding_rank or teacher.config.hidden_size
         unfolded = EncoderConfig.model_validate({**self.shape.model_dump(), "embedding_rank": rank})
         model = deepcopy(teacher).to(context.device)
-        places = Places(model, self.shape, observe_inputs(model, context, self.options.batches))
-        student = Encoder(unfolded, teacher.tokenizer, teacher.origin).to(context.device)
+        places = Places(
+            model, self.shape, pruning_reconstruction.observe_inputs(model, context, self.options.batches)
+        )
+        student = encoder_encoder.Encoder(unfolded, teacher.tokenizer, teacher.origin).to(context.device)
         old, new = (dict(encoder.named_parameters()) for encoder in (model, student))
         choice = torch.eye(teacher.config.hidden_size, device=context.device)[places.units]
         with torch.no_grad():
@@ -201,34 +195,29 @@ class WeightSqueezing(Method):
         squeezed = _squeezed()
         for name, pair in maps.items():
             new[name].requires_grad_(False)  # nothing reads it any more
-            attach(student, name, squeezed(old[name].detach(), *pair))
+            parametrization.attach(student, name, squeezed(old[name].detach(), *pair))
         self.mapped = list(maps)
         return student
 
     def finish(self, student: Encoder, context: Context) -> None:
         """Fold the maps."""
-        from torch import nn
-
-        from harness.parametrized import bake
-
         for name in self.mapped:
-            bake(student, name)
+            parametrization.bake(student, name)
         embedding = student.embedding
         if self.shape.embedding_rank is None:
             assert embedding.project is not None
             words = embedding.project(embedding.word.weight).detach()
-            embedding.word = nn.Embedding(self.shape.vocab_size, self.shape.hidden_size)
-            embedding.word.weight = nn.Parameter(words)
+            embedding.word = torch.nn.Embedding(self.shape.vocab_size, self.shape.hidden_size)
+            embedding.word.weight = torch.nn.Parameter(words)
             embedding.project = None
         student.config = self.shape
         student.requires_grad_(True)
 
 
-def _squeezed() -> type[nn.Module]:
+def _squeezed() -> type[torch.nn.Module]:
     """The class of a mapped weight, made here because this file is read without torch."""
-    from torch import nn
 
-    class Squeezed(nn.Module):
+    class Squeezed(torch.nn.Module):
         """L W R of a frozen W (out, in), whatever weight it is given; L may be the identity."""
 
         weight: Tensor
@@ -236,8 +225,8 @@ def _squeezed() -> type[nn.Module]:
         def __init__(self, weight: Tensor, left: Tensor | None, right: Tensor) -> None:
             super().__init__()
             self.register_buffer("weight", weight.clone())
-            self.left = None if left is None else nn.Parameter(left.clone())
-            self.right = nn.Parameter(right.clone())
+            self.left = None if left is None else torch.nn.Parameter(left.clone())
+            self.right = torch.nn.Parameter(right.clone())
 
         def forward(self, _: Tensor) -> Tensor:
             """Form the small weight, the cheaper product first."""

@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.lazy import lazy_imports
+from harness.models.config import LinformerAttention
+from harness.models.shape_checks import refuse_eliminated
+
+with lazy_imports():
+    import torch
+
+    from harness.compression import training
+    from harness.models import surgery
+    from methods.word_vector_elimination import _soft_extraction
+
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.config import EncoderConfig
-    from harness.encoder import Encoder
-    from harness.training import Context, Step
-    from harness.word_vectors import SoftExtract
+    from harness.compression.context import Context, Step
+    from harness.models.config import EncoderConfig
+    from harness.models.encoder.encoder import Encoder
+    from methods.word_vector_elimination._soft_extraction import SoftExtract
 
 SEARCH = "search"
 
@@ -106,9 +117,6 @@ class PowerBert(Method):
 
     def check(self, config: EncoderConfig) -> EncoderConfig:
         """Layers that show the attention that each token gets, a number for each, and a head that reads one token."""
-        from harness.config import LinformerAttention
-        from harness.refusals import refuse_eliminated
-
         refuse_eliminated(config, "so there is a retention already; leave one of them out")
         if config.head.kind == "span":
             raise SkylineError("spans need every token's vector, so none can be eliminated; use another task")
@@ -138,8 +146,6 @@ class PowerBert(Method):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """Search, where no retention is given, and eliminate."""
-        from harness.surgery import keep_word_vectors
-
         model, kept = deepcopy(teacher), self._given(teacher.config)
         if kept is None:
             kept = self._search(model, context)
@@ -149,20 +155,26 @@ class PowerBert(Method):
         for layer, number in enumerate(kept):
             context.figures[f"word-vectors kept in layer {layer}"] = number
         context.figures["share of the training rows' word-vectors"] = kept_share(model, kept, context)
-        return keep_word_vectors(model, numbers)
+        return surgery.keep_word_vectors(model, numbers)
 
     def _search(self, model: Encoder, context: Context) -> list[int]:
         """Train `model` with weights for ranks, and read the numbers off them; layers without attention have that of
         the layer before.
         """
-        from harness.word_vectors import harden, retention_counts, soften
-
         o, length = self.options, context.task.length_within(model.config.positions)
-        soft = soften(model, length)
+        soft = _soft_extraction.soften(model, length)
         search = RetentionSearch(soft, o.penalty, o.rate)
-        context.train(model, [search], "power-bert search", epochs=o.search_epochs, patience=None)
-        harden(model, soft)
-        counts = dict(zip(soft, retention_counts([layer.retention for layer in soft.values()]), strict=True))
+        training.train_round(
+            model, [search], context, "power-bert search", epochs=o.search_epochs, patience=None
+        )
+        _soft_extraction.harden(model, soft)
+        counts = dict(
+            zip(
+                soft,
+                _soft_extraction.retention_counts([layer.retention for layer in soft.values()]),
+                strict=True,
+            )
+        )
         found: list[int] = []
         for index in range(len(model.layers)):
             found.append(counts.get(index, found[-1] if found else length))
@@ -171,8 +183,6 @@ class PowerBert(Method):
 
 def kept_share(model: Encoder, kept: list[int], context: Context) -> float:
     """The share of the word-vectors of up to 512 training rows, over all layers, that go on."""
-    import torch
-
     batches = context.batches(model, 32, 16, "power-bert")
     lengths = torch.cat([batch.attention_mask.sum(1).cpu() for batch, _ in batches])
     left = sum(int(lengths.clamp(max=number).sum()) for number in kept)
@@ -194,8 +204,6 @@ class RetentionSearch(Method):
 
     def loss(self, step: Step) -> Tensor:
         """The penalty."""
-        import torch
-
         terms = [(index + 1) * layer.retention.abs().sum() for index, layer in self.soft.items()]
         return self.penalty * torch.stack(terms).sum()
 

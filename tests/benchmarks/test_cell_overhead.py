@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from harness.cells import ProfileCell
-from harness.execute import ProfileRun, execute_profile
-from harness.recipe import Recipe
-from harness.records import Spent, Workload
+from harness.recipes.recipe import Recipe
+from harness.records.cells import ProfileCell
+from harness.records.schema import Spent, Workload
+from harness.runs.profile_run import ProfileRun, execute_profile
 
 pytestmark = [pytest.mark.timed, pytest.mark.slow]
 LIMIT_S = 0.5

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from harness.build import build_untrained
 from harness.profiling.profile import profile_artifact
-from harness.recipe import Recipe
-from harness.records import Workload
+from harness.recipes.builder import build_untrained
+from harness.recipes.recipe import Recipe
+from harness.records.schema import Workload
 
 pytestmark = [pytest.mark.timed, pytest.mark.slow]
 

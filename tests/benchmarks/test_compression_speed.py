@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from harness.artifacts import load_artifact, save_artifact
-from harness.build import run_stage
-from harness.checkpoints import load_model
-from harness.recipe import Recipe
+from harness.compression.context import Budget, Context
+from harness.models.artifacts import load_artifact, save_artifact
+from harness.models.checkpoints import load_model
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
 from harness.tasks import load_task
-from harness.training import Budget, Context
 
 pytestmark = [pytest.mark.timed, pytest.mark.slow]
 RECIPES = {

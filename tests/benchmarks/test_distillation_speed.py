@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from harness import load_model, load_task
-from harness.build import run_stage
-from harness.recipe import Recipe
-from harness.teacher import TeacherLogits
-from harness.training import Budget, Context
+from harness.compression.context import Budget, Context
+from harness.compression.teacher_logits import TeacherLogits
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
 
 pytestmark = [pytest.mark.timed, pytest.mark.slow]
 PLAIN = "kd-logits:layers={half},alpha=1"

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from harness.build import build_untrained
-from harness.hardware import hardware
+from harness.common.hardware import hardware
 from harness.profiling.inputs import Inputs, make_workload
-from harness.profiling.latency import Plan
-from harness.profiling.noise import busy_process, run_pairs, summary
-from harness.recipe import Recipe
+from harness.profiling.latency.noise import busy_process, run_pairs, summary
+from harness.profiling.latency.pairs import Plan
+from harness.recipes.builder import build_untrained
+from harness.recipes.recipe import Recipe
 
 pytestmark = [pytest.mark.timed, pytest.mark.slow]
 PERIOD_MS = 100.0

@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 from tabulate import tabulate
 
-from harness.build import build_untrained
-from harness.hardware import hardware
+from harness.common.hardware import hardware
 from harness.profiling.inputs import Inputs, make_workload
-from harness.profiling.latency import Plan
-from harness.profiling.noise import busy_process
-from harness.profiling.speed import measure_speed
-from harness.profiling.unpaired import measure_unpaired
-from harness.recipe import Recipe
+from harness.profiling.latency.noise import busy_process
+from harness.profiling.latency.paired import measure_speed
+from harness.profiling.latency.pairs import Plan
+from harness.profiling.latency.unpaired import measure_unpaired
+from harness.recipes.builder import build_untrained
+from harness.recipes.recipe import Recipe
 from harness.runtimes import Execution
 
 pytestmark = [pytest.mark.timed, pytest.mark.slow]

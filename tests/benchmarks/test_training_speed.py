@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from harness import load_model, load_task
-from harness.checkpoints import save_checkpoint
-from harness.evaluation import predict
+from harness.compression.context import Budget, Context
+from harness.compression.evaluation import predict
+from harness.compression.training import train
+from harness.models.checkpoints import save_checkpoint
 from harness.tasks import TrainingView
-from harness.training import Budget, Context, train
 
 pytestmark = [pytest.mark.timed, pytest.mark.slow]
 BATCH = 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.conformance import CHECKS, Failure, run_conformance
-from harness.discovery import load_file, methods_of
+from harness.recipes.discovery import load_file, methods_of
 
 GOOD = '''
 """Stores every weight in 16 bits."""

@@ -11,7 +11,7 @@ from bad_adapters import BAD, BAD_CARDS, BAD_OPTIONS, NO_CODECS, conform, first,
 
 from harness.conformance import Blocked, Broken, Subject, declaration, run_check
 from harness.conformance.tiny import tiny_encoder, tiny_tokenizer
-from harness.discovery import discover, load_file, methods_of
+from harness.recipes.discovery import discover, load_file, methods_of
 
 
 @pytest.mark.usefixtures("in_process")

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from harness.conformance import Broken, Subject, run_check, run_conformance
-from harness.discovery import discover
-from harness.encoder import Attention, Head
-from harness.kernels import Int8Linear
-from harness.profiling import flops
+from harness.models.encoder.attention import Attention
+from harness.models.encoder.heads import Head
+from harness.models.flops import counting as flops
+from harness.models.int8_linear import Int8Linear
+from harness.recipes.discovery import discover
 
 
 def per_tensor(self: Int8Linear, x: Tensor) -> Tensor:

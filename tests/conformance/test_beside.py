@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness.conformance import Subject
-from harness.discovery import discover
+from harness.recipes.discovery import discover
 
 
 @pytest.fixture(scope="module")

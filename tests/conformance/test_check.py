@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from harness.artifacts import load_artifact, save_artifact
-from harness.check import check_path
+from harness.common.errors import SkylineError
 from harness.conformance import Subject
+from harness.conformance.check import check_path
 from harness.conformance.recording import records_of
-from harness.discovery import discover
-from harness.errors import SkylineError
-from harness.records import Record
-from harness.scaffold import write_adapter
-from harness.suites import suite_names
+from harness.conformance.scaffold import write_adapter
+from harness.models.artifacts import load_artifact, save_artifact
+from harness.recipes.discovery import discover
+from harness.records.schema import Record
+from harness.runs.suites import suite_names
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +164,10 @@ def test_an_artifact_of_another_program(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", suite_names())
 def test_the_built_in_suites(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import harness.suites
+    import harness.runs.suites
 
     monkeypatch.delenv("SKYLINE_DATA_DIR", raising=False)
-    assert check_path(Path(harness.suites.__file__).parent / f"{name}.toml") == []
+    assert check_path(Path(harness.runs.suites.__file__).parent / f"{name}.toml") == []
 
 
 SUITE = """

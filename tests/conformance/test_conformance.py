@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.conformance import CHECKS, Blocked, Subject, run_check
-from harness.discovery import discover
+from harness.recipes.discovery import discover
 
 REGISTRY = discover()
 

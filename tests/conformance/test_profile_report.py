@@ -8,9 +8,10 @@ import pytest
 from paired_latency import paired_latency
 from rich.console import Console
 
-from harness.config import COMPONENTS
+from harness.common.hardware import Hardware
+from harness.models.config import COMPONENTS
 from harness.profiling.report import facts, print_profile, profile_markdown, totals
-from harness.records import Component, Hardware, Profile, Total, Workload
+from harness.records.schema import Component, Profile, Total, Workload
 
 TOTAL = Total(
     params=109_483_778,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.common.errors import SkylineError
 from harness.conformance import run_conformance
-from harness.discovery import collect, load_file, single_method
-from harness.errors import SkylineError
-from harness.scaffold import write_adapter
+from harness.conformance.scaffold import write_adapter
+from harness.recipes.discovery import collect, load_file, single_method
 
 FILLED = {
     'Paper(title="", authors="", year=0, venue="", link="")': 'Paper("A", "B", 2020, "C", "https://example.org")',

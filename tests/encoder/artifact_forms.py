@@ -7,10 +7,10 @@ from collections.abc import Callable
 from encoder_models import TINY, random_batch
 from torch import nn
 
-from harness.codecs import Codec, Int8
-from harness.config import LayerConfig
-from harness.encoder import Encoder
-from harness.pruning import Masks, keep_largest, prunable
+from harness.compression.pruning.masks import Masks, keep_largest, prunable
+from harness.models.codecs import Codec, Int8
+from harness.models.config import LayerConfig
+from harness.models.encoder.encoder import Encoder
 
 BATCH = random_batch([9, 4, 17], TINY.vocab_size, pairs=True)
 SHARED = TINY.with_layers((TINY.layers[0], TINY.layers[0].model_copy(update={"shares_with": 0})))

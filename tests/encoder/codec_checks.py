@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from harness.codecs import Codec, Encoded
+from harness.models.codecs import Codec, Encoded
 
 CODECS = (
     "dense",

@@ -8,10 +8,10 @@ import pytest
 import torch
 from encoder_models import TINY, VOCABULARY, logits, random_batch, random_weights
 
-from harness import checkpoints
-from harness.checkpoints import places
-from harness.encoder import Encoder
-from harness.tokenizer import Tokenizer
+from harness.models import checkpoints
+from harness.models.checkpoints import places
+from harness.models.encoder.encoder import Encoder
+from harness.models.tokenizer import Tokenizer
 
 
 @pytest.fixture(autouse=True)

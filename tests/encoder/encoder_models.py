@@ -6,10 +6,11 @@ import random
 
 import torch
 
-from harness.checkpoints import random_model
-from harness.config import EncoderConfig
-from harness.encoder import Batch, Encoder
-from harness.tokenizer import Tokenizer
+from harness.models.batch import Batch
+from harness.models.checkpoints import random_model
+from harness.models.config import EncoderConfig
+from harness.models.encoder.encoder import Encoder
+from harness.models.tokenizer import Tokenizer
 
 WORDS = [
     *(

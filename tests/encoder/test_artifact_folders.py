@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import harness
-from harness.artifacts import (
+from harness.common.errors import SkylineError
+from harness.models.artifacts import (
     CONFIG,
     FORMAT,
     TOKENIZER,
@@ -27,11 +28,10 @@ from harness.artifacts import (
     save_artifact,
     to_dense,
 )
-from harness.encoder import Encoder
-from harness.errors import SkylineError
-from harness.kernels import Int8Linear
-from harness.profiling.size import artifact_facts
-from harness.tokenizer import Tokenizer
+from harness.models.encoder.encoder import Encoder
+from harness.models.int8_linear import Int8Linear
+from harness.models.tokenizer import Tokenizer
+from harness.profiling.costs.size import artifact_facts
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -196,7 +196,7 @@ def test_interrupted_saving_leaves_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("harness.artifacts.save_file", tear)
+        patch.setattr("harness.models.artifacts.save_file", tear)
         with pytest.raises(KeyboardInterrupt):
             save_artifact(tiny, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []

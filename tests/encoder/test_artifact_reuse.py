@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 from encoder_models import VOCABULARY, random_weights
 
-from harness import build
-from harness.artifacts import CONFIG, TOKENIZER, WEIGHTS, verify_artifact
-from harness.build import Builder, Built, build_untrained
-from harness.cells import BudgetSpec
-from harness.checkpoints import save_checkpoint
-from harness.config import EncoderConfig
-from harness.method import Method
-from harness.model import Model
-from harness.recipe import Recipe
-from harness.records import Training
+from harness.compression.context import Context
+from harness.compression.method import Method
+from harness.compression.training import train
+from harness.models.artifacts import CONFIG, TOKENIZER, WEIGHTS, verify_artifact
+from harness.models.checkpoints import save_checkpoint
+from harness.models.config import EncoderConfig
+from harness.models.model import Model
+from harness.models.tokenizer import Tokenizer
+from harness.recipes import builder as build
+from harness.recipes.builder import Builder, Built, build_untrained
+from harness.recipes.recipe import Recipe
+from harness.records.cells import BudgetSpec
+from harness.records.schema import Training
 from harness.tasks import load_task
-from harness.tokenizer import Tokenizer
-from harness.training import Context, train
 
 RECIPE = Recipe.parse("magnitude:sparsity=0.5")
 DAMAGED = (WEIGHTS, TOKENIZER, CONFIG)

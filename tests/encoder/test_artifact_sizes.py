@@ -11,12 +11,12 @@ import torch
 from encoder_models import random_weights
 from isal import igzip
 
-from harness.artifacts import CONFIG, WEIGHTS, save_artifact
-from harness.codecs import Codec
-from harness.config import EncoderConfig
-from harness.encoder import Encoder
-from harness.profiling.size import artifact_facts
-from harness.records import ArtifactFacts
+from harness.models.artifacts import CONFIG, WEIGHTS, save_artifact
+from harness.models.codecs import Codec
+from harness.models.config import EncoderConfig
+from harness.models.encoder.encoder import Encoder
+from harness.profiling.costs.size import artifact_facts
+from harness.records.schema import ArtifactFacts
 
 # One layer of 8 with two heads and an FFN of 12; 50 words, 16 positions, 2 segments, 3 labels.
 SMALL = EncoderConfig.bert(1, 8, 2, 12, vocab_size=50, positions=16).with_head("classification", 3)

@@ -16,10 +16,10 @@ from one_line_errors import refused
 from torch import Tensor
 from torch.nn import functional
 
-from harness.artifacts import load_artifact, save_artifact
-from harness.attention import LargestScores, Places, Tokens, WindowAttention, make_attention, window_scores
-from harness.checkpoints import save_checkpoint
-from harness.config import (
+from harness.models.artifacts import load_artifact, save_artifact
+from harness.models.batch import Batch
+from harness.models.checkpoints import save_checkpoint
+from harness.models.config import (
     AttentionKind,
     EncoderConfig,
     LinformerAttention,
@@ -28,9 +28,17 @@ from harness.config import (
     SpanAttention,
     TopKAttention,
 )
-from harness.counts import encoder_parameters
-from harness.encoder import Batch, Encoder
-from harness.surgery import (
+from harness.models.encoder.attention import (
+    LargestScores,
+    Places,
+    Tokens,
+    WindowAttention,
+    make_attention,
+    window_scores,
+)
+from harness.models.encoder.encoder import Encoder
+from harness.models.parameter_counts import encoder_parameters
+from harness.models.surgery import (
     factorize,
     keep_columns,
     keep_heads,

@@ -9,8 +9,9 @@ import torch
 from encoder_models import TINY, equal_weights, random_weights
 from one_line_errors import refused
 
-from harness import checkpoints
-from harness.checkpoints import (
+from harness.common.errors import SkylineError
+from harness.models import checkpoints
+from harness.models.checkpoints import (
     ALIASES,
     BASE_MODELS,
     MINILM_SHA256,
@@ -21,8 +22,7 @@ from harness.checkpoints import (
     origin_of,
     places,
 )
-from harness.encoder import Encoder
-from harness.errors import SkylineError
+from harness.models.encoder.encoder import Encoder
 
 
 def test_names() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from one_line_errors import refused
 from torch import Tensor
 
-from harness.codecs import Blocks, Codec
+from harness.models.codecs import Blocks, Codec
 
 SIDES = st.integers(1, 7)
 

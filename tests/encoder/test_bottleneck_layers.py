@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from transformers import MobileBertConfig, MobileBertModel
 
-from harness.artifacts import load_artifact, save_artifact
-from harness.model import Batch
-from harness.models import make_model
-from harness.profiling.flops import count_flops
-from harness.students.bottleneck import MobileBERT
-from harness.students.bottleneck_config import BottleneckConfig
+from harness.models.artifacts import load_artifact, save_artifact
+from harness.models.batch import Batch
+from harness.models.factory import make_model
+from harness.models.flops.counting import count_flops
+from harness.models.students.bottleneck import MobileBERT
+from harness.models.students.bottleneck_config import BottleneckConfig
 
 SMALL = BottleneckConfig(
     vocab_size=99,

@@ -15,10 +15,10 @@ from folder_damage import Damage, change_config, change_weights, cut, drop, writ
 from one_line_errors import refused
 from safetensors.torch import load_file
 
-from harness import checkpoints
-from harness.checkpoints import base_config, check_base_model, load_model, places
-from harness.encoder import Encoder
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
+from harness.models import checkpoints
+from harness.models.checkpoints import base_config, check_base_model, load_model, places
+from harness.models.encoder.encoder import Encoder
 
 
 def as_binary(content: Callable[[Path], bytes]) -> Damage:

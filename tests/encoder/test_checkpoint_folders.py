@@ -13,10 +13,10 @@ from encoder_models import TINY, VOCABULARY, equal_weights
 from folder_damage import change_config, drop
 from safetensors.torch import load_file, save_file
 
-from harness.checkpoints import load_model, origin_of, save_checkpoint
-from harness.encoder import Encoder
-from harness.errors import SkylineError
-from harness.tokenizer import Tokenizer
+from harness.common.errors import SkylineError
+from harness.models.checkpoints import load_model, origin_of, save_checkpoint
+from harness.models.encoder.encoder import Encoder
+from harness.models.tokenizer import Tokenizer
 
 
 def test_origin_is_the_files_hash_even_after_it_changed(checkpoint: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_vocabulary_folder_loads(tiny: Encoder, checkpoint: Path) -> None:
 
 
 def test_compressed_models_are_not_saved_as_float32(tiny: Encoder, tmp_path: Path) -> None:
-    from harness.kernels import Int8Linear, replace_linear
+    from harness.models.int8_linear import Int8Linear, replace_linear
 
     weight = torch.ones(24, 24, dtype=torch.int8)
     replace_linear(tiny, "layers.0.attention_in.query", Int8Linear(weight, torch.ones(24), None))

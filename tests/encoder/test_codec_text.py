@@ -6,7 +6,7 @@ import pytest
 from codec_checks import CODECS
 from one_line_errors import refused
 
-from harness.codecs import Bitmask, Blocks, Cast, Codec, Int8
+from harness.models.codecs import Bitmask, Blocks, Cast, Codec, Int8
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from encoder_models import TINY, logits
 from folder_damage import Damage, change_config, change_weights, cut, drop, flip, write
 from one_line_errors import refused
 
-from harness.artifacts import (
+from harness.common.errors import SkylineError
+from harness.models.artifacts import (
     CONFIG,
     FORMAT,
     TOKENIZER,
@@ -23,9 +24,8 @@ from harness.artifacts import (
     save_artifact,
     verify_artifact,
 )
-from harness.encoder import Encoder
-from harness.errors import SkylineError
-from harness.profiling.size import artifact_facts
+from harness.models.encoder.encoder import Encoder
+from harness.profiling.costs.size import artifact_facts
 
 NAME, WORD = "layers.1.ffn.into.weight", "embedding.word.weight"
 
@@ -149,7 +149,7 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
 
 
 def test_hugging_face_folders_are_no_artifacts(tiny: Encoder, tmp_path: Path) -> None:
-    from harness.checkpoints import load_model, save_checkpoint
+    from harness.models.checkpoints import load_model, save_checkpoint
 
     save_checkpoint(tiny, tmp_path / "hf")
     with pytest.raises(SkylineError, match="is no artifact"):

@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import entropy as scipy_entropy
 
-from harness.artifacts import load_artifact, read_config, save_artifact, to_dense
-from harness.codecs import Codec, Int8
-from harness.config import EncoderConfig, ExitRule, student_size
-from harness.counts import encoder_parameters
-from harness.encoder import Batch, Encoder, Output
-from harness.errors import SkylineError
-from harness.exits import Judge, entropy, leaving_depths
-from harness.kernels import Int8Linear
-from harness.surgery import (
+from harness.common.errors import SkylineError
+from harness.compression.exit_rules import leaving_depths
+from harness.models.artifacts import load_artifact, read_config, save_artifact, to_dense
+from harness.models.batch import Batch, Output
+from harness.models.codecs import Codec, Int8
+from harness.models.config import EncoderConfig, ExitRule, student_size
+from harness.models.encoder.encoder import Encoder
+from harness.models.encoder.exits import Judge, entropy
+from harness.models.int8_linear import Int8Linear
+from harness.models.parameter_counts import encoder_parameters
+from harness.models.surgery import (
     add_exits,
     factorize,
     keep_columns,

@@ -10,10 +10,11 @@ import torch
 from encoder_models import TINY, logits, random_batch, random_weights
 from torch import nn
 
-from harness.config import MATRICES, EncoderConfig, LayerConfig
-from harness.encoder import Encoder, LowRankLinear
-from harness.errors import SkylineError
-from harness.surgery import keep_layers
+from harness.common.errors import SkylineError
+from harness.models.config import MATRICES, EncoderConfig, LayerConfig
+from harness.models.encoder.encoder import Encoder
+from harness.models.encoder.low_rank import LowRankLinear
+from harness.models.surgery import keep_layers
 
 BATCH = random_batch([9, 4, 17], TINY.vocab_size, pairs=True)
 

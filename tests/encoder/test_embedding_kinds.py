@@ -16,18 +16,19 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
-from harness import surgery
-from harness.artifacts import CONFIG, WEIGHTS, load_artifact, save_artifact, to_dense
-from harness.checkpoints import random_model, save_checkpoint
-from harness.codecs import Codec, Codes, Pack
-from harness.config import CodedWords, EncoderConfig, HashedWords
-from harness.counts import count, encoder_parameters
-from harness.embeddings import CodedEmbedding, HashedEmbedding
-from harness.encoder import Batch, Encoder
-from harness.errors import SkylineError
-from harness.profiling.components import component_params, component_weight_bytes, stored_params
-from harness.profiling.flops import count_flops
-from harness.profiling.size import artifact_facts
+from harness.common.errors import SkylineError
+from harness.models import surgery
+from harness.models.artifacts import CONFIG, WEIGHTS, load_artifact, save_artifact, to_dense
+from harness.models.batch import Batch
+from harness.models.checkpoints import random_model, save_checkpoint
+from harness.models.codecs import Codec, Codes, Pack
+from harness.models.config import CodedWords, EncoderConfig, HashedWords
+from harness.models.embeddings import CodedEmbedding, HashedEmbedding
+from harness.models.encoder.encoder import Encoder
+from harness.models.flops.counting import count_flops
+from harness.models.parameter_counts import count, encoder_parameters
+from harness.profiling.costs.components import component_params, component_weight_bytes, stored_params
+from harness.profiling.costs.size import artifact_facts
 
 CODES, HASHES = CodedWords(books=3, entries=8), HashedWords(buckets=20, hashes=2)
 KINDS = {"codes": CODES, "hash": HASHES}

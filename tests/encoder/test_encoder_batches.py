@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as FastTokenizer
 
-from harness.checkpoints import random_model
-from harness.encoder import Batch, Encoder
-from harness.errors import SkylineError
-from harness.tokenizer import Tokenizer
+from harness.common.errors import SkylineError
+from harness.models.batch import Batch
+from harness.models.checkpoints import random_model
+from harness.models.encoder.encoder import Encoder
+from harness.models.tokenizer import Tokenizer
 
 TEXTS = ["the bridge", "a sailor was under the narrow bridge, because winter stays", "quiet"]
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.config import MATRICES, EncoderConfig, HeadConfig, LayerConfig
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
+from harness.models.config import MATRICES, EncoderConfig, HeadConfig, LayerConfig
 
 layers = st.builds(
     LayerConfig,

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from harness.codecs import Codec, Int8
-from harness.errors import SkylineError
-from harness.kernels import (
+from harness.common.errors import SkylineError
+from harness.models.codecs import Codec, Int8
+from harness.models.int8_linear import (
     EXACT_WIDTH,
     KERNELS,
     Int8Linear,

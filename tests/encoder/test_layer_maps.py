@@ -8,9 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config import EncoderConfig, LayerConfig, LocalAttention
-from harness.errors import SkylineError
-from harness.layer_maps import map_layers, refuse_other_maps, refuse_other_states, refuse_other_tokens_kept
+from harness.common.errors import SkylineError
+from harness.compression.distillation.layer_maps import (
+    map_layers,
+    refuse_other_maps,
+    refuse_other_states,
+    refuse_other_tokens_kept,
+)
+from harness.models.config import EncoderConfig, LayerConfig, LocalAttention
 
 
 @pytest.mark.parametrize(

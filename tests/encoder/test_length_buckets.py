@@ -10,9 +10,9 @@ from encoder_models import TINY, random_weights, sentences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data import CHUNK, EncodedSplit, encode_examples
-from harness.encoder import Encoder
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
+from harness.compression.encoded_rows import CHUNK, EncodedSplit, encode_examples
+from harness.models.encoder.encoder import Encoder
 from harness.tasks.base import Example, Span
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from harness.codecs import Codec, Groups, Pack
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
+from harness.models.codecs import Codec, Groups, Pack
 
 
 @st.composite

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from harness.config import EncoderConfig, LayerConfig
-from harness.counts import encoder_parameters, head_parameters, layer_parameters
-from harness.encoder import Encoder
+from harness.models.config import EncoderConfig, LayerConfig
+from harness.models.encoder.encoder import Encoder
+from harness.models.parameter_counts import encoder_parameters, head_parameters, layer_parameters
 
 UNEVEN = (
     LayerConfig(heads=3, head_size=4, ffn_size=20),

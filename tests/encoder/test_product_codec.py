@@ -15,12 +15,12 @@ from one_line_errors import refused
 from scipy.cluster.vq import vq
 from torch import Tensor
 
-from harness.artifacts import load_artifact, read_config, save_artifact
-from harness.codecs import Codec, Product
-from harness.codecs.product import distinct_blocks, fit_blocks, nearest
+from harness.common.errors import SkylineError
 from harness.conformance.tiny import tiny_encoder
-from harness.errors import SkylineError
-from harness.profiling.size import artifact_facts
+from harness.models.artifacts import load_artifact, read_config, save_artifact
+from harness.models.codecs import Codec, Product
+from harness.models.codecs.product import distinct_blocks, fit_blocks, nearest
+from harness.profiling.costs.size import artifact_facts
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

@@ -16,10 +16,10 @@ from hypothesis.extra import numpy as arrays
 from pydantic import ValidationError
 from torch import Tensor
 
-from harness.encoder import Encoder
-from harness.errors import SkylineError
-from harness.gradual import GradualPruning, RampOptions, sparsity_at
-from harness.pruning import WORD_EMBEDDING, Masks, keep_largest, prunable
+from harness.common.errors import SkylineError
+from harness.compression.pruning.gradual import GradualPruning, RampOptions, sparsity_at
+from harness.compression.pruning.masks import WORD_EMBEDDING, Masks, keep_largest, prunable
+from harness.models.encoder.encoder import Encoder
 
 SHARES = st.floats(0, 1)
 

@@ -7,11 +7,17 @@ import torch
 from encoder_models import TINY, logits, random_batch, random_weights, sentences
 from one_line_errors import refused
 
-from harness.config import EncoderConfig, LocalAttention, SegmentAttention, TopKAttention
-from harness.encoder import Batch, Encoder
-from harness.segment_cache import SecondCached, encode_segments, separate_layers, split_segments
-from harness.surgery import keep_word_vectors, own_segment_positions, set_attention
-from harness.tokenizer import Tokenizer
+from harness.models.batch import Batch
+from harness.models.config import EncoderConfig, LocalAttention, SegmentAttention, TopKAttention
+from harness.models.encoder.encoder import Encoder
+from harness.models.encoder.segment_cache import (
+    SecondCached,
+    encode_segments,
+    separate_layers,
+    split_segments,
+)
+from harness.models.surgery import keep_word_vectors, own_segment_positions, set_attention
+from harness.models.tokenizer import Tokenizer
 
 DEEP = TINY.with_layers(TINY.layers[:1] * 4)
 

@@ -15,12 +15,13 @@ from one_line_errors import refused
 from pydantic import ValidationError
 from torch import Tensor
 
-from harness.artifacts import load_artifact, save_artifact
-from harness.attention import SoftWindows, block_scores, window_logarithms
-from harness.config import EncoderConfig, LayerConfig, SpanAttention
-from harness.encoder import Batch, Encoder
-from harness.profiling.flops import count_flops
-from harness.surgery import keep_heads, set_attention
+from harness.models.artifacts import load_artifact, save_artifact
+from harness.models.batch import Batch
+from harness.models.config import EncoderConfig, LayerConfig, SpanAttention
+from harness.models.encoder.attention import SoftWindows, block_scores, window_logarithms
+from harness.models.encoder.encoder import Encoder
+from harness.models.flops.counting import count_flops
+from harness.models.surgery import keep_heads, set_attention
 
 BATCH = random_batch([9, 4, 17], TINY.vocab_size, pairs=True)
 KIND = SpanAttention(ramp=2, spans=(0.0, 1.5))

@@ -14,22 +14,22 @@ from hypothesis import strategies as st
 from one_line_errors import refused
 from torch import nn
 
-from harness.artifacts import load_artifact, load_encoder, save_artifact, to_dense
-from harness.check import check_artifact
-from harness.codecs import Bitmask, Codec, Int8
-from harness.config import HashedWords, HeadConfig
-from harness.embeddings import PRIME, HashedEmbedding, hash_constants
-from harness.model import Batch
-from harness.models import make_model
-from harness.profiling.components import activation_bytes, component_params, component_weight_bytes
-from harness.profiling.flops import count_flops
-from harness.profiling.size import artifact_facts
-from harness.students.bag import Mean
-from harness.students.config import BagConfig, RecurrentConfig, StudentConfig
-from harness.students.recurrent import Recurrent, reversal
-from harness.students.student import Student, text_of
+from harness.conformance.check import check_artifact
+from harness.models.artifacts import load_artifact, load_encoder, save_artifact, to_dense
+from harness.models.batch import Batch
+from harness.models.codecs import Bitmask, Codec, Int8
+from harness.models.config import HashedWords, HeadConfig
+from harness.models.embeddings import PRIME, HashedEmbedding, hash_constants
+from harness.models.factory import make_model
+from harness.models.flops.counting import count_flops
+from harness.models.students.bag import Mean
+from harness.models.students.config import BagConfig, RecurrentConfig, StudentConfig
+from harness.models.students.recurrent import Recurrent, reversal
+from harness.models.students.student import Student, text_of
+from harness.models.tokenizer import Tokenizer
+from harness.profiling.costs.components import activation_bytes, component_params, component_weight_bytes
+from harness.profiling.costs.size import artifact_facts
 from harness.tasks import load_task
-from harness.tokenizer import Tokenizer
 
 COMMON: dict[str, Any] = {"vocab_size": 40, "embedding_size": 5, "positions": 32, "classifier": 6}
 KINDS: dict[str, StudentConfig] = {

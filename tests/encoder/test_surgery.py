@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from harness.artifacts import load_artifact, save_artifact
-from harness.codecs import Codec, Int8
-from harness.config import EncoderConfig
-from harness.encoder import Batch, Encoder
-from harness.errors import SkylineError
-from harness.gates import column_gates, gated, head_gates
-from harness.parametrized import attach
-from harness.surgery import (
+from harness.common.errors import SkylineError
+from harness.compression.pruning.importance import column_gates, gated, head_gates
+from harness.models.artifacts import load_artifact, save_artifact
+from harness.models.batch import Batch
+from harness.models.codecs import Codec, Int8
+from harness.models.config import EncoderConfig
+from harness.models.encoder.encoder import Encoder
+from harness.models.parametrization import attach
+from harness.models.surgery import (
     factorize,
     factorize_embedding,
     keep_columns,

@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as arrays
 from one_line_errors import refused
 from torch import Tensor
 
-from harness.codecs import Bitmask, Codec
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
+from harness.models.codecs import Bitmask, Codec
 
 SHAPES = st.one_of(st.tuples(st.integers(1, 40)), st.tuples(st.integers(1, 9), st.integers(1, 33)))
 LIMIT = float(np.float32(60000.0))

@@ -21,10 +21,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from harness.checkpoints import from_folder, load_model, save_checkpoint
-from harness.config import EncoderConfig, LayerConfig
-from harness.encoder import Batch, Encoder
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
+from harness.models.batch import Batch
+from harness.models.checkpoints import from_folder, load_model, save_checkpoint
+from harness.models.config import EncoderConfig, LayerConfig
+from harness.models.encoder.encoder import Encoder
 
 TOLERANCE = 1e-5
 SMALL = {
@@ -349,7 +350,7 @@ def test_interrupted_saving_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.checkpoints.exporting.save_file", interrupt)
+    monkeypatch.setattr("harness.models.checkpoints.exporting.save_file", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(tiny, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []

@@ -7,9 +7,9 @@ import sys
 
 import torch
 
-from harness.config import EncoderConfig
-from harness.encoder import Encoder
-from harness.weightless import nothing_drawn, without_weights
+from harness.models.config import EncoderConfig
+from harness.models.encoder.encoder import Encoder
+from harness.models.initialization import nothing_drawn, without_weights
 
 TINY = EncoderConfig.bert(1, 8, heads=2, vocab_size=50, positions=16)
 
@@ -44,9 +44,9 @@ def test_afterwards_weights_are_drawn_as_before() -> None:
 def test_the_first_model_of_a_process_does_not_import_the_compiler() -> None:
     code = (
         "import sys\n"
-        "from harness.config import EncoderConfig\n"
-        "from harness.models import make_model\n"
-        "from harness.weightless import without_weights\n"
+        "from harness.models.config import EncoderConfig\n"
+        "from harness.models.factory import make_model\n"
+        "from harness.models.initialization import without_weights\n"
         "with without_weights():\n"
         "    make_model(EncoderConfig.bert(1, 8, heads=2, vocab_size=50, positions=16))\n"
         "print('torch._dynamo' in sys.modules)\n"

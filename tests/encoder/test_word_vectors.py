@@ -13,11 +13,13 @@ from one_line_errors import refused
 from pydantic import ValidationError
 from torch import Tensor
 
-from harness.artifacts import load_artifact, save_artifact
-from harness.attention import Tokens
-from harness.config import LinformerAttention, LocalAttention, SegmentAttention, TopKAttention
-from harness.encoder import Batch, Encoder
-from harness.surgery import (
+from harness.models.artifacts import load_artifact, save_artifact
+from harness.models.batch import Batch
+from harness.models.config import LinformerAttention, LocalAttention, SegmentAttention, TopKAttention
+from harness.models.encoder.attention import Tokens
+from harness.models.encoder.encoder import Encoder
+from harness.models.encoder.word_vectors import most_significant, significance
+from harness.models.surgery import (
     factorize,
     keep_columns,
     keep_heads,
@@ -27,13 +29,11 @@ from harness.surgery import (
     set_attention,
     share_layers,
 )
-from harness.word_vectors import (
+from methods.word_vector_elimination._soft_extraction import (
     SoftExtract,
     harden,
-    most_significant,
     ranks,
     retention_counts,
-    significance,
     soften,
 )
 

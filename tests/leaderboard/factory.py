@@ -9,17 +9,9 @@ from typing import Any
 import numpy as np
 from paired_latency import paired_latency
 
-from harness.records import (
-    ArtifactFacts,
-    Hardware,
-    Profile,
-    Provenance,
-    Quality,
-    Record,
-    Total,
-    Workload,
-)
-from leaderboard.board import Board, Row
+from harness.common.hardware import Hardware
+from harness.records.schema import ArtifactFacts, Profile, Provenance, Quality, Record, Total, Workload
+from leaderboard.boards.board import Board, Row
 
 HARDWARE = Hardware(id="test-2c", processor="Test processor", cores=2, memory_gib=8)
 VERSIONS = {"torch": "2.0", "python": "3.11"}
@@ -270,7 +262,7 @@ def example_records() -> list[Record]:
 def example_page() -> str:
     """The page of the example and of the published tables, rendered once for all tests."""
     from leaderboard import measured_board, published_board, read_ledger, render_page
-    from leaderboard.published_boards import TABLES
+    from leaderboard.boards.published import TABLES
 
     published = [published_board(table=table) for table in TABLES]
     return render_page([measured_board(example_records(), cards=CARDS), *published], read_ledger())

@@ -7,7 +7,7 @@ import json
 import pytest
 from factory import CARDS, ROW_KEYS, card, example_records, facts, failed, profile
 
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
 from leaderboard import architecture_board
 
 

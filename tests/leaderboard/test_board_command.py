@@ -11,7 +11,7 @@ import pytest
 from factory import facts, profile, quality
 
 from harness import cli
-from leaderboard.published_boards import TABLES
+from leaderboard.boards.published import TABLES
 
 REPOSITORY = Path(cli.__file__).resolve().parents[2]
 

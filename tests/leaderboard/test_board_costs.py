@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from factory import CARDS, HARDWARE, by_recipe, facts, profile, quality
 
-from harness.errors import SkylineError
-from harness.records import Workload
+from harness.common.errors import SkylineError
+from harness.records.schema import Workload
 from leaderboard import measured_board
 
 

@@ -14,24 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import cli
-from harness.errors import SkylineError
-from harness.records import Component, Record, Workload
+from harness.common.errors import SkylineError
+from harness.records.schema import Component, Record, Workload
 from leaderboard import architecture_board, render_page
-from leaderboard.breakdown import (
+from leaderboard.survey.breakdown import (
     COMPONENT_TITLES,
     RESIDUAL_TITLE,
     SOURCE,
     breakdown_of,
     breakdown_table,
 )
-from leaderboard.breakdown_chart import (
-    COLOURS,
-    contrast,
-    ink_on,
-    specification,
-    write_chart,
-)
-from leaderboard.plain_tables import to_markdown
+from leaderboard.survey.breakdown_chart import COLOURS, contrast, ink_on, specification, write_chart
+from leaderboard.tables.plain import to_markdown
 
 N, H, F, LAYERS = 256, 768, 3072, 12
 FLOPS = {

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from factory import CARDS, card, profile
 
-from harness.discovery import discover
-from harness.recipe import Recipe
+from harness.recipes.discovery import discover
+from harness.recipes.recipe import Recipe
 from leaderboard import architecture_board, installed_cards, published_board
 
 

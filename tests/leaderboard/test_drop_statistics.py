@@ -8,8 +8,8 @@ from factory import replicates
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.records import Quality
-from leaderboard.statistics import average_drop, interval, overlap, score, seed_draws
+from harness.records.schema import Quality
+from leaderboard.boards.bootstrap import average_drop, interval, overlap, score, seed_draws
 
 
 def run(points, resampled=None, metric="accuracy", examples=100):

@@ -7,7 +7,7 @@ import json
 import pytest
 from factory import CARDS, ROW_KEYS, by_recipe, example_records, quality, replicates
 
-from harness.errors import NotComparable, SkylineError
+from harness.common.errors import NotComparable, SkylineError
 from leaderboard import measured_board, published_board
 
 

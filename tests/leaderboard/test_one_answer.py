@@ -7,9 +7,9 @@ import os
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from harness.records import Quality
+from harness.records.schema import Quality
 from harness.tasks import load_task
-from leaderboard.one_answer import POSITIVES, gives_one_answer
+from leaderboard.boards.one_answer import POSITIVES, gives_one_answer
 
 
 def scored(examples: int, **scores: float) -> Quality:

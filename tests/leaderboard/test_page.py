@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from factory import CARDS, card, example_page, example_records, failed, quality
 
-from harness.method import FAMILIES
+from harness.compression.card import FAMILIES
 from leaderboard import measured_board, published_board, render_page, write_page
-from leaderboard.charts import floor, lowest, specification
-from leaderboard.marks import MARKS, OTHER, mark
-from leaderboard.published_boards import TABLES
+from leaderboard.boards.published import TABLES
+from leaderboard.site.charts import floor, lowest, specification
+from leaderboard.site.marks import MARKS, OTHER, mark
 
 TEMPLATES = Path(measured_board.__code__.co_filename).parent / "templates"
 
@@ -202,7 +202,7 @@ def test_marks_of_one_chart_have_labels_of_their_own():
 
 
 def test_labels_cover_neither_marks_nor_each_other():
-    from leaderboard.charts import HEIGHT, PLACES, STATIC_WIDTH, _place_labels
+    from leaderboard.site.charts import HEIGHT, PLACES, STATIC_WIDTH, _place_labels
 
     points = [
         {"cost": 50.0 + x, "drop": -y, "front": True, "baseline": False, "label": "m" * 20, "place": ""}

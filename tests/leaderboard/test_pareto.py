@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leaderboard import pareto
+from leaderboard.boards import pareto
 
 few = st.integers(-3, 3).map(float)  # few values, so that ties are common
 points = st.lists(st.tuples(few, few), max_size=9)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from factory import facts, profile, quality, replicates
 
-from harness.errors import SkylineError
-from harness.records import Record, Training, Workload
-from leaderboard.curves import curves_table
-from leaderboard.findings import findings_table, verdict
-from leaderboard.plain_tables import Column, PlainTable, to_csv, to_markdown, to_text
-from leaderboard.realisation import realisation_table
-from leaderboard.survey_artifacts import by_convention, by_count, sizes_table
-from leaderboard.survey_sizes import BASE, EMBEDDING_SHARE
+from harness.common.errors import SkylineError
+from harness.records.schema import Record, Training, Workload
+from leaderboard.findings.curves import curves_table
+from leaderboard.findings.findings import findings_table, verdict
+from leaderboard.survey.artifacts import by_convention, by_count, sizes_table
+from leaderboard.survey.roofline import realisation_table
+from leaderboard.survey.sizes import BASE, EMBEDDING_SHARE
+from leaderboard.tables.plain import Column, PlainTable, to_csv, to_markdown, to_text
 
 
 @pytest.mark.parametrize(

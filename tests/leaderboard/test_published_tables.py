@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.config import MATRICES, EncoderConfig, LayerConfig
-from harness.counts import count
-from harness.errors import SkylineError
-from leaderboard import published, survey_sizes
-from leaderboard.counting import BERT_SHAPES, bert, masked_language_head
-from leaderboard.ledger import average_drop, read_ledger, same_to_the_digit, tally
+from harness.common.errors import SkylineError
+from harness.models.config import MATRICES, EncoderConfig, LayerConfig
+from harness.models.parameter_counts import count
+from leaderboard.published_tables import reading as published
+from leaderboard.survey import sizes as survey_sizes
+from leaderboard.survey.published_ledger import average_drop, read_ledger, same_to_the_digit, tally
+from leaderboard.survey.shapes import BERT_SHAPES, bert, masked_language_head
 
 FOLDER = Path(__file__).resolve().parents[2] / "profiles" / "published"
 
@@ -144,7 +145,7 @@ layers = st.builds(
 )
 def test_counting_agrees_with_the_encoder(layers, hidden, rank, pooler, kind, shared):
     torch = pytest.importorskip("torch")
-    from harness.encoder import Encoder
+    from harness.models.encoder.encoder import Encoder
 
     if shared:
         layers = [*layers, layers[0].model_copy(update={"shares_with": 0})]

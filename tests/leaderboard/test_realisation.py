@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from factory import profile
 
-from harness.errors import SkylineError
-from harness.records import Ceilings, Component, Record
-from leaderboard.plain_tables import to_markdown
-from leaderboard.realisation import realisation_table
+from harness.common.errors import SkylineError
+from harness.records.schema import Ceilings, Component, Record
+from leaderboard.survey.roofline import realisation_table
+from leaderboard.tables.plain import to_markdown
 
 PARTS = [
     Component(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from factory import CARDS
 
-from leaderboard.names import claimed_costs, recipe_family, recipe_parts, recipe_title
+from leaderboard.boards.names import claimed_costs, recipe_family, recipe_parts, recipe_title
 
 
 def test_recipes_are_read_as_written() -> None:

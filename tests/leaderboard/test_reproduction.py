@@ -12,20 +12,20 @@ import torch
 from factory import HARDWARE, facts, profile
 from one_line_errors import refused
 
-from harness.architectures import ARCHITECTURES
-from harness.config import EncoderConfig
-from harness.counts import count
-from harness.models import make_model
-from harness.planning import check_recipe
-from harness.recipe import Recipe
-from harness.records import ArtifactFacts, Record, Workload
-from leaderboard import published
-from leaderboard.claims_ledger import claims_table, measured_claims, tally_speeds, verdict_of
-from leaderboard.plain_tables import to_markdown
-from leaderboard.reproduction import chosen_rows, recipe_of, repeat_table, reproduction_table, slug
-from leaderboard.survey_artifacts import READINGS, Reading
-from leaderboard.survey_sizes import BASE
-from leaderboard.workload_grid import grid_table
+from harness.models.architectures import ARCHITECTURES
+from harness.models.config import EncoderConfig
+from harness.models.factory import make_model
+from harness.models.parameter_counts import count
+from harness.recipes.recipe import Recipe
+from harness.records.schema import ArtifactFacts, Record, Workload
+from harness.runs.planning import check_recipe
+from leaderboard.published_tables import reading as published
+from leaderboard.survey.artifacts import READINGS, Reading
+from leaderboard.survey.claims_ledger import claims_table, measured_claims, tally_speeds, verdict_of
+from leaderboard.survey.reproduction import chosen_rows, recipe_of, repeat_table, reproduction_table, slug
+from leaderboard.survey.sizes import BASE
+from leaderboard.survey.workload_grid import grid_table
+from leaderboard.tables.plain import to_markdown
 
 LINES = {line.row: line for line in published.load_survey(published.published_folder())}
 BY_ROW = {reading.row: reading for reading in READINGS}

@@ -9,10 +9,9 @@ import json
 import pytest
 from factory import CARDS, card, example_records, failed, profile, quality
 
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
 from leaderboard import (
     architecture_board,
-    cells,
     measured_board,
     published_board,
     to_csv,
@@ -20,7 +19,8 @@ from leaderboard import (
     to_markdown,
     update_readme,
 )
-from leaderboard.tables import escape_markdown
+from leaderboard.tables import cells
+from leaderboard.tables.boards import escape_markdown
 
 
 def markdown_rows(text):

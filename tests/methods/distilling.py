@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.compression.context import Context, Step
+from harness.compression.method import Method
+from harness.compression.task_loss import task_loss
 from harness.conformance.tiny import tiny_encoder
-from harness.encoder import Batch, Encoder, Output
-from harness.method import Method
-from harness.recipe import Recipe
-from harness.training import Context, Step, task_loss
+from harness.models.batch import Batch, Output
+from harness.models.encoder.encoder import Encoder
+from harness.recipes.recipe import Recipe
 
 TEXTS = [
     "a great film",

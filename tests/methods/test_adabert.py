@@ -16,15 +16,21 @@ from scipy.special import log_softmax, softmax
 from tiny_stages import built, context, draw, method_of
 from torch import Tensor
 
-from harness.artifacts import load_artifact, read_config, save_artifact
-from harness.build import run_stage
-from harness.config import EncoderConfig
+from harness.compression.context import Context
+from harness.compression.evaluation import predict
+from harness.compression.training import parameter_groups
 from harness.conformance.tiny import BUDGET, CONFIG, tiny_encoder
-from harness.evaluation import predict
-from harness.models import make_model
-from harness.planning import check_recipe
-from harness.recipe import Recipe
-from harness.students.architecture_search import (
+from harness.models.artifacts import load_artifact, read_config, save_artifact
+from harness.models.config import EncoderConfig
+from harness.models.factory import make_model
+from harness.models.students.config import FIXED_CELL, OPERATIONS, ConvolutionalConfig
+from harness.models.students.convolutional import Convolutional, ConvolutionalStudent, TokenNorm
+from harness.models.students.words import projected_words
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
+from harness.runs.planning import check_recipe
+from harness.tasks import load_task
+from methods.distillation._architecture_search import (
     COSTS,
     Choice,
     Mixture,
@@ -33,15 +39,6 @@ from harness.students.architecture_search import (
     efficiency_loss,
     genotype_of,
 )
-from harness.students.config import FIXED_CELL, OPERATIONS, ConvolutionalConfig
-from harness.students.convolutional import (
-    Convolutional,
-    ConvolutionalStudent,
-    TokenNorm,
-)
-from harness.students.words import projected_words
-from harness.tasks import load_task
-from harness.training import Context, parameter_groups
 
 SMALL = "dimension=8,channels=6,classifier=7,cells=2"
 

@@ -10,14 +10,16 @@ from one_line_errors import refused
 from tiny_stages import built, context, method_of, shape_left
 from torch import Tensor
 
-from harness.build import run_stage
-from harness.compatibility import Baseline, shape_after
-from harness.config import LayerConfig, SpanAttention
+from harness.compression.comparable import Baseline
+from harness.compression.context import Context
 from harness.conformance.tiny import CONFIG, tiny_encoder
-from harness.encoder import Batch, Encoder
-from harness.recipe import Recipe
-from harness.surgery import keep_heads
-from harness.training import Context
+from harness.models.batch import Batch
+from harness.models.config import LayerConfig, SpanAttention
+from harness.models.encoder.encoder import Encoder
+from harness.models.surgery import keep_heads
+from harness.recipes.builder import run_stage
+from harness.recipes.compatibility import shape_after
+from harness.recipes.recipe import Recipe
 from methods.attention_decomposition.adaptive_span import AdaptiveSpan, soft_windows
 
 BATCH = Batch.synthetic(3, 20, CONFIG.vocab_size)

@@ -11,9 +11,12 @@ from one_line_errors import refused
 from tiny_stages import built, context, method_of, shape_left
 from torch.nn import functional
 
-from harness.build import run_stage
-from harness.compatibility import Baseline, shape_after
-from harness.config import (
+from harness.compression.comparable import Baseline
+from harness.compression.context import Step
+from harness.compression.task_loss import task_loss
+from harness.conformance.tiny import CONFIG, tiny_encoder
+from harness.models.batch import Batch
+from harness.models.config import (
     EncoderConfig,
     LayerConfig,
     LinformerAttention,
@@ -21,13 +24,13 @@ from harness.config import (
     SegmentAttention,
     TopKAttention,
 )
-from harness.conformance.tiny import CONFIG, tiny_encoder
-from harness.encoder import Batch, Encoder
-from harness.recipe import Recipe
-from harness.segment_cache import segment_flops
-from harness.surgery import own_segment_positions, set_attention
+from harness.models.encoder.encoder import Encoder
+from harness.models.encoder.segment_cache import segment_flops
+from harness.models.surgery import own_segment_positions, set_attention
+from harness.recipes.builder import run_stage
+from harness.recipes.compatibility import shape_after
+from harness.recipes.recipe import Recipe
 from harness.tasks import load_task
-from harness.training import Step, task_loss
 from methods.attention_decomposition.deformer import DeFormer
 
 LINFORMER = LinformerAttention(projected=16, length=32)

@@ -12,22 +12,31 @@ from tiny_stages import context, method_of
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import BPE
 
-from harness import augmentation, training
-from harness import teacher as teacher_module
-from harness.augmentation import augment, nearest_words, refuse_augmentation, replaceable, replaced, variants
-from harness.build import run_stage
-from harness.compatibility import Baseline
-from harness.config import CodedWords, HashedWords
+from harness.common.errors import SkylineError
+from harness.compression import teacher_logits as teacher_module
+from harness.compression import training
+from harness.compression.comparable import Baseline
+from harness.compression.context import Augmented, Context
+from harness.compression.distillation import augmentation
+from harness.compression.distillation.augmentation import (
+    augment,
+    nearest_words,
+    refuse_augmentation,
+    replaceable,
+    replaced,
+    variants,
+)
+from harness.compression.evaluation import predict
+from harness.compression.teacher_logits import TeacherLogits
+from harness.compression.training import train
 from harness.conformance.tiny import CONFIG, tiny_encoder, tiny_task, tiny_tokenizer
-from harness.encoder import Encoder
-from harness.errors import SkylineError
-from harness.evaluation import predict
-from harness.recipe import Recipe
+from harness.models.config import CodedWords, HashedWords
+from harness.models.encoder.encoder import Encoder
+from harness.models.tokenizer import Tokenizer
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
 from harness.tasks import Example
 from harness.tasks.base import TrainingView
-from harness.teacher import TeacherLogits
-from harness.tokenizer import Tokenizer
-from harness.training import Augmented, Context, train
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -15,8 +15,9 @@ from scipy.optimize import linprog
 from tiny_stages import context, draw, method_of
 
 from harness.conformance.tiny import tiny_encoder
-from harness.encoder import Output, evaluating
-from harness.surgery import keep_layers
+from harness.models.batch import Output
+from harness.models.model import evaluating
+from harness.models.surgery import keep_layers
 from methods.distillation.bert_emd import LEAST, cost_attention, flows, layer_costs
 
 

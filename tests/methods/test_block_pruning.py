@@ -12,12 +12,12 @@ from one_line_errors import refused
 from tiny_stages import built, context, matrices, method_of
 from torch import Tensor
 
-from harness.artifacts import load_artifact, read_config, read_tensors, save_artifact
-from harness.codecs import Codec
-from harness.config import EncoderConfig, LayerConfig
 from harness.conformance.tiny import CONFIG, tiny_encoder
-from harness.encoder import Encoder
-from harness.profiling.size import artifact_facts
+from harness.models.artifacts import load_artifact, read_config, read_tensors, save_artifact
+from harness.models.codecs import Codec
+from harness.models.config import EncoderConfig, LayerConfig
+from harness.models.encoder.encoder import Encoder
+from harness.profiling.costs.size import artifact_facts
 from methods.structured_pruning import block_pruning
 from methods.structured_pruning.block_pruning import group_lasso, group_norms, keep_in_blocks
 

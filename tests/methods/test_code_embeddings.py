@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from tiny_stages import built, draw
 from torch import Tensor
 
-from harness.config import CodedWords
 from harness.conformance.tiny import tiny_encoder
+from harness.models.config import CodedWords
 from methods.embedding_compression.code_embeddings import fit_books, learn_codes
 
 

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.augmentation import Augmenting
-from harness.checkpoints import base_config
-from harness.compatibility import Baseline, shape_after
-from harness.discovery import discover
-from harness.errors import SkylineError
-from harness.planning import check_recipe
-from harness.recipe import Recipe
-from harness.students.tokenizers import character_tokenizer
+from harness.common.errors import SkylineError
+from harness.compression.comparable import Baseline
+from harness.compression.distillation.augmentation import Augmenting
+from harness.models.checkpoints import base_config
+from harness.models.students.tokenizers import character_tokenizer
+from harness.recipes.compatibility import shape_after
+from harness.recipes.discovery import discover
+from harness.recipes.recipe import Recipe
+from harness.runs.planning import check_recipe
 from harness.tasks.base import Example
 
 

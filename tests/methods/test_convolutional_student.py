@@ -12,19 +12,12 @@ from pydantic import ValidationError
 from tiny_stages import draw
 from torch import Tensor, nn
 
-from harness.config import HeadConfig
-from harness.model import Batch
-from harness.models import make_model
-from harness.profiling.components import component_params
-from harness.profiling.flops import count_flops
-from harness.students.architecture_search import (
-    Choice,
-    Mixture,
-    Search,
-    genotype_of,
-)
-from harness.students.config import FIXED_CELL, OPERATIONS, ConvolutionalConfig, Genotype
-from harness.students.convolutional import (
+from harness.models.batch import Batch
+from harness.models.config import HeadConfig
+from harness.models.factory import make_model
+from harness.models.flops.counting import count_flops
+from harness.models.students.config import FIXED_CELL, OPERATIONS, ConvolutionalConfig, Genotype
+from harness.models.students.convolutional import (
     AveragePool,
     Cell,
     Convolution,
@@ -35,6 +28,8 @@ from harness.students.convolutional import (
     cell_of,
     windows,
 )
+from harness.profiling.costs.components import component_params
+from methods.distillation._architecture_search import Choice, Mixture, Search, genotype_of
 
 C, N, B = 3, 7, 4
 LENGTHS = torch.tensor([7, 4, 1, 0])

@@ -7,10 +7,10 @@ import torch
 from tiny_stages import context
 from torch import Tensor, nn
 
+from harness.compression.task_loss import task_loss
 from harness.conformance.tiny import tiny_encoder
-from harness.curvature import power_iteration, sensitivity, shard_eigenvalues, top_eigenvalues
-from harness.encoder import evaluating
-from harness.training import task_loss
+from harness.models.model import evaluating
+from methods.quantization._curvature import power_iteration, sensitivity, shard_eigenvalues, top_eigenvalues
 
 
 def generator(seed: int = 0) -> torch.Generator:

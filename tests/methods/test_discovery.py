@@ -10,8 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.discovery import GROUP, Registry, adapter_files, collect, discover, load_file, single_method
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
+from harness.recipes.discovery import (
+    GROUP,
+    Registry,
+    adapter_files,
+    collect,
+    discover,
+    load_file,
+    single_method,
+)
 
 ADAPTER = '''
 from harness import Card, Method, Paper, options
@@ -132,7 +140,7 @@ def test_entry_points(put: Put) -> None:
             plugin("gone", "no_such_package.module:M"),
             plugin("nothing", f"{module}:Missing"),
             plugin("no-class", f"{module}:options"),
-            plugin("base", "harness.method:Method"),
+            plugin("base", "harness.compression.method:Method"),
             plugin("other-name", f"{named}:M"),
             plugin("last", f"{put('last')[0]}:M"),
         ],
@@ -171,7 +179,7 @@ def test_load_file_leaves_no_half_loaded_module(tmp_path: Path) -> None:
 
 
 def test_listing_the_methods_does_not_import_torch() -> None:
-    code = "import sys; from harness.discovery import discover; discover(); print(*sys.modules)"
+    code = "import sys; from harness.recipes.discovery import discover; discover(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported = set(done.stdout.split())
     assert "methods.distillation.kd_logits" in imported

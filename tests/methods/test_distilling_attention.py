@@ -13,12 +13,14 @@ from scipy.special import rel_entr, softmax
 from tiny_stages import built, context
 from torch import Tensor
 
-from harness.build import run_stage
+from harness.compression.pruning.reconstruction import Moments, choose_units, observe_states
 from harness.conformance.tiny import tiny_encoder
-from harness.encoder import AttentionIn, Encoder, evaluating
-from harness.recipe import Recipe
-from harness.reconstruction import Moments, choose_units, observe_states
-from harness.surgery import keep_hidden, keep_layers
+from harness.models.encoder.encoder import Encoder
+from harness.models.encoder.layers import AttentionIn
+from harness.models.model import evaluating
+from harness.models.surgery import keep_hidden, keep_layers
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
 
 
 def observed(model: Encoder) -> Any:

@@ -11,10 +11,11 @@ from distilling import given_step
 from scipy.special import log_softmax, rel_entr, softmax
 from tiny_stages import built, context, draw, method_of
 
-from harness.compatibility import Baseline, shape_after
+from harness.common.errors import SkylineError
+from harness.compression.comparable import Baseline
 from harness.conformance.tiny import CONFIG, tiny_encoder, tiny_tokenizer
-from harness.errors import SkylineError
-from harness.recipe import Recipe
+from harness.recipes.compatibility import shape_after
+from harness.recipes.recipe import Recipe
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 0, 0]])
 TARGETS = torch.tensor([0, 1, 1])

@@ -10,15 +10,16 @@ import torch
 from tiny_stages import built, context, method_of
 from torch import Tensor
 
-from harness.build import run_stage
-from harness.config import EncoderConfig
+from harness.common.errors import SkylineError
+from harness.compression.context import Step
+from harness.compression.task_loss import task_loss
 from harness.conformance.tiny import tiny_encoder
-from harness.encoder import Batch, Output
-from harness.errors import SkylineError
-from harness.recipe import Recipe
-from harness.subnetworks import SubNetwork, live_weight
-from harness.surgery import code_words, keep_columns, keep_heads, keep_layers
-from harness.training import Step, task_loss
+from harness.models.batch import Batch, Output
+from harness.models.config import EncoderConfig
+from harness.models.surgery import code_words, keep_columns, keep_heads, keep_layers
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
+from methods.structured_pruning._subnetworks import SubNetwork, live_weight
 from methods.structured_pruning.dynabert import (
     distillation_loss,
     importance,

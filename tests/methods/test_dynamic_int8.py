@@ -10,13 +10,14 @@ import torch
 from tiny_stages import context
 from torch import nn
 
-from harness.artifacts import load_artifact, read_config, read_tensors, save_artifact, to_dense
-from harness.build import run_stage
 from harness.conformance.tiny import tiny_encoder, tiny_task
-from harness.encoder import Batch, Encoder
-from harness.kernels import Int8Linear
-from harness.profiling.size import artifact_facts
-from harness.recipe import Recipe
+from harness.models.artifacts import load_artifact, read_config, read_tensors, save_artifact, to_dense
+from harness.models.batch import Batch
+from harness.models.encoder.encoder import Encoder
+from harness.models.int8_linear import Int8Linear
+from harness.profiling.costs.size import artifact_facts
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
 
 MATRICES = 4 * 6 + 1
 """Six a layer, and the pooler."""

@@ -13,19 +13,19 @@ from scipy.stats import entropy as scipy_entropy
 from tiny_stages import built, context, draw, method_of, shape_left
 from torch import Tensor
 
-from harness.build import run_stage
-from harness.compatibility import Baseline
-from harness.config import EncoderConfig
+from harness.common.errors import SkylineError
+from harness.compression.comparable import Baseline
+from harness.compression.context import Augmented, Step
+from harness.compression.early_exit import EarlyExit, entropy_candidates
+from harness.compression.encoded_rows import encode_examples
+from harness.compression.exit_rules import ramp_logits
 from harness.conformance.tiny import CONFIG, tiny_encoder
-from harness.data import encode_examples
-from harness.early_exit import EarlyExit, entropy_candidates
-from harness.encoder import Batch, Encoder
-from harness.errors import SkylineError
-from harness.exits import ramp_logits
-from harness.model import Output
-from harness.profiling.exits import row_macs
-from harness.recipe import Recipe
-from harness.training import Augmented, Step
+from harness.models.batch import Batch, Output
+from harness.models.config import EncoderConfig
+from harness.models.encoder.encoder import Encoder
+from harness.models.flops.exits import row_macs
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
 
 METHODS = ("deebert", "fastbert", "pabee")
 

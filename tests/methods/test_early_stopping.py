@@ -9,11 +9,12 @@ from tiny_stages import context
 from torch import Tensor
 from training_probes import Probe, probe, same, state
 
-from harness import training
+from harness.compression import training
+from harness.compression.context import Step
+from harness.compression.training import train
 from harness.conformance.tiny import tiny_encoder
-from harness.encoder import Encoder
-from harness.recipe import Recipe
-from harness.training import Step, train
+from harness.models.encoder.encoder import Encoder
+from harness.recipes.recipe import Recipe
 
 
 class Judged:

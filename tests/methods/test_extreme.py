@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from harness.compatibility import Baseline
+from harness.common.errors import SkylineError
+from harness.compression.comparable import Baseline
 from harness.conformance.tiny import CONFIG, tiny_encoder
-from harness.counts import count
-from harness.errors import SkylineError
-from harness.planning import check_recipe
-from harness.recipe import Recipe
-from leaderboard.counting import bert
+from harness.models.parameter_counts import count
+from harness.recipes.recipe import Recipe
+from harness.runs.planning import check_recipe
+from leaderboard.survey.shapes import bert
 from methods.distillation.extreme import PROJECTIONS, orthonormal_rows, pairs_of_matrices
 from tests.methods.tiny_stages import built, context, method_of
 

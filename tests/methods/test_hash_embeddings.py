@@ -7,12 +7,12 @@ import torch
 from tiny_stages import built, context, draw
 from torch import Tensor
 
-from harness.build import run_stage
-from harness.config import HashedWords
+from harness.compression.pruning.vocabulary import relative_error, token_counts
 from harness.conformance.tiny import tiny_encoder
-from harness.embeddings import HashedEmbedding
-from harness.recipe import Recipe
-from harness.vocabulary import relative_error, token_counts
+from harness.models.config import HashedWords
+from harness.models.embeddings import HashedEmbedding
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
 from methods.embedding_compression.hash_embeddings import fit_buckets
 
 

@@ -9,16 +9,19 @@ import torch
 from tiny_stages import built, context
 from torch import Tensor
 
-from harness.build import run_stage
-from harness.config import EncoderConfig, LayerConfig
+from harness.compression.context import Step
+from harness.compression.training import train_round
 from harness.conformance.tiny import tiny_encoder
-from harness.counts import encoder_parameters
-from harness.encoder import Batch, Closed, Encoder
-from harness.parametrized import attached
-from harness.recipe import Recipe
-from harness.residuals import Mapping, ResidualMappings, function_norms
-from harness.spectral import SpectralScale
-from harness.training import Step
+from harness.models.batch import Batch
+from harness.models.config import EncoderConfig, LayerConfig
+from harness.models.encoder.encoder import Encoder
+from harness.models.encoder.layers import Closed
+from harness.models.parameter_counts import encoder_parameters
+from harness.models.parametrization import attached
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
+from methods.structured_pruning._residual_norms import Mapping, ResidualMappings, function_norms
+from methods.structured_pruning._spectral_scale import SpectralScale
 from methods.structured_pruning.identity_prior import IdentityPenalty, parameter_shares, smallest_mappings
 
 SMALL = EncoderConfig(
@@ -179,7 +182,7 @@ def test_the_penalty_makes_norms_smaller(spectral: bool) -> None:
         chosen = context(tiny_encoder())
         method = IdentityPenalty(penalty, spectral)
         method.prepare(model, chosen)
-        chosen.train(model, [method], "penalty", epochs=2)
+        train_round(model, [method], chosen, "penalty", epochs=2)
         method.finish(model, chosen)
         found = function_norms(model, [padded()])
         sizes.append(sum(found.values()))

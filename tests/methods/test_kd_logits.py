@@ -13,16 +13,17 @@ from scipy.special import rel_entr, softmax
 from tiny_stages import built, context
 from torch import Tensor
 
-from harness import distillation
-from harness.build import run_stage
+from harness.common.errors import SkylineError
+from harness.compression.context import Context, Step
+from harness.compression.distillation import losses as distillation
+from harness.compression.distillation.layer_maps import choose_layers
+from harness.compression.task_loss import task_loss
+from harness.compression.teacher_logits import TeacherLogits
 from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
-from harness.discovery import discover
-from harness.encoder import Batch, Output
-from harness.errors import SkylineError
-from harness.layer_maps import choose_layers
-from harness.recipe import Recipe
-from harness.teacher import TeacherLogits
-from harness.training import Context, Step, task_loss
+from harness.models.batch import Batch, Output
+from harness.recipes.builder import run_stage
+from harness.recipes.discovery import discover
+from harness.recipes.recipe import Recipe
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -187,7 +188,7 @@ def test_spans_are_distributions_over_tokens_without_padding() -> None:
 def test_in_training_it_takes_the_place_of_the_task_loss(tmp_path: Any) -> None:
     """With alpha=1 the loop trains on the labels alone: as the copied layers would train without the method."""
     hard, plain = built("kd-logits:layers=2,alpha=1", training=True), built("kd-logits:layers=2")
-    from harness.training import train
+    from harness.compression.training import train
 
     train(plain, [], context(), "plain")
     assert all(torch.equal(a, b) for a, b in zip(hard.parameters(), plain.parameters(), strict=True))

@@ -10,11 +10,13 @@ from scipy.special import rel_entr, softmax
 from tiny_stages import built, context, draw, method_of, shape_left
 from torch import nn
 
-from harness.config import EncoderConfig
+from harness.compression.context import Step
+from harness.compression.pruning.reconstruction import Moments, observe_inputs, read_from, strongest_groups
+from harness.compression.task_loss import task_loss
 from harness.conformance.tiny import CONFIG, tiny_encoder
-from harness.encoder import Batch, Encoder, Output
-from harness.reconstruction import Moments, observe_inputs, read_from, strongest_groups
-from harness.training import Step, task_loss
+from harness.models.batch import Batch, Output
+from harness.models.config import EncoderConfig
+from harness.models.encoder.encoder import Encoder
 from methods.distillation.lightpaff import narrow, narrower
 
 

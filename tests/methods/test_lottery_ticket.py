@@ -12,13 +12,13 @@ from tiny_stages import context, method_of
 from torch import Tensor
 from tuned_stages import PRETRAINED, TUNED, run, smallest, tuned_context
 
-from harness.build import run_stage
+from harness.common.errors import SkylineError
+from harness.compression.context import Context
+from harness.compression.method import Method
 from harness.conformance.tiny import CONFIG, tiny_encoder
-from harness.encoder import Encoder
-from harness.errors import SkylineError
-from harness.method import Method
-from harness.recipe import Recipe
-from harness.training import Context
+from harness.models.encoder.encoder import Encoder
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
 
 POOLER = "head.pooler.weight"
 

@@ -13,18 +13,19 @@ from hypothesis import strategies as st
 from tiny_stages import built, context, method_of
 from torch import Tensor, nn
 
-from harness.artifacts import load_artifact, read_config, save_artifact
-from harness.build import run_stage
-from harness.codecs import Codec, Ternary
-from harness.config import EncoderConfig, LayerConfig
+from harness.common.errors import SkylineError
+from harness.compression.context import Step
+from harness.compression.quantization.fake_quantization import QuantizedTraining, Rounded, rounded_as_it_comes
 from harness.conformance.tiny import CONFIG, tiny_encoder, tiny_task
-from harness.encoder import AttentionMap, Batch, Encoder, Output
-from harness.errors import SkylineError
-from harness.fake_quantization import QuantizedTraining, Rounded, rounded_as_it_comes
-from harness.profiling.size import artifact_facts
-from harness.recipe import Recipe
-from harness.training import Step
-from leaderboard.claims import claims_of, installed_cards
+from harness.models.artifacts import load_artifact, read_config, save_artifact
+from harness.models.batch import AttentionMap, Batch, Output
+from harness.models.codecs import Codec, Ternary
+from harness.models.config import EncoderConfig, LayerConfig
+from harness.models.encoder.encoder import Encoder
+from harness.profiling.costs.size import artifact_facts
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
+from leaderboard.boards.claims import claims_of, installed_cards
 from methods.quantization.q_bert import layer_bits
 
 MIB = 2**20

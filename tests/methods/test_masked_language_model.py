@@ -12,20 +12,16 @@ from tiny_stages import context
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertForMaskedLM
 
-from harness.checkpoints import from_folder
+from harness.common.errors import SkylineError
+from harness.compression.context import Step
+from harness.compression.pretraining import HEAD, IGNORED, MaskedLanguageModel, mask_tokens, pretrain
+from harness.compression.training import parameter_groups
 from harness.conformance.tiny import CONFIG, tiny_encoder, tiny_tokenizer
-from harness.encoder import Batch, Encoder
-from harness.errors import SkylineError
-from harness.masked_language_model import (
-    HEAD,
-    IGNORED,
-    MaskedLanguageModel,
-    MaskedLanguageModelHead,
-    mask_tokens,
-    pretrain,
-)
-from harness.tokenizer import Tokenizer
-from harness.training import Step, parameter_groups
+from harness.models.batch import Batch
+from harness.models.checkpoints import from_folder
+from harness.models.encoder.encoder import Encoder
+from harness.models.encoder.mlm_head import MaskedLanguageModelHead
+from harness.models.tokenizer import Tokenizer
 
 CLS, SEP, PAD, MASK = 2, 3, 0, 4
 NO_STEP = cast(Step, None)

@@ -10,11 +10,11 @@ import torch
 from tiny_stages import context
 from transformers import BertConfig, BertForMaskedLM
 
-from harness import augmentation
-from harness.augmentation import augment, likely_words, replaceable, whole_words
-from harness.checkpoints import from_folder, load_language_model
+from harness.compression.distillation import augmentation
+from harness.compression.distillation.augmentation import augment, likely_words, replaceable, whole_words
+from harness.compression.teacher_logits import TeacherLogits
 from harness.conformance.tiny import CONFIG, tiny_encoder, tiny_tokenizer
-from harness.teacher import TeacherLogits
+from harness.models.checkpoints import from_folder, load_language_model
 
 TEXTS = ["the film was great , not boring", "awful plot", "a zebra in a great film"]
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from scipy.stats import entropy
 
-from harness.config import EncoderConfig
+from harness.common.errors import SkylineError
+from harness.compression.distillation.losses import attention_divergences
 from harness.conformance.tiny import CONFIG, tiny_encoder
-from harness.distillation import attention_divergences
-from harness.errors import SkylineError
-from harness.model import AttentionMap
-from harness.planning import check_recipe
-from harness.recipe import Recipe
+from harness.models.batch import AttentionMap
+from harness.models.config import EncoderConfig
+from harness.recipes.recipe import Recipe
+from harness.runs.planning import check_recipe
 from tests.methods.tiny_stages import context, method_of
 
 

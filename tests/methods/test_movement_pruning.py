@@ -11,13 +11,13 @@ import torch
 from tiny_stages import built, context, method_of
 from torch import nn
 
-from harness.artifacts import read_config, save_artifact
+from harness.common.errors import SkylineError
+from harness.compression.pruning.learned_masks import LearnedMasks, ScoredWeight, is_score
+from harness.compression.training import parameter_groups
 from harness.conformance.tiny import tiny_encoder
-from harness.errors import SkylineError
-from harness.learned_masks import LearnedMasks, ScoredWeight, is_score
-from harness.parametrized import attach, attached
-from harness.surgery import keep_layers
-from harness.training import parameter_groups
+from harness.models.artifacts import read_config, save_artifact
+from harness.models.parametrization import attach, attached
+from harness.models.surgery import keep_layers
 
 
 def test_the_scores_gradient_is_the_weight_s_times_the_weight() -> None:

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.artifacts import save_artifact
+from harness.common.errors import SkylineError
+from harness.compression.pruning.masks import Masks
 from harness.conformance.tiny import tiny_encoder
-from harness.encoder import Batch
-from harness.errors import SkylineError
-from harness.parametrized import attach, attached, bake, bake_all, straight_through, trained_weights
-from harness.pruning import Masks
+from harness.models.artifacts import save_artifact
+from harness.models.batch import Batch
+from harness.models.parametrization import attach, attached, bake, bake_all, straight_through, trained_weights
 
 NAME = "layers.1.ffn.into.weight"
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from one_line_errors import refused
 from tiny_stages import built, context, matrices
 
-from harness.artifacts import load_artifact, read_config, save_artifact, to_dense
-from harness.build import run_stage
 from harness.conformance.tiny import tiny_encoder
-from harness.model import Model
-from harness.planning import check_recipe
-from harness.recipe import Recipe
+from harness.models.artifacts import load_artifact, read_config, save_artifact, to_dense
+from harness.models.model import Model
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
+from harness.runs.planning import check_recipe
 
 STUDENT = "bilstm:embedding=hash,vocabulary=100,dimension=10,hidden=9,classifier=16"
 

@@ -10,15 +10,16 @@ from one_line_errors import refused
 from tiny_stages import built, context, shape_left
 from torch import nn
 
-from harness.build import run_stage
-from harness.compatibility import Baseline, check_stage, shape_after
-from harness.config import LayerConfig
+from harness.compression.comparable import Baseline
+from harness.compression.context import Context
+from harness.compression.method import Method
 from harness.conformance.tiny import CONFIG, tiny_encoder
-from harness.method import Method
-from harness.recipe import Recipe
-from harness.surgery import keep_heads
-from harness.training import Context
-from harness.word_vectors import SoftExtract, soften
+from harness.models.config import LayerConfig
+from harness.models.surgery import keep_heads
+from harness.recipes.builder import run_stage
+from harness.recipes.compatibility import check_stage, shape_after
+from harness.recipes.recipe import Recipe
+from methods.word_vector_elimination._soft_extraction import SoftExtract, soften
 from methods.word_vector_elimination.power_bert import (
     PowerBert,
     RetentionSearch,

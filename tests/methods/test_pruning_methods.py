@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from tiny_stages import built, context
 from torch import Tensor
 
-from harness.artifacts import load_artifact, read_tensors, save_artifact
-from harness.build import run_stage
+from harness.compression.pruning.gradual import Schedule, sparsity_at
 from harness.conformance.tiny import tiny_encoder
-from harness.encoder import Encoder
-from harness.gradual import Schedule, sparsity_at
-from harness.recipe import Recipe
+from harness.models.artifacts import load_artifact, read_tensors, save_artifact
+from harness.models.encoder.encoder import Encoder
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
 
 WORDS = "embedding.word.weight"
 PRUNING = ("magnitude", "random-pruning")

@@ -13,15 +13,15 @@ from tiny_stages import method_of
 from torch import Tensor
 from tuned_stages import PRETRAINED, TUNED, run, smallest, tuned_context
 
-from harness.artifacts import read_tensors, save_artifact
-from harness.config import LayerConfig
+from harness.common.errors import SkylineError
+from harness.compression.pruning.gradual import GradualPruning, sparsity_at
+from harness.compression.pruning.masks import share_changed
 from harness.conformance.tiny import CONFIG, tiny_encoder
-from harness.discovery import discover
-from harness.encoder import Encoder
-from harness.errors import SkylineError
-from harness.gradual import GradualPruning, sparsity_at
-from harness.pruning import share_changed
-from harness.recipe import Recipe
+from harness.models.artifacts import read_tensors, save_artifact
+from harness.models.config import LayerConfig
+from harness.models.encoder.encoder import Encoder
+from harness.recipes.discovery import discover
+from harness.recipes.recipe import Recipe
 
 TABLE = Path(__file__).parents[2] / "profiles" / "published" / "gordon2020_table1.csv"
 PRUNING = ("magnitude", "random-pruning")

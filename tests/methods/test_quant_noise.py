@@ -9,16 +9,22 @@ import torch
 from tiny_stages import context, draw, method_of
 from torch import nn
 
-from harness.artifacts import load_artifact, read_config, save_artifact
-from harness.build import run_stage
-from harness.codecs import Codec, Groups, Int8, Product
+from harness.common.errors import SkylineError
 from harness.conformance.tiny import tiny_encoder
-from harness.errors import SkylineError
-from harness.kernels import Int8Linear
-from harness.parametrized import attach, attached, bake, trained_weights
-from harness.quantization_noise import BlockNoise, Draws, InputNoise, RoundingNoise, TrainedTable
-from harness.recipe import Recipe
-from harness.surgery import factorize, factorize_embedding
+from harness.models.artifacts import load_artifact, read_config, save_artifact
+from harness.models.codecs import Codec, Groups, Int8, Product
+from harness.models.int8_linear import Int8Linear
+from harness.models.parametrization import attach, attached, bake, trained_weights
+from harness.models.surgery import factorize, factorize_embedding
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
+from methods.quantization._quantization_noise import (
+    BlockNoise,
+    Draws,
+    InputNoise,
+    RoundingNoise,
+    TrainedTable,
+)
 from methods.quantization.quant_noise import group_weights, row_widths
 
 FFN, WORDS, QUERY = "layers.0.ffn.into.weight", "embedding.word.weight", "layers.0.attention_in.query.weight"

@@ -14,16 +14,16 @@ from scipy.stats import norm
 from tiny_stages import built, context, draw
 from torch import nn
 
-from harness.artifacts import load_artifact, read_config, save_artifact
-from harness.build import run_stage
-from harness.codecs import Codec, Int8
-from harness.codecs.dictionary import find_outliers, fit_table
+from harness.compression.quantization.fake_quantization import QuantizedTraining, Rounded, RoundedInput
 from harness.conformance.tiny import tiny_encoder
-from harness.encoder import Batch
-from harness.fake_quantization import QuantizedTraining, Rounded, RoundedInput
-from harness.kernels import Int8Linear
-from harness.parametrized import attached, trained_weights
-from harness.recipe import Recipe
+from harness.models.artifacts import load_artifact, read_config, save_artifact
+from harness.models.batch import Batch
+from harness.models.codecs import Codec, Int8
+from harness.models.codecs.dictionary import find_outliers, fit_table
+from harness.models.int8_linear import Int8Linear
+from harness.models.parametrization import attached, trained_weights
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
 
 
 def plain_table(values: np.ndarray, entries: int) -> np.ndarray:

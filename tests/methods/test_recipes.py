@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.discovery import discover
-from harness.errors import SkylineError
-from harness.method import Method, parse_options
-from harness.recipe import Call, Recipe, RecipeStage
+from harness.common.errors import SkylineError
+from harness.compression.method import Method, parse_options
+from harness.recipes.discovery import discover
+from harness.recipes.recipe import Call, Recipe, RecipeStage
 
 SHARES = st.floats(0.001, 0.999)
 RAMPS = st.tuples(st.floats(0, 0.49), st.floats(0.5, 1))

@@ -9,11 +9,11 @@ import torch
 from one_line_errors import refused
 from tiny_stages import context, shape_left
 
-from harness.build import run_stage
-from harness.config import EncoderConfig, LayerConfig
 from harness.conformance.tiny import tiny_encoder
-from harness.planning import check_recipe
-from harness.recipe import Recipe
+from harness.models.config import EncoderConfig, LayerConfig
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
+from harness.runs.planning import check_recipe
 
 SHAPE = EncoderConfig.bert(4, 32, heads=4)
 """Four layers of four heads."""

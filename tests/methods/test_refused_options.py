@@ -7,7 +7,7 @@ import re
 import pytest
 from one_line_errors import refused
 
-from harness.recipe import Recipe
+from harness.recipes.recipe import Recipe
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from tiny_stages import built, context, method_of
 
 from harness.conformance.tiny import tiny_encoder
-from harness.encoder import Batch
+from harness.models.batch import Batch
 from methods.structured_pruning.layerdrop_training import every_other
 from methods.structured_pruning.theseus import replacement_rate
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from tiny_stages import built, context, matrices, method_of
 
-from harness.artifacts import read_config, read_tensors, save_artifact
-from harness.build import run_stage
 from harness.conformance.tiny import tiny_encoder
-from harness.recipe import Recipe
+from harness.models.artifacts import read_config, read_tensors, save_artifact
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
 from methods.unstructured_pruning.reweighted_proximal import EPSILON, penalty, soft_threshold
 
 INTO = "layers.0.ffn.into.weight"

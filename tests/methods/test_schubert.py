@@ -9,16 +9,17 @@ import torch
 from tiny_stages import built, context, method_of
 from torch import Tensor, nn
 
-from harness.build import run_stage
-from harness.config import EncoderConfig
+from harness.compression.pruning.importance import gated
+from harness.compression.training import train_round
 from harness.conformance.tiny import CONFIG, tiny_encoder
-from harness.counts import encoder_parameters
-from harness.encoder import Batch
-from harness.gates import gated
-from harness.parametrized import attached
-from harness.recipe import Recipe
-from harness.surgery import keep_hidden
-from harness.unit_factors import UnitFactors
+from harness.models.batch import Batch
+from harness.models.config import EncoderConfig
+from harness.models.parameter_counts import encoder_parameters
+from harness.models.parametrization import attached
+from harness.models.surgery import keep_hidden
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
+from methods.structured_pruning._unit_scales import UnitFactors
 from methods.structured_pruning.schubert import (
     FactorTraining,
     correct_norms,
@@ -197,7 +198,7 @@ def test_only_factors_are_learned() -> None:
     method.prepare(model, chosen)
     assert method.learning_rate("layers.0.ffn.out.parametrizations.weight.0.factor") == 1e-2
     assert method.learning_rate("layers.0.ffn.out.parametrizations.weight.original") is None
-    chosen.train(model, [method], "factors")
+    train_round(model, [method], chosen, "factors")
     factors = method.factors
     assert all((factor < 1).all() for factor in (factors.hidden, *factors.heads, *factors.columns))
     layer, old = model.layers[1], teacher.layers[1]

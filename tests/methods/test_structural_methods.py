@@ -9,8 +9,8 @@ import torch
 from tiny_stages import built, context
 from torch import Tensor
 
+from harness.compression.task_loss import task_loss
 from harness.conformance.tiny import tiny_encoder
-from harness.training import task_loss
 from methods.parameter_sharing.albert import groups_of_layers
 from methods.structured_pruning.head_pruning import head_importance, least_important
 from methods.structured_pruning.layer_drop import contributions, layers_to_keep
@@ -119,7 +119,7 @@ def test_svd_distils_what_the_factors_lose() -> None:
                 seen.append(float(found.detach()))  # noqa: B023 - used before the next round
                 return found
 
-        from harness.training import train
+        from harness.compression.training import train
 
         method, told = Seen(SVD.Options(rank=rank)), context(teacher, learning_rate=1e-9)
         method.prepare(student, told)

@@ -18,27 +18,29 @@ from sklearn.decomposition import PCA
 from tiny_stages import built, context, method_of
 from torch import Tensor
 
-from harness import planning
-from harness.artifacts import load_artifact, read_config, save_artifact, to_dense
-from harness.build import run_stage
-from harness.cells import BudgetSpec, QualityCell
-from harness.compatibility import Baseline
-from harness.config import EncoderConfig, HashedWords
+from harness.compression.comparable import Baseline
+from harness.compression.context import Context, Step
+from harness.compression.distillation.losses import squared_logit_error
+from harness.compression.evaluation import predict
+from harness.compression.task_loss import task_loss
+from harness.compression.training import parameter_groups
 from harness.conformance.tiny import BUDGET, CONFIG, tiny_encoder, tiny_tokenizer
-from harness.distillation import squared_logit_error
-from harness.encoder import Encoder
-from harness.evaluation import predict
-from harness.model import Batch, Output
-from harness.models import make_model
-from harness.planning import check_recipe
-from harness.profiling.size import artifact_facts
-from harness.recipe import Recipe
-from harness.students.config import BagConfig, RecurrentConfig
-from harness.students.student import WORD_DEVIATION, Student
-from harness.students.tokenizers import byte_pair_tokenizer, character_tokenizer
-from harness.students.words import projected_words
+from harness.models.artifacts import load_artifact, read_config, save_artifact, to_dense
+from harness.models.batch import Batch, Output
+from harness.models.config import EncoderConfig, HashedWords
+from harness.models.encoder.encoder import Encoder
+from harness.models.factory import make_model
+from harness.models.students.config import BagConfig, RecurrentConfig
+from harness.models.students.student import WORD_DEVIATION, Student
+from harness.models.students.tokenizers import byte_pair_tokenizer, character_tokenizer
+from harness.models.students.words import projected_words
+from harness.profiling.costs.size import artifact_facts
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
+from harness.records.cells import BudgetSpec, QualityCell
+from harness.runs import planning
+from harness.runs.planning import check_recipe
 from harness.tasks import load_task
-from harness.training import Context, Step, parameter_groups, task_loss
 
 METHODS = ("ffn", "rnn", "bilstm", "mkd-bilstm")
 SMALL = "dimension=6,classifier=7"

@@ -9,15 +9,16 @@ import torch
 import torch.nn.functional as F
 from tiny_stages import built, context
 
-from harness.build import run_stage
+from harness.common.errors import SkylineError
+from harness.compression.context import Step
+from harness.compression.method import Method
+from harness.compression.teacher_logits import TeacherLogits
+from harness.compression.training import train
 from harness.conformance.tiny import tiny_encoder
-from harness.encoder import Encoder
-from harness.errors import SkylineError
-from harness.method import Method
-from harness.recipe import Recipe
+from harness.models.encoder.encoder import Encoder
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
 from harness.tasks import Example
-from harness.teacher import TeacherLogits
-from harness.training import Step, train
 
 
 class Seen(Method):

@@ -8,11 +8,12 @@ import pytest
 from pydantic import ValidationError
 from tiny_stages import context
 
-from harness.build import check_budget
-from harness.cells import BudgetSpec
+from harness.common.errors import SkylineError
+from harness.compression.context import Budget, Progress
+from harness.compression.training import train
 from harness.conformance.tiny import tiny_encoder, tiny_task
-from harness.errors import SkylineError
-from harness.training import Budget, Progress, train
+from harness.recipes.builder import check_budget
+from harness.records.cells import BudgetSpec
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from tiny_stages import context
 from torch import Tensor
 from training_probes import Probe, probe
 
-from harness.build import run_stage
+from harness.compression.context import Context, Step
+from harness.compression.training import train
 from harness.conformance.tiny import tiny_encoder
-from harness.encoder import Encoder
-from harness.recipe import RecipeStage
+from harness.models.encoder.encoder import Encoder
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import RecipeStage
 from harness.tasks import Task, load_task
-from harness.training import Context, Step, train
 
 
 def test_the_hooks_in_order() -> None:

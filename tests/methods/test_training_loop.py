@@ -12,9 +12,11 @@ from tiny_stages import context
 from torch import Tensor
 from training_probes import Probe, probe, same, state
 
+from harness.common.errors import SkylineError
+from harness.compression.context import Context, Step
+from harness.compression.task_loss import task_loss
+from harness.compression.training import train
 from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
-from harness.errors import SkylineError
-from harness.training import Context, Step, task_loss, train
 
 
 def trained(**more: Any) -> list[Tensor]:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_linear_schedule_with_warmup
 
+from harness.compression.training import linear_schedule, parameter_groups
 from harness.conformance.tiny import tiny_encoder
-from harness.training import linear_schedule, parameter_groups
 
 
 def test_the_schedule_in_closed_form() -> None:

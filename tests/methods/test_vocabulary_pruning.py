@@ -16,13 +16,13 @@ from tokenizers.models import BPE, WordPiece
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
-from harness.artifacts import load_artifact, save_artifact
-from harness.build import run_stage
+from harness.common.errors import SkylineError
+from harness.compression.pruning.vocabulary import indispensable_tokens, token_counts, tokens_to_keep
 from harness.conformance.tiny import CHARACTERS, SPECIAL, tiny_encoder, tiny_task, vocabulary
-from harness.errors import SkylineError
-from harness.recipe import Recipe
-from harness.tokenizer import Tokenizer
-from harness.vocabulary import indispensable_tokens, token_counts, tokens_to_keep
+from harness.models.artifacts import load_artifact, save_artifact
+from harness.models.tokenizer import Tokenizer
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]"]
 PIECES += [*"aegilnpy", *(f"##{letter}" for letter in "aegilnpy"), "play", "playing", "##ing", "plan", "gap"]

@@ -8,13 +8,20 @@ import pytest
 import torch
 from tiny_stages import built, context, method_of
 
-from harness.artifacts import load_artifact, save_artifact
-from harness.config import EncoderConfig, HashedWords
+from harness.common.errors import SkylineError
+from harness.compression.pruning.reconstruction import (
+    Moments,
+    choose_units,
+    group_energy,
+    observe_inputs,
+    reconstruction,
+)
 from harness.conformance.tiny import tiny_encoder, tiny_task
-from harness.encoder import Batch, Encoder
-from harness.errors import SkylineError
-from harness.reconstruction import Moments, choose_units, group_energy, observe_inputs, reconstruction
-from harness.surgery import factorize_embedding
+from harness.models.artifacts import load_artifact, save_artifact
+from harness.models.batch import Batch
+from harness.models.config import EncoderConfig, HashedWords
+from harness.models.encoder.encoder import Encoder
+from harness.models.surgery import factorize_embedding
 
 
 def test_moments_add_up_over_batches() -> None:

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.build import run_stage
-from harness.config import EncoderConfig
+from harness.compression.context import Budget, Context, Progress
+from harness.compression.method import Method
+from harness.compression.teacher_logits import TeacherLogits
 from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
-from harness.encoder import Encoder
-from harness.method import Method
-from harness.recipe import Recipe
-from harness.teacher import TeacherLogits
-from harness.training import Budget, Context, Progress
+from harness.models.config import EncoderConfig
+from harness.models.encoder.encoder import Encoder
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
 
 
 def context(

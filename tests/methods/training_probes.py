@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.discovery import discover
-from harness.encoder import Encoder
-from harness.method import Method, options
-from harness.recipe import Call
-from harness.training import Context, Step
+from harness.compression.card import options
+from harness.compression.context import Context, Step
+from harness.compression.method import Method
+from harness.models.encoder.encoder import Encoder
+from harness.recipes.discovery import discover
+from harness.recipes.recipe import Call
 
 
 def state(model: Encoder) -> list[Tensor]:

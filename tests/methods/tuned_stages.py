@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from tiny_stages import context
 
-from harness.build import run_stage
+from harness.compression.context import Context
 from harness.conformance.tiny import tiny_encoder
-from harness.encoder import Encoder
-from harness.recipe import Recipe
-from harness.records import Training
-from harness.training import Context
+from harness.models.encoder.encoder import Encoder
+from harness.recipes.builder import run_stage
+from harness.recipes.recipe import Recipe
+from harness.records.schema import Training
 
 TUNED, PRETRAINED = 0, 5
 """The seeds of the two encoders that stand for the baseline and for what it was fine-tuned from."""

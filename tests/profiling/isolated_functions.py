@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.errors import NotComparable, SkylineError, unknown_name
+from harness.common.errors import NotComparable, SkylineError, unknown_name
 
 
 def add(left: int, right: int = 1) -> int:
@@ -99,7 +99,7 @@ def hold(fifo: Path, with_grandchild: bool = False) -> None:
 
 
 def nested(value: int) -> int:
-    import harness.isolation
+    import harness.common.processes
 
-    harness.isolation.PRELOAD = ()  # this child's own server need not be warm
-    return harness.isolation.run_isolated(add, value)
+    harness.common.processes.PRELOAD = ()  # this child's own server need not be warm
+    return harness.common.processes.run_isolated(add, value)

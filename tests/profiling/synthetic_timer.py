@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.profiling.latency import Arm, Sample
+from harness.profiling.latency.pairs import Arm, Sample
 
 
 @dataclass

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.attention import window_scores
-from harness.config import (
+from harness.models.batch import Batch
+from harness.models.config import (
     AttentionKind,
     EncoderConfig,
     LayerConfig,
@@ -17,9 +17,10 @@ from harness.config import (
     SegmentAttention,
     TopKAttention,
 )
-from harness.encoder import Batch, Encoder
-from harness.profiling.flops import FlopCount, count_flops
-from harness.segment_cache import segment_flops
+from harness.models.encoder.attention import window_scores
+from harness.models.encoder.encoder import Encoder
+from harness.models.encoder.segment_cache import segment_flops
+from harness.models.flops.counting import FlopCount, count_flops
 
 HIDDEN, WIDTH, FFN = 12, 20, 30
 SHAPE = LayerConfig(heads=4, head_size=5, ffn_size=FFN)

@@ -13,26 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paired_latency import paired_latency
 
-from harness.artifacts import load_artifact, read_config, save_artifact
-from harness.config import EncoderConfig, LayerConfig
-from harness.encoder import Batch, Encoder
-from harness.profiling import ceilings as measuring
-from harness.profiling.ceilings import executed_precision, measure_ceilings
-from harness.profiling.components import activation_bytes, component_params, component_weight_bytes
+from harness.common.hardware import Hardware
+from harness.models.artifacts import load_artifact, read_config, save_artifact
+from harness.models.batch import Batch
+from harness.models.config import EncoderConfig, LayerConfig
+from harness.models.encoder.encoder import Encoder
+from harness.profiling.costs import ceilings as measuring
+from harness.profiling.costs.ceilings import executed_precision, measure_ceilings
+from harness.profiling.costs.components import activation_bytes, component_params, component_weight_bytes
+from harness.profiling.costs.traffic import attainable, roofline, traffic
 from harness.profiling.inputs import Inputs
-from harness.profiling.latency import Plan
-from harness.profiling.speed import measure_speed
-from harness.profiling.traffic import attainable, roofline, traffic
-from harness.records import (
-    PRECISIONS,
-    Ceilings,
-    Component,
-    Hardware,
-    Precision,
-    Profile,
-    Total,
-    Workload,
-)
+from harness.profiling.latency.paired import measure_speed
+from harness.profiling.latency.pairs import Plan
+from harness.records.schema import PRECISIONS, Ceilings, Component, Precision, Profile, Total, Workload
 from harness.runtimes import Execution
 
 H, F, LAYERS, TOKENS = 16, 40, 2, 24

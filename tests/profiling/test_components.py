@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.artifacts import load_artifact, save_artifact
-from harness.codecs import Bitmask, Codec, Int8
-from harness.config import COMPONENTS, EncoderConfig, LayerConfig
-from harness.encoder import Batch, Encoder
-from harness.errors import SkylineError
-from harness.profiling.components import (
+from harness.common.errors import SkylineError
+from harness.models.artifacts import load_artifact, save_artifact
+from harness.models.batch import Batch
+from harness.models.codecs import Bitmask, Codec, Int8
+from harness.models.config import COMPONENTS, EncoderConfig, LayerConfig
+from harness.models.encoder.encoder import Encoder
+from harness.profiling.costs.components import (
     FEWEST_ROUNDS,
     activation_bytes,
     component_params,

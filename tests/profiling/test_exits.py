@@ -8,23 +8,24 @@ from typing import Any
 import pytest
 import torch
 
-from harness.artifacts import save_artifact
-from harness.cells import ProfileCell
-from harness.config import COMPONENTS, EncoderConfig, ExitRule, student_size
+from harness.common.errors import SkylineError
+from harness.common.processes import run_isolated
 from harness.conformance.tiny import tiny_encoder, tiny_task
-from harness.encoder import Batch, Encoder
-from harness.errors import SkylineError
-from harness.execute import real_inputs
-from harness.exits import entropy
-from harness.isolation import run_isolated
-from harness.planning import unsupported
-from harness.profiling.exits import flops_by_depth, row_macs
-from harness.profiling.flops import count_flops
+from harness.models.artifacts import save_artifact
+from harness.models.batch import Batch
+from harness.models.config import COMPONENTS, EncoderConfig, ExitRule, student_size
+from harness.models.encoder.encoder import Encoder
+from harness.models.encoder.exits import entropy
+from harness.models.flops.counting import count_flops
+from harness.models.flops.exits import flops_by_depth, row_macs
+from harness.models.surgery import add_exits
 from harness.profiling.inputs import REAL_ROWS, make_workload, real_rows
 from harness.profiling.profile import profile_artifact
+from harness.records.cells import ProfileCell
+from harness.runs.planning import unsupported
+from harness.runs.profile_run import real_inputs
+from harness.runs.suites import Experiment, Suite
 from harness.runtimes.eager import EagerRuntime
-from harness.suites import Experiment, Suite
-from harness.surgery import add_exits
 from harness.tasks import load_task
 
 HIDDEN, FFN, CLASSES = 24, 40, 3

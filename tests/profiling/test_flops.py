@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from harness.artifacts import load_artifact, save_artifact
-from harness.codecs import Codec, Int8
-from harness.config import COMPONENTS, EncoderConfig, LayerConfig
-from harness.encoder import Batch, Encoder, Output
-from harness.profiling.flops import FlopCount, count_flops
-from harness.profiling.operators import einsum_macs
+from harness.models.artifacts import load_artifact, save_artifact
+from harness.models.batch import Batch, Output
+from harness.models.codecs import Codec, Int8
+from harness.models.config import COMPONENTS, EncoderConfig, LayerConfig
+from harness.models.encoder.encoder import Encoder
+from harness.models.flops.counting import FlopCount, count_flops
+from harness.models.flops.operators import einsum_macs
 
 
 def matrix(inputs: int, outputs: int, rank: int | None) -> int:

@@ -9,10 +9,9 @@ import psutil
 import pytest
 import torch
 
-import harness.hardware as module
-from harness.errors import SkylineError
-from harness.hardware import check_device, hardware, versions
-from harness.records import Hardware
+import harness.common.hardware as module
+from harness.common.errors import SkylineError
+from harness.common.hardware import Hardware, check_device, hardware, versions
 
 CPUINFO = """processor	: {0}
 vendor_id	: GenuineIntel
@@ -99,7 +98,7 @@ def test_versions() -> None:
 
 def test_describing_the_machine_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from harness.hardware import hardware, versions; hardware(); versions()\n"
+        "import sys; from harness.common.hardware import hardware, versions; hardware(); versions()\n"
         "print([name for name in ('torch', 'transformers', 'tokenizers', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 import isolated_functions as functions
 import pytest
 
-from harness.errors import NotComparable, SkylineError
-from harness.isolation import CellTimeout, ChildDied, ChildRaised, IsolationError, run_isolated
+from harness.common.errors import NotComparable, SkylineError
+from harness.common.processes import CellTimeout, ChildDied, ChildRaised, IsolationError, run_isolated
 
 HERE = Path(__file__).parent
 
@@ -152,8 +152,8 @@ def parent_of_a_held_child(tmp_path: Path, call: str) -> Iterator[tuple[subproce
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     code = (
-        "import sys; from pathlib import Path; import harness.isolation; from harness.isolation import run_isolated\n"
-        "harness.isolation.PRELOAD = ()  # nothing here needs a warm server\n"
+        "import sys; from pathlib import Path; import harness.common.processes; from harness.common.processes import run_isolated\n"
+        "harness.common.processes.PRELOAD = ()  # nothing here needs a warm server\n"
         f"import isolated_functions as functions; fifo = Path({str(fifo)!r})\n{call}"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
@@ -213,8 +213,8 @@ def test_the_main_script_is_not_run_again_in_the_child(tmp_path: Path) -> None:
     """A user's script needs no `if __name__ == "__main__"` guard."""
     script = tmp_path / "script.py"
     script.write_text(
-        "print('script runs')\nimport harness.isolation\nharness.isolation.PRELOAD = ()\n"
-        "from harness.isolation import run_isolated\n"
+        "print('script runs')\nimport harness.common.processes\nharness.isolation.PRELOAD = ()\n"
+        "from harness.common.processes import run_isolated\n"
         "import isolated_functions\nprint(run_isolated(isolated_functions.add, 1))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}

@@ -12,23 +12,24 @@ import pytest
 import torch
 from paired_latency import NO_PAIRS, paired_latency
 
-from harness.artifacts import CONFIG, WEIGHTS, artifact_hash, save_artifact
-from harness.build import build_untrained
-from harness.cells import ProfileCell
-from harness.config import EncoderConfig
-from harness.encoder import Encoder
-from harness.errors import SkylineError
-from harness.execute import ProfileRun, execute_profile, make_for_profile
-from harness.profiling import kept_costs, profile
+from harness.common.errors import SkylineError
+from harness.models.artifacts import CONFIG, WEIGHTS, artifact_hash, save_artifact
+from harness.models.config import EncoderConfig
+from harness.models.encoder.encoder import Encoder
+from harness.profiling import profile
+from harness.profiling.costs import kept as kept_costs
+from harness.profiling.costs.kept import KeptCosts, contents, what
+from harness.profiling.costs.memory import PeakMemory
+from harness.profiling.costs.size import artifact_facts
 from harness.profiling.inputs import Inputs, make_workload
-from harness.profiling.kept_costs import KeptCosts, contents, what
-from harness.profiling.memory import PeakMemory
+from harness.profiling.latency.paired import Speed
 from harness.profiling.profile import StaticCosts, profile_artifact, static_costs
-from harness.profiling.size import artifact_facts
-from harness.profiling.speed import Speed
 from harness.profiling.stopwatch import Stopwatch, watched
-from harness.recipe import Recipe
-from harness.records import ArtifactFacts, Workload, parse_record
+from harness.recipes.builder import build_untrained
+from harness.recipes.recipe import Recipe
+from harness.records.cells import ProfileCell
+from harness.records.schema import ArtifactFacts, Workload, parse_record
+from harness.runs.profile_run import ProfileRun, execute_profile, make_for_profile
 from harness.runtimes import Execution
 from harness.runtimes.eager import EagerRuntime
 
@@ -219,8 +220,8 @@ def test_an_artifact_is_described_once(tmp_path: Path, monkeypatch: pytest.Monke
     def never(folder: Path) -> ArtifactFacts:
         raise AssertionError("described again")
 
-    monkeypatch.setattr("harness.profiling.size.artifact_facts", never)
-    monkeypatch.setattr("harness.build.verify_artifact", looked.append)
+    monkeypatch.setattr("harness.profiling.costs.size.artifact_facts", never)
+    monkeypatch.setattr("harness.recipes.builder.verify_artifact", looked.append)
     assert make_for_profile(*asked, set())[0] == made
     assert set(looked) == {made.folder, made.baseline}
     looked.clear()
@@ -235,7 +236,7 @@ def test_a_run_makes_an_artifact_once(tmp_path: Path, monkeypatch: pytest.Monkey
         made.append(ProfileCell.model_validate_json(cell_json))
         return function(cell_json, *rest)
 
-    monkeypatch.setattr("harness.isolation.run_isolated", isolated)
+    monkeypatch.setattr("harness.common.processes.run_isolated", isolated)
     run, watch = ProfileRun(tmp_path), Stopwatch()
     first = run.make(CELL, None, 1, watch)
     elsewhere = {"runtime": "openvino", "precision": "int8", "workload": Workload(batch=8, length=32)}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from synthetic_timer import SyntheticTimer
 
-from harness.profiling.latency import Arm, PairedTimes, Plan, Sample, latency_record, measure_pairs
-from harness.profiling.statistics import FEWEST_PAIRS
+from harness.profiling.latency.pairs import Arm, PairedTimes, Plan, Sample, latency_record, measure_pairs
+from harness.profiling.latency.statistics import FEWEST_PAIRS
 
 RUNS = 50
 

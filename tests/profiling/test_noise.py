@@ -9,8 +9,8 @@ import psutil
 import pytest
 from paired_latency import paired_latency, without_verdict
 
-from harness.profiling.noise import busy_process, summary
-from harness.records import Latency
+from harness.profiling.latency.noise import busy_process, summary
+from harness.records.schema import Latency
 
 
 def aa_run(ratio: float | None, low: float, high: float) -> Latency:
@@ -57,7 +57,7 @@ def test_command_prints_one_json_object() -> None:
     command = [
         sys.executable,
         "-m",
-        "harness.profiling.noise",
+        "harness.profiling.latency.noise",
         "--runs",
         "1",
         "--model",
@@ -79,7 +79,7 @@ def test_command_prints_one_json_object() -> None:
 
 
 def test_bad_input_is_one_line() -> None:
-    command = [sys.executable, "-m", "harness.profiling.noise", "--runs", "1", "--model", "tiny"]
+    command = [sys.executable, "-m", "harness.profiling.latency.noise", "--runs", "1", "--model", "tiny"]
     for extra, message in ((["--length", "0"], "use at least 1"), (["--length", "600"], "use at most 512")):
         done = subprocess.run([*command, *extra], capture_output=True, text=True, check=False)
         assert done.returncode == 2

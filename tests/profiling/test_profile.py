@@ -9,19 +9,20 @@ import pytest
 import torch
 from paired_latency import paired_latency, without_verdict
 
-from harness.artifacts import save_artifact
-from harness.codecs import Codec, Int8
-from harness.config import COMPONENTS, EncoderConfig
-from harness.encoder import Batch, Encoder
-from harness.errors import SkylineError
-from harness.profiling.flops import count_flops
+from harness.common.errors import SkylineError
+from harness.models.artifacts import save_artifact
+from harness.models.batch import Batch
+from harness.models.codecs import Codec, Int8
+from harness.models.config import COMPONENTS, EncoderConfig
+from harness.models.encoder.encoder import Encoder
+from harness.models.flops.counting import count_flops
+from harness.profiling.costs.memory import measure_memory
+from harness.profiling.costs.size import artifact_facts
 from harness.profiling.inputs import Inputs, make_workload
-from harness.profiling.latency import Plan
-from harness.profiling.memory import measure_memory
+from harness.profiling.latency.paired import measure_speed
+from harness.profiling.latency.pairs import Plan
 from harness.profiling.profile import faster, profile_artifact
-from harness.profiling.size import artifact_facts
-from harness.profiling.speed import measure_speed
-from harness.records import COSTS, Profile, Workload
+from harness.records.schema import COSTS, Profile, Workload
 from harness.runtimes import Execution, get_runtime, runtime_names
 
 QUICK = Plan(cap_s=0.5, fewest=6, aa_every=1000)

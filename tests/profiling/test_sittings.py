@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from synthetic_timer import SyntheticTimer
 
-from harness.cells import ProfileCell
-from harness.engines.local import LocalEngine
-from harness.execute import ProfileRun, fingerprint
-from harness.planning import Job, make_plan
-from harness.profiling.latency import Arm, PairedTimes, Plan, latency_record, measure_pairs
-from harness.profiling.sittings import WIDE, takes_sittings
-from harness.records import Record, Workload
-from harness.run import run_cells
-from harness.store import Store
+from harness.profiling.latency.pairs import Arm, PairedTimes, Plan, latency_record, measure_pairs
+from harness.profiling.latency.sittings import WIDE, takes_sittings
+from harness.records.cells import ProfileCell
+from harness.records.schema import Record, Workload
+from harness.records.store import Store
+from harness.runs.engines.local import LocalEngine
+from harness.runs.planning import Job, make_plan
+from harness.runs.profile_run import ProfileRun
+from harness.runs.run import run_cells
+from harness.runs.staleness import fingerprint
 
 SHORT = Plan(cap_s=6.0)
 
@@ -156,7 +157,7 @@ def test_further_sittings_go_round_the_wide_ones(
     further_s: float, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("harness.engines.local.time.monotonic", clock)
+    monkeypatch.setattr("harness.runs.engines.local.time.monotonic", clock)
     run = Sat(dict(WIDTHS), clock)
     engine = LocalEngine(Store(tmp_path), None, sittings=2, further_s=further_s)
     engine._sit_further([Job(tiny(recipe), "") for recipe in (*WIDTHS, "q-bert")], run)
@@ -164,7 +165,7 @@ def test_further_sittings_go_round_the_wide_ones(
 
 
 def test_further_sittings_are_counted_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.profiling.sittings.WIDE", 0.0)
+    monkeypatch.setattr("harness.profiling.latency.sittings.WIDE", 0.0)
     cells = [tiny("baseline", cap_s=0.4)]
     outcome = run_cells(cells, tmp_path, sittings=2, further_s=1.0, quiet=True)
     assert _sittings_of(outcome.records[0]) > 2

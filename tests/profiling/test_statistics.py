@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.profiling.statistics import (
+from harness.profiling.latency.statistics import (
     FEWEST_PAIRS,
     log_ratio,
     median_ratio,

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.artifacts import save_artifact
-from harness.config import EncoderConfig
-from harness.encoder import Encoder
-from harness.models import make_model
+from harness.models.artifacts import save_artifact
+from harness.models.config import EncoderConfig
+from harness.models.encoder.encoder import Encoder
+from harness.models.factory import make_model
+from harness.models.students.config import RecurrentConfig
 from harness.profiling.profile import profile_artifact
-from harness.records import Workload
-from harness.students.config import RecurrentConfig
+from harness.records.schema import Workload
 
 B, N, E, H, CLASSIFIER = 2, 24, 6, 5, 7
 

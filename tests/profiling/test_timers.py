@@ -11,9 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-import harness.profiling.timers as timers
-from harness.encoder import Batch
-from harness.profiling.timers import SHORTEST_SAMPLE_S, Disturbance, PassTimer, steady_process, time_on_cuda
+import harness.profiling.latency.timers as timers
+from harness.models.batch import Batch
+from harness.profiling.latency.timers import (
+    SHORTEST_SAMPLE_S,
+    Disturbance,
+    PassTimer,
+    steady_process,
+    time_on_cuda,
+)
 from harness.runtimes import Executable
 
 linux = pytest.mark.skipif(

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.artifacts import save_artifact
-from harness.config import EncoderConfig
-from harness.encoder import Encoder
-from harness.isolation import run_isolated
-from harness.profiling import unpaired
+from harness.common.processes import run_isolated
+from harness.models.artifacts import save_artifact
+from harness.models.config import EncoderConfig
+from harness.models.encoder.encoder import Encoder
 from harness.profiling.inputs import Inputs, make_workload
-from harness.profiling.unpaired import Unpaired, measure_unpaired
+from harness.profiling.latency import unpaired
+from harness.profiling.latency.unpaired import Unpaired, measure_unpaired
 from harness.runtimes import Executable, Execution
 
 INPUTS = Inputs.of(make_workload(length=16, batch=2))
@@ -54,7 +54,7 @@ def test_the_mean_is_of_the_passes_after_the_warm_up(monkeypatch: pytest.MonkeyP
         return float(len(runs))
 
     monkeypatch.setattr(unpaired, "time_on_cpu", time_pass)
-    monkeypatch.setattr("harness.profiling.timers._keep_freed_memory", lambda: None)
+    monkeypatch.setattr("harness.profiling.latency.timers._keep_freed_memory", lambda: None)
     # Passes 5, 6 and 7 take as many seconds.
     assert unpaired._mean_seconds(Execution(Path()), INPUTS, 40, passes=3, warmup=4) == pytest.approx(6.0)
     assert len(runs) == 7

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from harness.artifacts import save_artifact
-from harness.codecs import Codec, Int8
-from harness.config import (
+from harness.models.artifacts import save_artifact
+from harness.models.batch import Batch
+from harness.models.codecs import Codec, Int8
+from harness.models.config import (
     AttentionKind,
     CodedWords,
     EncoderConfig,
@@ -22,11 +23,10 @@ from harness.config import (
     SpanAttention,
     TopKAttention,
 )
-from harness.encoder import Batch
-from harness.model import Model
-from harness.models import make_model
-from harness.students.bottleneck_config import BottleneckConfig
-from harness.students.config import BagConfig, ConvolutionalConfig, RecurrentConfig
+from harness.models.factory import make_model
+from harness.models.model import Model
+from harness.models.students.bottleneck_config import BottleneckConfig
+from harness.models.students.config import BagConfig, ConvolutionalConfig, RecurrentConfig
 
 POSITIONS, VOCABULARY = 32, 50
 LAYER = LayerConfig(heads=2, head_size=12, ffn_size=40)

@@ -12,9 +12,9 @@ from one_line_errors import refused
 from runtime_models import CONFIGS, PLAIN, batch_of, drawn, quantized, saved
 from torch import Tensor
 
-from harness.profiling import agreement
-from harness.profiling.agreement import ROWS, measure_agreement, rows_to_compare, same_predictions
 from harness.profiling.inputs import Inputs, make_workload
+from harness.profiling.latency import agreement
+from harness.profiling.latency.agreement import ROWS, measure_agreement, rows_to_compare, same_predictions
 from harness.runtimes import Executable, Execution, load
 
 INPUTS = Inputs.of(make_workload(16, 8))

@@ -10,8 +10,8 @@ import pytest
 import torch
 from runtime_models import CONFIGS, LAYER, batch_of, drawn, encoder, saved
 
-from harness.config import ExitRule
-from harness.exits import entropy
+from harness.models.config import ExitRule
+from harness.models.encoder.exits import entropy
 from harness.runtimes import Execution, load
 
 pytestmark = [

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from runtime_models import BATCHES, CONFIGS, LAYER, PLAIN, drawn, encoder, quantized, saved
 
-from harness.artifacts import load_artifact
-from harness.config import ExitRule
-from harness.encoder import Batch
-from harness.model import Model
+from harness.models.artifacts import load_artifact
+from harness.models.batch import Batch
+from harness.models.config import ExitRule
+from harness.models.model import Model
 from harness.profiling import profile
 from harness.profiling.inputs import Inputs, make_workload
 from harness.profiling.profile import static_costs

@@ -13,12 +13,12 @@ from one_line_errors import refused
 from runtime_models import CONFIGS, LAYER, PLAIN, batch_of, drawn, encoder, saved
 from torch import Tensor
 
-from harness.cells import ProfileCell
-from harness.config import ExitRule
-from harness.encoder import Batch
-from harness.errors import Unsupported
-from harness.planning import unsupported
-from harness.records import Workload
+from harness.common.errors import Unsupported
+from harness.models.batch import Batch
+from harness.models.config import ExitRule
+from harness.records.cells import ProfileCell
+from harness.records.schema import Workload
+from harness.runs.planning import unsupported
 from harness.runtimes import Execution, get_runtime, load, refused_exits
 from harness.runtimes.cuda_graphs import RecordedPasses
 

@@ -22,11 +22,11 @@ from runtime_models import (
 )
 from torch import Tensor, nn
 
-from harness.artifacts import load_artifact, read_tensors, to_dense
-from harness.config import LayerConfig
-from harness.hardware import multiplies_signed
-from harness.kernels import Int8Linear
-from harness.model import Model
+from harness.common.hardware import multiplies_signed
+from harness.models.artifacts import load_artifact, read_tensors, to_dense
+from harness.models.config import LayerConfig
+from harness.models.int8_linear import Int8Linear
+from harness.models.model import Model
 from harness.runtimes import get_runtime
 from harness.runtimes.graphs import GraphRuntime, run_graph
 from harness.runtimes.onnx_export import Graph, export

@@ -8,9 +8,9 @@ import pytest
 import torch
 from runtime_models import BATCHES, CONFIGS, PLAIN, drawn, quantized, saved
 
-from harness.artifacts import load_artifact
-from harness.codecs import Codec, Int8
-from harness.kernels import Int8Linear
+from harness.models.artifacts import load_artifact
+from harness.models.codecs import Codec, Int8
+from harness.models.int8_linear import Int8Linear
 from harness.runtimes import Execution, load
 from harness.runtimes.precision import CLASSIFIER, BFloat16Linear, in_precision
 

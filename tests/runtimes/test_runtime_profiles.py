@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 from runtime_models import PLAIN, batch_of, drawn, encoder, quantized, saved
 
-from harness.config import LayerConfig
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
+from harness.models.config import LayerConfig
 from harness.profiling.profile import profile_artifact
 from harness.profiling.report import print_profile, profile_markdown
-from harness.records import Profile, Workload
+from harness.records.schema import Profile, Workload
 from harness.runtimes import get_runtime
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ BASELINE = encoder(*[LayerConfig(heads=2, head_size=32, ffn_size=128)] * 3, hidd
 @pytest.fixture(autouse=True)
 def _close_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of models that were drawn, and not trained, many an answer is close."""
-    monkeypatch.setattr("harness.profiling.agreement.EQUAL", 0.9)
+    monkeypatch.setattr("harness.profiling.latency.agreement.EQUAL", 0.9)
 
 
 def profiled(candidate: Path, baseline: Path, **asked: Any) -> Profile:
@@ -95,7 +95,7 @@ def test_a_runtime_that_answers_otherwise_has_no_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     baseline = saved(drawn(BASELINE), tmp_path / "baseline")
-    monkeypatch.setattr("harness.profiling.agreement.EQUAL", 1.01)
+    monkeypatch.setattr("harness.profiling.latency.agreement.EQUAL", 1.01)
     with pytest.raises(
         SkylineError, match=r"runtime 'eager' in int8 does not answer as eager does: .* rows are equal"
     ):

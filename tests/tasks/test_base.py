@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
 from harness.tasks.base import Example, Span, TrainingView
 
 from .support import memory_task

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
 from harness.tasks import glue as glue_tasks
 from harness.tasks import load_task
 from harness.tasks.base import Example

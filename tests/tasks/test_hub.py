@@ -12,7 +12,7 @@ import datasets
 import pyarrow
 import pytest
 
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
 from harness.tasks import glue, hub, load_task
 
 from .support import allow_any_size

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
 from harness.tasks import load_task, metrics
 
 from .support import write

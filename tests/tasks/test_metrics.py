@@ -10,7 +10,7 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
 from harness.tasks import metrics, resampling
 from harness.tasks.base import Example, Kind, Span, Task
 

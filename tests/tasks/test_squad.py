@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from harness.errors import SkylineError
+from harness.common.errors import SkylineError
 from harness.tasks import load_task, metrics, squad
 from harness.tasks.base import Example, Span
 

@@ -1,0 +1,1 @@
+"""What every package stands on: errors, files, hashes, the machine, processes of their own."""

@@ -1,0 +1,1 @@
+"""Losses, layer maps, students and augmented examples of distillation."""

@@ -1,0 +1,233 @@
+"""What methods share that distil a teacher's logits into a student which is no Transformer: its tokens, its word
+embeddings, the loss, and the figures of the thesis that compares such students.
+
+Read without torch, as every method is.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from harness.common.errors import SkylineError
+from harness.common.lazy import lazy_imports
+from harness.compression.card import Claim, options
+from harness.compression.distillation.augmentation import AugmentationOptions, Augmenting
+from harness.models.config import EncoderConfig, HashedWords
+
+with lazy_imports():
+    from harness.compression.distillation import losses
+    from harness.models import factory
+    from harness.models.students import student as students_student
+    from harness.models.students import tokenizers
+    from harness.models.students import words as students_words
+
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.compression.comparable import Baseline
+    from harness.compression.context import Context, Step
+    from harness.models.students.config import StudentConfig
+    from harness.models.tokenizer import Tokenizer
+
+Embedding = Literal["bpe", "wordpiece", "char", "hash"]
+VOCABULARIES: Mapping[str, int] = {"bpe": 5000, "char": 35, "hash": 5000}
+"""Sizes where the option is 0: the thesis's, of characters with two special tokens."""
+FEWEST = 2 + 1 + 26
+"""Tokens below which special ones, the blank and the Latin letters have no room."""
+HASHES = 3
+ROWS_PER_BUCKET = 10
+"""Of hashed embeddings: the thesis has ten rows of weights to a vector, as its parameter counts say."""
+STRETCH = 5
+"""Characters are cut at five times a task's length: so many make a word piece, its blank included."""
+
+
+@options
+class StudentOptions(AugmentationOptions):
+    """`embedding`: of byte pairs (`bpe`), of the base's word pieces, of characters, or of hashed word pieces;
+    `dimension` of each; `vocabulary`, the number of byte pairs or characters, or the rows of hashed weights (0: 5000,
+    35, 5000); `start=teacher` lets word pieces begin with the teacher's, projected; `classifier` units before the
+    classifier. `alpha` weighs the labels, 1 − alpha the teacher; `temperature` of the softmax that its logits and the
+    student's go through (0: raw logits); `rate`, the peak learning rate.
+    """
+
+    embedding: Embedding = "bpe"
+    dimension: Annotated[int, Field(ge=1, le=4096)] = 100
+    vocabulary: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    start: Literal["random", "teacher"] = "random"
+    classifier: Annotated[int, Field(ge=1, le=65536)] = 200
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+
+    def __post_init__(self) -> None:
+        """The vocabulary must be one's own, and large enough."""
+        if self.embedding == "wordpiece" and self.vocabulary:
+            raise ValueError(
+                "embedding=wordpiece has the base's vocabulary; leave out vocabulary, or use embedding=bpe"
+            )
+        if self.embedding != "wordpiece" and self.start == "teacher":
+            raise ValueError(f"start=teacher needs the teacher's tokens, not embedding={self.embedding}")
+        if self.vocabulary and self.vocabulary < (least := fewest(self.embedding)):
+            what = "rows" if self.embedding == "hash" else "characters"
+            raise ValueError(
+                f"vocabulary={self.vocabulary} is less than the {what} that embedding={self.embedding} needs; "
+                f"use at least {least}"
+            )
+
+
+def fewest(embedding: Embedding) -> int:
+    """The smallest vocabulary of a kind of embedding: the Latin letters, or one bucket."""
+    return ROWS_PER_BUCKET if embedding == "hash" else FEWEST
+
+
+class StudentDistillation(Augmenting):
+    """L = α · task loss + (1 − α) · MSE(student's logits, teacher's), into a student that takes over no weights but,
+    if told to, the teacher's word embeddings. What it computes of them, `shape` says.
+    """
+
+    Options = StudentOptions
+    replaces_task_loss = True
+    needs = frozenset({"teacher_logits"})
+    rewrites = frozenset({"the student"})
+    rewinds = True
+
+    @abstractmethod
+    def shape(self, common: Mapping[str, Any]) -> StudentConfig:
+        """The student's configuration, of what all students have in common."""
+
+    def check(self, config: EncoderConfig) -> StudentConfig:
+        """Texts must be classified or scored; the teacher's embeddings must not be narrower than the student's."""
+        o = self.options
+        if config.head.kind not in ("classification", "regression"):
+            raise SkylineError(
+                f"its student has one vector for a text and cannot have a {config.head.kind} head; "
+                "use a task of sentences or pairs, or an encoder"
+            )
+        if o.start == "teacher" and o.dimension > config.hidden_size:
+            raise SkylineError(
+                f"dimension={o.dimension} is more than the teacher's word embeddings have, {config.hidden_size}; "
+                "use a smaller one, or start=random"
+            )
+        own = o.embedding in ("bpe", "char")
+        return self.student_shape(config, self.vocabulary if own else config.vocab_size)
+
+    def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
+        """Word pieces come from the base's tokenizer."""
+        super().check_against(config, baseline)
+        if self.options.embedding in ("wordpiece", "hash") and baseline.tokenizer() is None:
+            raise SkylineError(
+                f"embedding={self.options.embedding} takes the word pieces of the base's tokenizer, but it has none; "
+                "use a base with a tokenizer, or embedding=bpe"
+            )
+
+    @property
+    def vocabulary(self) -> int:
+        """The size of the vocabulary that the options ask for; of word pieces 0."""
+        return int(self.options.vocabulary or VOCABULARIES.get(self.options.embedding, 0))
+
+    def student_shape(self, teacher: EncoderConfig, vocab_size: int, paired: bool = False) -> StudentConfig:
+        """The student of so many tokens for a teacher's task."""
+        o = self.options
+        stretch = STRETCH if o.embedding == "char" else 1
+        words = None
+        if o.embedding == "hash":
+            rows = self.vocabulary
+            words = HashedWords(buckets=rows // ROWS_PER_BUCKET, hashes=HASHES, rows=rows)
+        return self.shape(
+            {
+                "vocab_size": vocab_size,
+                "embedding_size": o.dimension,
+                "words": words,
+                "positions": stretch * teacher.positions,
+                "stretch": stretch,
+                "paired": paired,
+                "classifier": o.classifier,
+                "head": teacher.head,
+            }
+        )
+
+    def student(self, teacher: Any, context: Context) -> students_student.Student:
+        """A new student for the context's task, with a tokenizer of its own."""
+        # A previous stage's model would be lost, so it is the baseline.
+        teacher = context.teacher
+        tokenizer, examples = self.tokenizer(teacher.tokenizer, context), context.training_examples()
+        own = self.options.embedding in ("bpe", "char")
+        size = tokenizer.vocab_size if own else teacher.config.vocab_size
+        paired = any(example.pair is not None for example in examples)
+        config = self.student_shape(teacher.config, size, paired)
+        student = factory.make_model(config, tokenizer, teacher.origin).initialize(
+            context.generator("student")
+        )
+        assert isinstance(student, students_student.Student)
+        if self.options.start == "teacher":
+            words = student.get_parameter("embedding.word.weight")
+            words.data.copy_(students_words.projected_words(teacher, self.options.dimension))
+        return student
+
+    def tokenizer(self, base: Tokenizer | None, context: Context) -> Tokenizer:
+        """The base's, or one made of the training texts."""
+        if self.options.embedding in ("wordpiece", "hash"):
+            assert base is not None, "refused before"
+            return base
+        texts = [
+            text
+            for example in context.training_examples()
+            for text in (example.text, example.pair)
+            if text is not None
+        ]
+        make = (
+            tokenizers.byte_pair_tokenizer
+            if self.options.embedding == "bpe"
+            else tokenizers.character_tokenizer
+        )
+        return make(texts, self.vocabulary)
+
+    def learning_rate(self, name: str) -> float:
+        """One of its own for everything: the budget's is an encoder's."""
+        return float(self.options.rate)
+
+    def loss(self, step: Step) -> Tensor:
+        """The weighted sum; it replaces the task loss."""
+        o = self.options
+        soft = losses.squared_logit_error(step, temperature=o.temperature)
+        loss: Tensor = o.alpha * step.task_loss + (1 - o.alpha) * soft
+        return loss
+
+
+def thesis_claims(
+    rows: Sequence[tuple[Embedding, int, int, float, float, float, float]],
+) -> tuple[Claim, ...]:
+    """The claims of the thesis's Table 7.1, accuracies on SST-2 under a RoBERTa-large teacher. A row is an embedding,
+    its dimension, the option `vocabulary`, and four accuracies: without a teacher, the same augmented, and augmented
+    with half of the loss from the teacher, or all.
+    """
+    columns = (
+        ("no distillation", 1.0, 0),
+        ("no distillation, augmented", 1.0, 20),
+        ("alpha 0.5, augmented", 0.5, 20),
+        ("alpha 0, augmented", 0.0, 20),
+    )
+    return tuple(
+        Claim(
+            "sst2",
+            "dev",
+            "accuracy",
+            value,
+            f"Table 7.1 of the thesis behind pocketML/lil_bobby, {column}",
+            options={
+                "embedding": embedding,
+                "dimension": dimension,
+                "vocabulary": vocabulary,
+                "alpha": alpha,
+                "augment": augment,
+            },
+            model="roberta-large",
+        )
+        for embedding, dimension, vocabulary, *values in rows
+        for (column, alpha, augment), value in zip(columns, values, strict=True)
+    )

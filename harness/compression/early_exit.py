@@ -1,0 +1,243 @@
+"""The frame of early-exit methods: ramps are added and trained, and a threshold to leave by is given, or chosen on
+training data for a target speed.
+
+A row leaves at the first ramp that is sure enough, so the threshold alone moves a method along its curve of accuracy
+against FLOPs. What it brings on a training set is not what it brings on new rows: an encoder that was fine-tuned on a
+row is surer of it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+
+import numpy as np
+from pydantic import Field
+
+from harness.common.errors import SkylineError
+from harness.common.lazy import lazy_imports
+from harness.compression.method import Method
+from harness.models.config import EncoderConfig, ExitRamp, ExitRule, LayerConfig
+from harness.models.parameter_counts import layer_parameters
+
+with lazy_imports():
+    import torch
+
+    from harness.compression import encoded_rows, evaluation, exit_rules
+    from harness.models import surgery
+    from harness.models.flops import exits as flops_exits
+
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.compression.comparable import Baseline
+    from harness.compression.context import Context, Step
+    from harness.models.encoder.encoder import Encoder
+    from harness.models.model import Model
+    from harness.tasks.base import Example, Kind
+
+Speed = Annotated[float, Field(gt=1, allow_inf_nan=False)]
+"""The FLOPs of the baseline over the mean of a row's, on training data."""
+USUAL_SPEED = 2.0
+CALIBRATION_ROWS, UNTRAINED_ROWS, FEWEST_HELD = 1000, 64, 64
+
+
+class EarlyExit(Method):
+    """A method that trains ramps on the inner layers and sets a rule to leave by. `Options` has `speed`, and the
+    threshold under the name `given`.
+    """
+
+    ramp: ClassVar[ExitRamp]
+    rule_kind: ClassVar[Literal["entropy", "normalized-entropy", "patience"]]
+    given: ClassVar[str] = "threshold"
+    freezes: ClassVar[bool] = True
+    """Whether the ramps alone are trained."""
+    replaces_task_loss = True
+    rewrites = frozenset({"the student"})
+    after_training = frozenset({"speed", "threshold", "patience", "tolerance"})
+    held: frozenset[int] = frozenset()
+    """Training rows that take no part in the loss."""
+    calibration: Sequence[Example] = ()
+
+    @abstractmethod
+    def ramp_loss(self, kind: Kind, exits: Mapping[int, Tensor], logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch from the logits (b, outputs) of the ramps, by their layer's number from 1, and of the
+        head.
+        """
+
+    @abstractmethod
+    def candidates(self, exits: Mapping[int, Tensor]) -> Sequence[float]:
+        """Every threshold worth trying on rows with these logits at the ramps, the most careful first."""
+
+    @property
+    def threshold(self) -> float | None:
+        """The threshold given; None where a speed decides."""
+        value: float | None = getattr(self.options, self.given)
+        return value
+
+    @property
+    def speed(self) -> float | None:
+        """The speed to choose a threshold for; None where that is given."""
+        own: float | None = self.options.speed
+        return own if own is not None or self.threshold is not None else USUAL_SPEED
+
+    @property
+    def earliest(self) -> int:
+        """After how many layers a row can leave at the earliest."""
+        return 1
+
+    @property
+    def settled(self) -> float:
+        """With the rest frozen the head's score never changes, so early stopping would say nothing of the ramps."""
+        return 1.0 if self.freezes else 0.0
+
+    def rule(self, threshold: float) -> ExitRule:
+        """The rule of a threshold."""
+        return ExitRule(kind=self.rule_kind, threshold=threshold)
+
+    def check(self, config: EncoderConfig) -> EncoderConfig:
+        """There must be an inner layer to leave at, no ramp yet, and one answer for a whole row."""
+        layers = len(config.layers)
+        if any(layer.exit is not None for layer in config.layers):
+            raise SkylineError("the encoder has exit ramps already; leave one of the methods out")
+        if config.head.kind not in ("classification", "regression") or not config.pooler:
+            raise SkylineError(
+                f"rows can leave early from a pooled head of classes or scores only, not from a {config.head.kind} "
+                "head; use another task or model"
+            )
+        if config.head.outputs == 1 and self.rule_kind != "patience":
+            raise SkylineError("scores have no entropy to leave by; use pabee")
+        if self.earliest >= layers:
+            name = self.given if self.threshold is not None else "speed"
+            value = self.threshold if self.threshold is not None else self.speed
+            raise SkylineError(
+                f"{name}={value:g} lets no row leave before layer {self.earliest} of {layers}; use a deeper encoder"
+                + (f" or a smaller {name}" if self.threshold is not None and self.earliest > 2 else "")
+            )
+        # A chosen threshold is known after training.
+        return config.with_exits(self.ramp, self.rule(self.threshold or 0.0))
+
+    def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
+        """The target speed must be below that of leaving as early as can be."""
+        if self.speed is None or self.earliest >= len(config.layers):
+            return
+        fastest = _parameters(baseline.config, baseline.config.layers) / max(
+            1, _parameters(config, config.layers[: self.earliest])
+        )
+        if self.speed >= fastest:
+            raise SkylineError(
+                f"speed={self.speed:g} is out of reach: leaving after layer {self.earliest} is {fastest:.1f} times "
+                "as fast as the baseline; ask for less"
+            )
+
+    def student(self, teacher: Model, context: Context) -> Encoder:
+        """The encoder with ramps."""
+        return surgery.add_exits(cast("Encoder", teacher), self.ramp, context.generator("exit ramps"))
+
+    def prepare(self, student: Model, context: Context) -> None:
+        """Freeze what is not trained, and set training rows aside where a threshold is to be chosen."""
+        if self.freezes:
+            student.requires_grad_(False)
+            cast("Encoder", student).exits.requires_grad_(True)
+        if not context.trains or self.threshold is not None:
+            rows = context.training_examples()
+            self.calibration = _some(rows, CALIBRATION_ROWS if context.trains else UNTRAINED_ROWS, context)
+            return
+        examples, budget = context.training_examples(), context.budget
+        view = context.task.with_examples(examples)
+        if budget.patience is not None:  # those that the loop sets aside for early stopping
+            self.calibration = view.holdout(budget.holdout, context.seed, at_most=CALIBRATION_ROWS)[1]
+            return
+        share = min(0.5, max(budget.holdout, FEWEST_HELD / len(examples)))
+        self.calibration = view.holdout(share, context.seed, at_most=CALIBRATION_ROWS)[1]
+        out = {id(example) for example in self.calibration}
+        held = [row for row, example in enumerate(examples) if id(example) in out]
+        # What was made of such a row must not be trained on either.
+        made = enumerate(context.augmented, start=len(examples))
+        self.held = frozenset([*held, *(row for row, each in made if each.source in set(held))])
+
+    def loss(self, step: Step) -> Tensor:
+        """The method's loss on the rows that are not set aside."""
+        output = step.output
+        trained = [place for place, row in enumerate(step.rows) if row not in self.held]
+        if not trained:
+            return 0 * torch.stack([logits.float().sum() for logits in output.exits.values()]).sum()
+        rows = torch.tensor(trained, device=output.logits.device)
+        exits = {index + 1: logits[rows].float() for index, logits in output.exits.items()}
+        return self.ramp_loss(step.kind, exits, output.logits[rows].float(), step.targets[rows])
+
+    def finish(self, student: Model, context: Context) -> None:
+        """Set the rule, and note what it does on training rows: threshold, depths and FLOPs.
+
+        Raises SkylineError where no row leaves by the threshold given, or none reaches the target speed.
+        """
+        student.requires_grad_(True)
+        layers, task = len(student.config.layers), context.task
+        length = task.length_within(student.config.positions)
+        source = f"the training set of {task.name}"
+        rows, base_rows = (
+            encoded_rows.encode_examples(self.calibration, model, task.kind, length, source)
+            for model in (student, context.teacher)
+        )
+        exits = exit_rules.ramp_logits(cast("Encoder", student), rows, evaluation.TOKENS_PER_BATCH)
+        costs = flops_exits.row_macs(student.config, rows.lengths.tolist())
+        base = context.teacher.config
+        whole = flops_exits.row_macs(base, base_rows.lengths.tolist())[len(base.layers)].sum()
+
+        def depths(threshold: float) -> Any:
+            return exit_rules.leaving_depths(exits, self.rule(threshold), layers).numpy()
+
+        def speed(threshold: float) -> float:
+            left = depths(threshold)
+            macs = np.select([left == depth for depth in costs], list(costs.values()))
+            return float(whole / macs.sum())
+
+        given = self.threshold
+        threshold = self._choose(self.candidates(exits), speed) if given is None else given
+        left = depths(threshold)
+        if context.trains and self.threshold is not None and (left == layers).all():
+            raise SkylineError(
+                f"{self.given}={threshold:g}: no training row meets it at a ramp, so none would leave early; "
+                f"use a {'smaller' if self.rule_kind == 'patience' else 'larger'} one, or give speed"
+            )
+        student.config = student.config.with_exit_rule(self.rule(threshold))
+        context.figures |= {
+            self.given: threshold,
+            "rows": float(len(left)),
+            "mean_depth": float(left.mean()),
+            "flops_ratio": speed(threshold),
+            **{f"left_after_{depth}": float((left == depth).mean()) for depth in costs},
+        }
+
+    def _choose(self, candidates: Sequence[float], speed: Any) -> float:
+        """The most careful threshold that reaches the target: the speed grows along the candidates."""
+        assert self.speed is not None
+        place = bisect_left(candidates, self.speed, key=speed)
+        if place == len(candidates):
+            raise SkylineError(
+                f"speed={self.speed:g} is out of reach: the rows that leave earliest make it "
+                f"{speed(candidates[-1]):.2f} times as fast on training data; ask for less"
+            )
+        return candidates[place]
+
+
+def entropy_candidates(entropies: Tensor) -> list[float]:
+    """Thresholds that tell entropies (any shape) apart: halfway from each to the next, and one above all."""
+    values = torch.unique(entropies.double())
+    halfway = (values[:-1] + values[1:]) / 2
+    return [*halfway.tolist(), float(values[-1]) + 1e-3]
+
+
+def _parameters(config: EncoderConfig, layers: Sequence[LayerConfig]) -> int:
+    """Of layers as each computes, shared weights at each place."""
+    own = [layer.model_copy(update={"shares_with": None}) for layer in layers]
+    return sum(layer_parameters(config, layer) for layer in own)
+
+
+def _some(examples: Sequence[Example], count: int, context: Context) -> Sequence[Example]:
+    """At most so many, drawn."""
+    order = torch.randperm(len(examples), generator=context.generator("exit threshold"))[:count]
+    return [examples[row] for row in order.tolist()]

@@ -1,0 +1,91 @@
+"""Predictions of a model, and their scores with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.compression.encoded_rows import EncodedSplit, encode_examples
+from harness.models.model import Model
+from harness.records.schema import Quality, Training
+from harness.tasks import squad
+from harness.tasks.metrics import bootstrap, compute, interval
+
+if TYPE_CHECKING:
+    from harness.tasks.base import Example, Task, TrainingView
+
+TOKENS_PER_BATCH = 4096
+REPLICATES = 1000
+
+
+def predict_logits(model: Model, rows: EncodedSplit, device: str = "cpu") -> list[Tensor]:
+    """Float32 logits of every row, in the rows' order: each (outputs,), or (length, 2) for spans."""
+    model.eval()
+    logits: list[Tensor] = [torch.empty(0)] * len(rows)
+    with torch.inference_mode():
+        for batch in rows.sorted_batches(TOKENS_PER_BATCH):
+            output = model(rows.batch(batch).to(device)).logits.float().cpu()
+            for row, value in zip(batch, output, strict=True):
+                # A copy, so that no row keeps its whole batch in memory.
+                logits[row] = (value[: int(rows.lengths[row])] if value.dim() > 1 else value).clone()
+    return logits
+
+
+def predict(
+    model: Model, task: Task | TrainingView, examples: Sequence[Example], device: str = "cpu"
+) -> list[Any]:
+    """Predictions for `examples`: class ids, scores, or answer texts.
+
+    Raises SkylineError for a task whose `max_length` the model cannot hold (see `tasks.base.length_within`).
+    """
+    length = model.length_for(task)
+    rows = encode_examples(examples, model, task.kind, length, task.name)
+    logits = predict_logits(model, rows, device)
+    if task.kind == "span":
+        found = squad.windows(model.require_tokenizer().fast, examples, max_length=length)
+        return squad.answers(
+            found, [x[:, 0].numpy() for x in logits], [x[:, 1].numpy() for x in logits], examples
+        )
+    stacked = torch.stack(logits)
+    return stacked[:, 0].tolist() if task.kind == "regression" else stacked.argmax(dim=1).tolist()
+
+
+def score(
+    task: Task | TrainingView, predictions: Sequence[Any], examples: Sequence[Example]
+) -> dict[str, float]:
+    """Every metric of the task, in points."""
+    return compute(task, predictions, [example.label for example in examples])
+
+
+def evaluate_quality(
+    model: Model, task: Task, device: str = "cpu", training: Sequence[Training] = ()
+) -> Quality:
+    """Score `model` on the task's dev split(s), with 95 % bootstrap intervals and the primary metric's
+    replicates.
+
+    Metrics of a second dev split (MNLI's mismatched) carry its name: `accuracy_mismatched`.
+    """
+    scores: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for place, split in enumerate(task.dev_splits):
+        examples = task.split(split)
+        predictions = predict(model, task, examples, device)
+        references = [example.label for example in examples]
+        suffix = split.removeprefix("dev") if place else ""
+        scores |= {f"{name}{suffix}": value for name, value in compute(task, predictions, references).items()}
+        samples = bootstrap(task, predictions, references, REPLICATES)
+        intervals |= {f"{name}{suffix}": interval(values) for name, values in samples.items()}
+        if not place:
+            replicates = np.round(samples[task.metric], 3).tolist()
+    return Quality(
+        metric=task.metric,
+        scores=scores,
+        ci95=intervals,
+        replicates=replicates,
+        examples=len(task.dev()),
+        training=list(training),
+    )

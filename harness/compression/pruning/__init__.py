@@ -1,0 +1,1 @@
+"""Masks, schedules and importance scores of pruning methods."""

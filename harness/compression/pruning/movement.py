@@ -1,0 +1,82 @@
+"""Movement pruning: what methods share whose masks follow scores that are trained beside the weights (Sanh et al. 2020,
+section 4).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from harness.common.lazy import lazy_imports
+from harness.compression.card import options
+from harness.compression.method import Method
+from harness.compression.pruning.rewinding import rewind
+
+with lazy_imports():
+    from harness.compression.pruning import learned_masks
+
+
+if TYPE_CHECKING:
+    from harness.compression.context import Context
+    from harness.compression.pruning.learned_masks import LearnedMasks
+    from harness.models.model import Model
+
+
+@options
+class MovementOptions:
+    """`begin` and `end` of the ramp in training progress; `score_learning_rate`, the peak rate of the scores; `start`:
+    from the pre-trained weights, whose movement the paper follows, or from those that the stage before left.
+    """
+
+    begin: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    end: Annotated[float, Field(gt=0, le=1)] = 0.8
+    score_learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-2
+    start: Literal["pretrained", "fine-tuned"] = "pretrained"
+
+    def __post_init__(self) -> None:
+        """The ramp must go forward."""
+        if self.begin >= self.end:
+            raise ValueError(f"begin ({self.begin}) must come before end ({self.end})")
+
+
+class MovementPruning(Method):
+    """A method that masks the layers' matrices by trained scores. How, `choose` says. Embeddings are frozen, as
+    published.
+    """
+
+    Options = MovementOptions
+    rewrites = frozenset({"which weights are zero"})
+    masks: LearnedMasks
+
+    @abstractmethod
+    def choose(self, progress: float) -> None:
+        """Choose the masks by the scores as they are now."""
+
+    @property
+    def settled(self) -> float:
+        """The end of the ramp."""
+        return float(self.options.end)
+
+    @property
+    def rewinds(self) -> bool:
+        """Unless told to start from what is there."""
+        return bool(self.options.start == "pretrained")
+
+    def prepare(self, student: Model, context: Context) -> None:
+        """Go back to the start, attach scores to the layers' matrices, and freeze the embeddings."""
+        if self.rewinds:
+            rewind(student, context, f"{self.card.id}:start=pretrained")
+        student.embedding.requires_grad_(False)
+        self.masks = learned_masks.LearnedMasks(student, list(student.matrix_names()))
+
+    def learning_rate(self, name: str) -> float | None:
+        """The scores have a rate of their own."""
+        return self.options.score_learning_rate if learned_masks.is_score(name) else None
+
+    def finish(self, student: Model, context: Context) -> None:
+        """Bake the last masks."""
+        self.choose(1.0)
+        self.masks.store(student)
+        student.embedding.requires_grad_(True)

@@ -1,0 +1,23 @@
+"""The loss on the task's own labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from harness.tasks.base import Kind
+
+
+def task_loss(kind: Kind, logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of classes, squared error of scores, mean cross-entropy of start and end for spans."""
+    logits = logits.float()
+    if kind == "classification":
+        return F.cross_entropy(logits, targets)
+    if kind == "regression":
+        return F.mse_loss(logits[:, 0], targets)
+    return (
+        F.cross_entropy(logits[..., 0], targets[:, 0]) + F.cross_entropy(logits[..., 1], targets[:, 1])
+    ) / 2

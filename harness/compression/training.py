@@ -1,0 +1,215 @@
+"""The one training loop. Methods act on it through their hooks; it knows none of them.
+
+Length-bucketed batches, AdamW with linear warm-up and decay, clipping, bfloat16 where the processor has the
+instructions, early stopping on a slice of the training set, all drawn from one seed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.common.errors import SkylineError
+from harness.common.hardware import has_bfloat16
+from harness.compression.comparable import refuse_other_tokens
+from harness.compression.context import Budget, Context, Progress, Step
+from harness.compression.encoded_rows import EncodedSplit, encode_examples
+from harness.compression.evaluation import predict, score
+from harness.compression.task_loss import task_loss
+from harness.models.model import Model
+from harness.records.schema import Training
+
+if TYPE_CHECKING:
+    from harness.compression.card import Need
+    from harness.compression.method import Method
+    from harness.tasks.base import Example
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, methods: Sequence[Method] = ()
+) -> list[dict[str, object]]:
+    """Matrices decay; biases and norms do not (as in BERT's released code). What a method gives a learning rate
+    of its own (`Method.learning_rate`) does not decay either.
+    """
+    decaying, others = list[nn.Parameter](), list[nn.Parameter]()
+    own: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rates = [rate for method in methods if (rate := method.learning_rate(name)) is not None]
+        if rates:
+            own.setdefault(rates[-1], []).append(parameter)
+        else:
+            (decaying if parameter.dim() > 1 else others).append(parameter)
+    groups: list[dict[str, object]] = [
+        {"params": decaying, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return groups + [{"params": own[rate], "weight_decay": 0.0, "lr": rate} for rate in sorted(own)]
+
+
+def linear_schedule(step: int, steps: int, warmup: float) -> float:
+    """The share of the peak learning rate at `step` (from 0): linear up over `warmup` of the steps, linear
+    down to 0.
+    """
+    warm = max(1, round(steps * warmup))
+    return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
+
+
+def train(student: Model, methods: Sequence[Method], context: Context, stage: str) -> Training:
+    """Train `student` in place with the hooks of `methods`, and say how it went.
+
+    Raises SkylineError for an empty training set, a task whose `max_length` the student cannot hold, and where
+    the loss is no finite number.
+    """
+    budget, task, device = context.budget, context.task, context.device
+    examples = context.training_examples()
+    held: Sequence[Example] = ()
+    if budget.patience is not None:
+        examples, held = task.with_examples(examples).holdout(budget.holdout, context.seed, at_most=1000)
+    # What was made of a held-out example must not be trained on.
+    out = {id(example) for example in held}
+    sources = context.training_examples()
+    made = [each.example for each in context.augmented if id(sources[each.source]) not in out]
+    own, examples = len(examples), [*examples, *made]
+    source = f"the training set of {task.name}"
+    rows = encode_examples(examples, student, task.kind, student.length_for(task), source)
+    needs: frozenset[Need] = frozenset().union(*(method.needs for method in methods))
+    teacher_rows = rows
+    if needs and not student.require_tokenizer().same_as(context.teacher.require_tokenizer()):
+        refuse_other_tokens(needs, spans=task.kind == "span")
+        theirs = context.teacher.length_for(task)
+        teacher_rows = encode_examples(examples, context.teacher, task.kind, theirs, source)
+    cached = None
+    if "teacher_logits" in needs and context.teacher_logits is not None:
+        # What was made for itself: it has been labelled already, and the task's own may have been read before.
+        parts = (
+            [teacher_rows.part(0, own), teacher_rows.part(own, own + len(made))] if made else [teacher_rows]
+        )
+        cached = torch.cat([context.teacher_logits.of(context.teacher, part, device) for part in parts])
+    bfloat16 = budget.precision == "bfloat16" or (budget.precision == "auto" and has_bfloat16(device))
+    optimizer = torch.optim.AdamW(
+        parameter_groups(student, budget.weight_decay, methods), lr=budget.learning_rate, fused=True
+    )
+    per_epoch = math.ceil(len(rows) / budget.batch_size)
+    steps = max(1, round(per_epoch * budget.epochs))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: linear_schedule(step, steps, budget.warmup)
+    )
+    settled = max((method.settled for method in methods), default=0.0)
+    order = context.generator("order")
+    student.to(device).train()
+    context.teacher.to(device).eval()
+    best, best_state, waited = -math.inf, None, 0
+    running, done, seen, started = math.nan, 0, 0, time.monotonic()
+    # Dropout draws from torch's own generator; it is given back as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.generator("dropout").initial_seed())
+        while done < steps and waited < (budget.patience or math.inf):
+            for chosen in rows.shuffled_batches(budget.batch_size, order):
+                loss = _one_step(
+                    student,
+                    methods,
+                    context,
+                    (rows, teacher_rows),
+                    chosen,
+                    needs,
+                    cached,
+                    bfloat16,
+                    done / steps,
+                )
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise SkylineError(
+                        f"the loss is {value} at step {done + 1} of '{stage}' on {task.name}; "
+                        "lower the learning rate or use --precision float32"
+                    )
+                torch.autograd.backward(loss)
+                nn.utils.clip_grad_norm_(student.parameters(), budget.clip)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                schedule.step()
+                done, seen = done + 1, seen + len(chosen)
+                for method in methods:
+                    method.step(student, done / steps)
+                running = value if math.isnan(running) else 0.98 * running + 0.02 * value
+                if context.progress is not None and (done % 10 == 0 or done == steps):
+                    context.progress(stage, Progress(done, steps, running))
+                if done == steps:
+                    break
+            if held and done / steps >= settled:
+                reached = score(task, predict(student, task, held, device), held)[task.metric]
+                student.train()
+                waited = 0 if reached > best else waited + 1
+                if reached > best:
+                    best, best_state = reached, deepcopy(student.state_dict())
+    if best_state is not None:
+        student.load_state_dict(best_state)
+    student.eval()
+    return Training(
+        stage=stage,
+        epochs=done / per_epoch,
+        steps=done,
+        examples=len(examples),
+        seconds=time.monotonic() - started,
+        final_loss=running,
+        precision="bfloat16" if bfloat16 else "float32",
+        threads=torch.get_num_threads(),
+    )
+
+
+def train_round(
+    student: Model, methods: Sequence[Method], context: Context, stage: str, **budget: Any
+) -> None:
+    """Train `student` in place before (or after) the stage's own training: one round of several, for example.
+
+    `methods` act on it; `budget` changes fields of the stage's budget. Does nothing where nothing is trained.
+    """
+    if not context.trains:
+        return
+    own = Budget.model_validate({**context.budget.model_dump(), **budget})
+    context.trained.append(train(student, methods, replace(context, budget=own), stage))
+
+
+def _one_step(
+    student: Model,
+    methods: Sequence[Method],
+    context: Context,
+    read: tuple[EncodedSplit, EncodedSplit],
+    chosen: list[int],
+    needs: frozenset[Need],
+    cached: Tensor | None,
+    bfloat16: bool,
+    progress: float,
+) -> Tensor:
+    device = context.device
+    rows, teacher_rows = read
+    batch, targets = rows.batch(chosen).to(device), rows.targets[chosen].to(device)
+    with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16, enabled=bfloat16):
+        output = student(batch, hidden_states="hidden_states" in needs, attentions="attentions" in needs)
+    loss = task_loss(context.task.kind, output.logits, targets)
+    step = Step(
+        kind=context.task.kind,
+        batch=batch,
+        targets=targets,
+        rows=chosen,
+        output=output,
+        task_loss=loss,
+        progress=progress,
+        teacher=context.teacher,
+        teacher_batch=None if teacher_rows is rows else teacher_rows.batch(chosen).to(device),
+        needs=needs,
+        bfloat16=bfloat16,
+        _logits=None if cached is None else cached[chosen].to(device),
+    )
+    terms = [term for method in methods if (term := method.loss(step)) is not None]
+    if not any(method.replaces_task_loss for method in methods):
+        terms.append(loss)
+    return torch.stack(terms).sum()

@@ -1,0 +1,1 @@
+"""Encoders and students: configurations, modules, tokenizers, artifacts, surgery."""

@@ -1,0 +1,156 @@
+"""Hugging Face folders to encoders: configuration, weights and tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.common.errors import SkylineError
+from harness.models.checkpoints.names import classifier_names, hf_names, language_model_names
+from harness.models.checkpoints.weights import read_weights
+from harness.models.config import EncoderConfig
+from harness.models.encoder.encoder import Encoder
+from harness.models.encoder.mlm_head import MaskedLanguageModelHead
+from harness.models.initialization import nothing_drawn
+from harness.models.tokenizer import Tokenizer
+
+ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+
+
+def random_model(config: EncoderConfig, seed: int, tokenizer: Tokenizer | None = None) -> Encoder:
+    """An encoder whose weights are drawn from `seed` as BERT's were."""
+    generator = torch.Generator().manual_seed(seed)
+    with nothing_drawn():
+        model = Encoder(config, tokenizer, origin=f"random (seed {seed})")
+    return model.initialize(generator).eval()
+
+
+def from_folder(folder: Path, labels: int = 2, seed: int = 0, head: str = "classification") -> Encoder:
+    """Convert a local Hugging Face folder: config.json, model.safetensors (or pytorch_model.bin), and its
+    tokenizer.
+    """
+    config = read_hf_config(folder).with_head(head, labels)
+    weights, digest = read_weights(folder)
+    model = random_model(config, seed, read_tokenizer(folder, config))
+    model.origin = f"sha256:{digest}"
+    return load_hf_weights(model, weights, folder)
+
+
+def read_tokenizer(folder: Path, config: EncoderConfig) -> Tokenizer | None:
+    """A checkpoint's tokenizer, if it has one. Raises SkylineError where it is damaged or does not fit `config`."""
+    if not ((folder / "tokenizer.json").is_file() or (folder / "vocab.txt").is_file()):
+        return None
+    tokenizer = Tokenizer.from_folder(folder)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise SkylineError(
+            f"{folder}: its tokenizer has more tokens than its embedding has rows; use matching files"
+        )
+    return tokenizer
+
+
+def read_hf_config(folder: Path) -> EncoderConfig:
+    """Translate a Hugging Face config.json. Raises SkylineError where it describes no BERT-style encoder."""
+    path = folder / "config.json"
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise SkylineError(f"{folder} has no config.json; name a folder that a BERT was saved to") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise SkylineError(f"{path} is no JSON; copy the checkpoint again") from None
+    if not isinstance(data, dict):
+        raise SkylineError(f"{path} is no configuration; copy the checkpoint again")
+    # BERT's first configurations do not name their type.
+    kind = data.get("model_type", "bert")
+    odd = data.get("is_decoder") or (data.get("position_embedding_type") or "absolute") != "absolute"
+    if kind != "bert" or odd:
+        what = "a decoder or has relative positions" if kind == "bert" else f"of type '{kind}'"
+        raise SkylineError(
+            f"{path}: the checkpoint is {what}, no BERT-style encoder; use one with model_type 'bert'"
+        )
+    activation = ACTIVATIONS.get(str(data.get("hidden_act", "gelu")))
+    if activation is None:
+        raise SkylineError(
+            f"{path}: activation '{data['hidden_act']}' is not supported; known: {', '.join(ACTIVATIONS)}"
+        )
+    try:
+        hidden, heads = data["hidden_size"], data["num_attention_heads"]
+        if hidden % heads:
+            raise SkylineError(
+                f"{path}: hidden size {hidden} is no multiple of {heads} heads; copy the checkpoint again"
+            )
+        return EncoderConfig.bert(
+            data["num_hidden_layers"],
+            hidden,
+            heads,
+            data["intermediate_size"],
+            vocab_size=data["vocab_size"],
+            positions=data["max_position_embeddings"],
+            segments=data["type_vocab_size"],
+            activation=activation,
+            dropout=data.get("hidden_dropout_prob", 0.1),
+            attention_dropout=data.get("attention_probs_dropout_prob", 0.1),
+            layer_norm_eps=data.get("layer_norm_eps", 1e-12),
+        )
+    except KeyError as error:
+        raise SkylineError(f"{path} does not say {error}; copy the checkpoint again") from None
+    except (TypeError, ValueError, ArithmeticError):
+        raise SkylineError(f"{path} describes no valid encoder; copy the checkpoint again") from None
+
+
+def load_hf_weights(model: Encoder, weights: Mapping[str, Tensor], folder: Path) -> Encoder:
+    """Put a checkpoint's weights, read from `folder`, into an encoder of its shape.
+
+    Raises SkylineError where one is missing, of another shape, or quantized.
+    """
+    found = _by_name(weights)
+    state = model.state_dict()
+    for ours, theirs in hf_names(model.config).items():
+        if theirs not in found:
+            if theirs.startswith("pooler."):
+                continue  # a checkpoint without pooler keeps the seeded one
+            raise SkylineError(
+                f"{folder}: weight '{theirs}' is missing; the checkpoint is no complete BERT encoder"
+            )
+        if not found[theirs].is_floating_point():
+            raise SkylineError(
+                f"{folder}: weight '{theirs}' is of type {found[theirs].dtype}, no floating-point one; "
+                "use the checkpoint before its quantization"
+            )
+        if found[theirs].shape != state[ours].shape:
+            raise SkylineError(
+                f"{folder}: weight '{theirs}' has shape {tuple(found[theirs].shape)}, "
+                f"its config.json asks for {tuple(state[ours].shape)}; use matching files"
+            )
+        state[ours] = found[theirs].to(torch.float32)
+    head = classifier_names(model.config)
+    if head and all(
+        theirs in found and found[theirs].shape == state[ours].shape for ours, theirs in head.items()
+    ):
+        state |= {ours: found[theirs].to(torch.float32) for ours, theirs in head.items()}
+    model.load_state_dict(state)
+    return model
+
+
+def read_language_model(folder: Path) -> MaskedLanguageModelHead | None:
+    """The head of a checkpoint's masked language model; None where it has none of the encoder's size."""
+    head = MaskedLanguageModelHead(read_hf_config(folder), torch.Generator())
+    found, state = _by_name(read_weights(folder)[0]), head.state_dict()
+    for ours, theirs in language_model_names().items():
+        if theirs not in found or found[theirs].shape != state[ours].shape:
+            return None
+        state[ours] = found[theirs].to(torch.float32)
+    head.load_state_dict(state)
+    return head.eval()
+
+
+def _by_name(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Old checkpoints (TensorFlow's names) call the norms' parameters gamma and beta.
+    return {
+        name.removeprefix("bert.").replace(".gamma", ".weight").replace(".beta", ".bias"): tensor
+        for name, tensor in weights.items()
+    }

@@ -1,0 +1,187 @@
+"""A codec: a pipeline of stages. Its text form stands in an artifact's configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from harness.common.errors import SkylineError, unknown_name
+from harness.models.codecs.blocks import Blocks
+from harness.models.codecs.codes import Codes
+from harness.models.codecs.dictionary import Dictionary
+from harness.models.codecs.floating import Cast
+from harness.models.codecs.groups import Groups
+from harness.models.codecs.integers import Int8
+from harness.models.codecs.packing import Pack
+from harness.models.codecs.product import Product
+from harness.models.codecs.sparse import Bitmask
+from harness.models.codecs.stage import Stage
+from harness.models.codecs.ternary import Ternary
+
+STAGES: dict[str, Callable[..., Stage]] = {
+    "cast": Cast,
+    "int8": Int8,
+    "groups": Groups,
+    "ternary": Ternary,
+    "dictionary": Dictionary,
+    "codes": Codes,
+    "product": Product,
+    "bitmask": Bitmask,
+    "blocks": Blocks,
+    "pack": Pack,
+}
+"""By name. The arguments in a codec's text are those of the stage, in order; whole numbers are integers."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A tensor as stored: the last stage's values and the tensors beside them, by suffix."""
+
+    values: Tensor
+    beside: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A pipeline of stages; no stage is dense float32."""
+
+    stages: tuple[Stage, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Codec:
+        """Read `int8(channel)+bitmask`; `dense` is no stage.
+
+        Raises SkylineError for an unknown stage, and for stages that cannot follow each other.
+        """
+        if text == "dense":
+            return cls()
+        stages = [_parse_stage(part.strip()) for part in text.split("+")]
+        if any(first.order >= second.order for first, second in pairwise(stages)):
+            raise SkylineError(
+                f"codec '{text}' has stages that cannot follow each other; give one that changes values "
+                "(as cast and int8 do), then bitmask or blocks, then pack"
+            )
+        if isinstance(stages[0], Dictionary | Product) and any(
+            stage.order == Bitmask.order for stage in stages
+        ):
+            raise SkylineError(
+                f"codec '{text}': a {stages[0].name} has no code for zero, so no {stages[1].name} can follow it"
+            )
+        return cls(tuple(stages))
+
+    def __str__(self) -> str:
+        return "+".join(str(stage) for stage in self.stages) or "dense"
+
+    def with_stage(self, stage: Stage) -> Codec:
+        """This codec with `stage` added in its place, or instead of the stage of the same order."""
+        others = [s for s in self.stages if s.order != stage.order]
+        return Codec(tuple(sorted([*others, stage], key=lambda s: s.order)))
+
+    def find(self, name: str) -> Stage | None:
+        """The stage of that name, or None."""
+        return next((s for s in self.stages if s.name == name), None)
+
+    @property
+    def bits(self) -> float:
+        """Bits of one kept weight; masks and scales are not charged here."""
+        bits = 32.0
+        for stage in self.stages:
+            bits = stage.bits(bits)
+        return bits
+
+    def kept(self, encoded: Encoded, shape: torch.Size) -> int:
+        """How many of the tensor's weights are stored: fewer than it has where zeros are left out."""
+        count = shape.numel()
+        for stage in self.stages:
+            count = stage.kept(count, encoded.beside, shape)
+        return count
+
+    def encode(self, tensor: Tensor) -> Encoded:
+        """Encode a float32 tensor."""
+        values, beside = tensor.detach().to("cpu", torch.float32), dict[str, Tensor]()
+        for stage in self.stages:
+            values, extra = stage.encode(values)
+            beside.update(extra)
+        return Encoded(values.contiguous(), beside)
+
+    def decode(self, encoded: Encoded, shape: torch.Size) -> Tensor:
+        """Decode to float32 of the given shape. Raises SkylineError where the stored tensors do not fit it."""
+        if (found := self._look_up(encoded, shape)) is not None:
+            return found
+        values = self.unpack(encoded, shape)
+        for stage in reversed([s for s in self.stages if s.order == 0]):
+            values = stage.decode(values, encoded.beside, shape)
+        return values.to(torch.float32)
+
+    def _look_up(self, encoded: Encoded, shape: torch.Size) -> Tensor | None:
+        """The weights straight from packed codes, where a table tells what each stands for. None elsewhere, and where
+        what is stored does not fit: `unpack` says what is wrong.
+        """
+        if len(self.stages) != 2 or not isinstance(self.stages[1], Pack):
+            return None
+        coded, pack = self.stages[0], self.stages[1]
+        try:
+            self._check(encoded, shape)
+        except ValueError:
+            return None
+        count = int(encoded.beside["count"])
+        tables = coded.tables(encoded.beside, shape)
+        if tables is None or count != shape.numel():
+            return None
+        values = pack.look_up(encoded.values, tables, count)
+        if values is not None:
+            coded.amend(values, encoded.beside)
+            values = values.view(shape)
+        return values
+
+    def _check(self, encoded: Encoded, shape: torch.Size) -> None:
+        expected = {suffix for stage in self.stages for suffix in stage.keeps}
+        if odd := sorted(expected ^ set(encoded.beside)):
+            raise ValueError(
+                f"its '{odd[0]}' {'is missing' if odd[0] in expected else 'does not belong to it'}"
+            )
+        types = [stage.stored_dtype for stage in self.stages if stage.stored_dtype is not None]
+        if encoded.values.dtype != (types or [torch.float32])[-1]:
+            raise ValueError(f"its values are {encoded.values.dtype}")
+        for stage in self.stages:
+            stage.check(encoded.beside, shape)
+
+    def unpack(self, encoded: Encoded, shape: torch.Size) -> Tensor:
+        """Undo only what leaves values out: the full tensor in its stored type (int8 for an int8 codec; one code a
+        block for product quantization).
+        """
+        values, stored = encoded.values, shape
+        try:
+            self._check(encoded, shape)
+            for stage in self.stages:
+                stored = stage.stored_shape(stored)
+            for stage in reversed([s for s in self.stages if s.order > 0]):
+                values = stage.decode(values, encoded.beside, stored)
+        except (ValueError, RuntimeError) as error:
+            raise SkylineError(
+                f"a weight does not fit its codec '{self}' ({error}); make the artifact again"
+            ) from None
+        if values.shape != stored:
+            raise SkylineError(
+                f"a weight of shape {tuple(values.shape)} is stored where {tuple(stored)} belongs; "
+                "make the artifact again"
+            )
+        return values
+
+
+def _parse_stage(text: str) -> Stage:
+    match = re.fullmatch(r"(\w+)(?:\(([\w,]+)\))?", text)
+    if match is None or match[1] not in STAGES:
+        raise unknown_name("codec", match[1] if match else text, [*STAGES, "dense"])
+    given = [int(part) if part.isdigit() else part for part in (match[2] or "").split(",") if part]
+    try:
+        return STAGES[match[1]](*given)
+    except TypeError:
+        raise SkylineError(
+            f"codec {match[1]} does not take the argument '{match[2]}'; make the artifact again"
+        ) from None

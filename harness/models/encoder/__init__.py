@@ -1,0 +1,1 @@
+"""The elastic encoder: BERT with layers that may differ from each other."""

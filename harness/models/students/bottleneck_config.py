@@ -1,0 +1,37 @@
+"""What a MobileBERT looks like (Sun et al. 2020, Table 1): frozen and JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from harness.models.config import FrozenConfig, HeadConfig, Positive
+
+
+class BottleneckConfig(FrozenConfig):
+    """Layers of width `hidden_size` that compute in `body_size`; `ffn_count` feed-forward networks a layer. Word
+    embeddings have `embedding_size`, and each token sees its two neighbours'. Defaults: the published MobileBERT's.
+    """
+
+    kind: Literal["mobilebert"] = "mobilebert"
+    vocab_size: Positive = 30522
+    embedding_size: Positive = 128
+    hidden_size: Positive = 512
+    body_size: Positive = 128
+    heads: Positive = 4
+    ffn_size: Positive = 512
+    ffn_count: Positive = 4
+    layer_count: Positive = 24
+    positions: Positive = 512
+    segments: Positive = 2
+    pooler: bool = False
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    head: HeadConfig = HeadConfig()
+
+    @model_validator(mode="after")
+    def _heads_divide_the_body(self) -> BottleneckConfig:
+        if self.body_size % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide a body of {self.body_size}")
+        return self

@@ -1,0 +1,1 @@
+"""What needs no paired timing: bytes, memory, components, machine ceilings."""

@@ -1,0 +1,294 @@
+"""Costs of each component of an encoder: parameters, stored bytes, activations, and its share of a pass's
+time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.common.errors import SkylineError
+from harness.models.artifacts import WEIGHTS, EncodedWeights, read_config
+from harness.models.batch import Batch
+from harness.models.codecs import Codec
+from harness.models.factory import make_model
+from harness.models.initialization import without_weights
+from harness.models.model import Model
+from harness.profiling.latency.timers import Disturbance, time_on_cpu, time_on_cuda
+from harness.runtimes import Executable
+
+FEWEST_ROUNDS, MOST_ROUNDS = 5, 40
+
+
+def component_names(model: Model) -> list[str]:
+    """The components that a model has, in the order in which a batch meets them."""
+    return list(dict.fromkeys(component for component, _, _ in model.components()))
+
+
+def _owners(model: Model) -> dict[str, str]:
+    """The component of each module path; a shared module once, at its first place."""
+    owners, seen = dict[str, str](), set[int]()
+    for component, path, module in model.components():
+        if id(module) not in seen:
+            seen.add(id(module))
+            owners[path] = component
+    return owners
+
+
+def component_params(model: Model) -> dict[str, int]:
+    """Parameters of each component, shared ones once. Pruned weights and the codes of word embeddings count, scales
+    and masks do not.
+    """
+    with without_weights():
+        dense = make_model(model.config)  # the kernels of a loaded artifact hold its weights in other forms
+    counts = dict.fromkeys(component_names(model), 0)
+    owners = _owners(dense)
+    for name, tensor in dense.contents().items():
+        counts[_component_of(name, owners)] += tensor.numel()
+    return counts
+
+
+def component_weight_bytes(model: Model, folder: Path) -> dict[str, int]:
+    """Stored bytes of each component's tensors in an artifact: values, and scales and masks beside them."""
+    counts = dict.fromkeys(component_names(model), 0)
+    owners = _owners(model)
+    for name, stored in stored_tensors(folder).items():
+        counts[_component_of(name, owners)] += stored.nbytes
+    return counts
+
+
+def _component_of(name: str, owners: dict[str, str]) -> str:
+    for path, component in owners.items():
+        if name.startswith(f"{path}."):
+            return component
+    raise SkylineError(f"tensor '{name}' belongs to no component of the model; make the artifact again")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """How many values a tensor of an artifact holds, and in how many bytes."""
+
+    values: int
+    nbytes: int
+
+
+def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Each tensor in the artifact's weights, from the header of the safetensors format: nothing is loaded."""
+    path = folder / WEIGHTS
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        entries = [(name, entry) for name, entry in header.items() if name != "__metadata__"]
+        return {
+            name: StoredTensor(prod(e["shape"]), e["data_offsets"][1] - e["data_offsets"][0])
+            for name, e in entries
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise SkylineError(f"{path} cannot be read ({error}); make the artifact again") from None
+
+
+def stored_params(model: Model, folder: Path) -> int:
+    """Parameters that the artifact stores: those that a codec leaves out (zeros under a bitmask) are not
+    among them.
+    """
+    with without_weights():
+        dense = make_model(model.config)
+    shapes = {name: tensor.shape for name, tensor in dense.contents().items()}
+    codecs = model.storage.codecs
+    if not any(stage.order > 0 for codec in codecs.values() for stage in codec.stages):
+        return sum(shape.numel() for shape in shapes.values())
+    return sum(
+        codecs.get(name, Codec()).kept(encoded, shapes[name])
+        for name, encoded in EncodedWeights(folder, read_config(folder), shapes)
+    )
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _memory_of(tensor: Tensor) -> int:
+    """What tells the memory of a tensor from others', on the meta device too, where nothing has an address."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def activation_bytes(model: Model, batch: Batch) -> dict[str, int]:
+    """Bytes of the tensors that each component's modules put out in one pass over `batch`.
+
+    Counted are the outputs of the component's innermost modules and of the component itself, each memory
+    once: a view, or a module that hands on its input, adds nothing. A component that runs in every layer
+    counts each time.
+    """
+    counts = dict.fromkeys(component_names(model), 0)
+    # Tensors of the component that runs: kept alive, so that memory freed within it is not taken for a view.
+    alive: list[Tensor] = []
+    handles = []
+
+    def enter(_: nn.Module, args: Any) -> None:
+        alive[:] = _tensors(args)
+
+    def count(component: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_: nn.Module, args: Any, output: Any) -> None:
+            known = {_memory_of(tensor) for tensor in [*alive, *_tensors(args)]}
+            for tensor in _tensors(output):
+                if _memory_of(tensor) not in known:
+                    counts[component] += tensor.numel() * tensor.element_size()
+                    known.add(_memory_of(tensor))
+                    alive.append(tensor)
+
+        return hook
+
+    owners = _owners(model)
+    for path, component in owners.items():
+        module = model.get_submodule(path)
+        handles.append(module.register_forward_pre_hook(enter))
+        leaves = [m for m in module.modules() if m is not module and next(m.children(), None) is None]
+        handles += [leaf.register_forward_hook(count(component)) for leaf in leaves]
+        handles.append(module.register_forward_hook(count(component)))
+    try:
+        with torch.inference_mode():
+            model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return counts
+
+
+@dataclass(frozen=True)
+class ComponentTimes:
+    """Time of each component as a share of the uninstrumented pass: medians over `rounds`.
+
+    `residual` is what the shares leave of 1: work between the components (the mask, the calls of the layers),
+    less what the instruments cost.
+    """
+
+    shares: dict[str, float]
+    rounds: int
+
+    @property
+    def residual(self) -> float:
+        """1 less the sum of the shares; negative where the instrumented components took longer than the plain
+        pass.
+        """
+        return 1 - sum(self.shares.values())
+
+
+def time_components(
+    run: Executable, batches: Batch | Sequence[Batch], cap_s: float = 6.0, seed: int = 0
+) -> ComponentTimes:
+    """Time the components of a loaded model against plain passes, in turn and in an order drawn anew.
+
+    Each round is a plain pass (over all batches, where there are several) and one in which hooks take the time before
+    and after each component; its figures are shares of the plain pass. Rounds that others disturbed are left out where
+    enough others are left. Takes about `cap_s` seconds, or five rounds.
+    """
+    if run.model is None:
+        raise ValueError("this runtime does not show its components")
+    batches = [batches] if isinstance(batches, Batch) else batches
+    cuda = batches[0].input_ids.is_cuda
+    time_pass = time_on_cuda if cuda else time_on_cpu
+    spans = _CudaSpans() if cuda else _Spans()
+    disturbance, rng = Disturbance(), np.random.default_rng(seed)
+    rounds: list[tuple[bool, dict[str, float]]] = []
+
+    def plainly() -> float:
+        return sum(time_pass(run, batch) for batch in batches)
+
+    def instrumented(model: Model) -> None:
+        with spans.on(model):
+            for batch in batches:
+                run(batch)
+
+    for _ in range(2):
+        plainly()
+        instrumented(run.model)
+    began = time.perf_counter()
+    while len(rounds) < FEWEST_ROUNDS or (time.perf_counter() - began < cap_s and len(rounds) < MOST_ROUNDS):
+        plain_first = rng.random() < 0.5
+        disturbance.start()
+        round_began = time.perf_counter()
+        plain = plainly() if plain_first else 0.0
+        instrumented(run.model)
+        plain = plain if plain_first else plainly()
+        disturbed = disturbance.disturbed(time.perf_counter() - round_began)
+        rounds.append((disturbed, {name: seconds / plain for name, seconds in spans.seconds().items()}))
+    clean = [shares for disturbed, shares in rounds if not disturbed]
+    used = clean if len(clean) >= FEWEST_ROUNDS else [shares for _, shares in rounds]
+    shares = {
+        name: float(np.median([shares[name] for shares in used])) for name in component_names(run.model)
+    }
+    return ComponentTimes(shares, len(used))
+
+
+class _Spans:
+    """Sums wall time between the hooks before and after each component."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[str, Any, Any]] = []
+        self._names: list[str] = []
+        self._entered: Any = None
+
+    def _now(self) -> Any:
+        return time.perf_counter_ns()
+
+    def _between(self, start: Any, end: Any) -> float:
+        return float(end - start) * 1e-9
+
+    @contextmanager
+    def on(self, model: Model) -> Iterator[None]:
+        """Instrument the model's components meanwhile, and begin to sum anew."""
+        self._marks, self._names = [], component_names(model)
+        handles = []
+
+        def enter(*_: Any) -> None:
+            self._entered = self._now()
+
+        def leave(component: str) -> Callable[[nn.Module, Any, Any], None]:
+            def hook(*_: Any) -> None:
+                self._marks.append((component, self._entered, self._now()))
+
+            return hook
+
+        for path, component in _owners(model).items():
+            module = model.get_submodule(path)
+            handles.append(module.register_forward_pre_hook(enter))
+            handles.append(module.register_forward_hook(leave(component)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each component since it was last instrumented."""
+        sums = dict.fromkeys(self._names, 0.0)
+        for component, start, end in self._marks:
+            sums[component] += self._between(start, end)
+        return sums
+
+
+class _CudaSpans(_Spans):
+    """The same with events, which the device reaches when it comes to them."""
+
+    def _now(self) -> Any:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def _between(self, start: Any, end: Any) -> float:
+        end.synchronize()
+        return float(start.elapsed_time(end)) * 1e-3

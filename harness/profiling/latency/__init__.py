@@ -1,0 +1,1 @@
+"""Paired latency: timers, pairs, statistics, sittings."""

@@ -1,0 +1,1 @@
+"""Recipes: methods combined, and the artifacts that they make."""

@@ -1,0 +1,188 @@
+"""Recipes: methods combined. `a + b` in one training run, `a > b` one after the other,
+`name:option=value,option=value`; `[name] > a` starts from an untrained architecture instead of the baseline.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from harness.common.errors import SkylineError
+from harness.compression.method import Method, parse_options
+from harness.models.architectures import architecture
+from harness.recipes.discovery import Registry, discover
+
+BASELINE = "baseline"
+_START = re.compile(r"\s*\[([^\[\]]*)\]\s*(?:>(.*))?", re.DOTALL)
+_CALL = re.compile(r"\s*([A-Za-z0-9][\w.-]*)\s*(?::(.*))?\s*", re.DOTALL)
+_OPTION = re.compile(r"\s*([\w-]+)\s*=\s*([^,=]+?)\s*")
+# The sign of a number's exponent (1e+16) joins nothing.
+_TOGETHER = re.compile(r"(?<![0-9][eE])\+|\+(?![0-9])")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One method with its options, validated."""
+
+    method: type[Method]
+    options: Any
+
+    @property
+    def id(self) -> str:
+        """The method's id."""
+        return self.method.card.id
+
+    def make(self) -> Method:
+        """A fresh instance for one run."""
+        return self.method(self.options)
+
+    def __str__(self) -> str:
+        # Only what differs from the default is written, so that one recipe has one name.
+        given = [
+            f"{f.name}={_text(getattr(self.options, f.name))}"
+            for f in fields(self.options)
+            if getattr(self.options, f.name) != f.default
+        ]
+        return f"{self.id}:{','.join(given)}" if given else self.id
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    # Adding zero makes -0.0 the 0.0 that it equals.
+    return str(value + 0.0 if isinstance(value, float) else value)
+
+
+@dataclass(frozen=True)
+class RecipeStage:
+    """Methods that act in one training run."""
+
+    calls: tuple[Call, ...]
+
+    @property
+    def trains(self) -> bool:
+        """Whether the training loop runs at all."""
+        return any(call.make().needs_training for call in self.calls)
+
+    def __str__(self) -> str:
+        return " + ".join(str(call) for call in self.calls)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stages in sequence; none is the baseline, the unchanged encoder fine-tuned on the task. `start` is the name of
+    the architecture that they work on instead (see `harness.models.architectures`); it can be profiled only.
+    """
+
+    stages: tuple[RecipeStage, ...] = ()
+    start: str | None = None
+
+    @classmethod
+    def parse(cls, text: str, registry: Registry | None = None) -> Recipe:
+        """Read a recipe and validate all of it.
+
+        Raises SkylineError for an unknown method or option, an option out of range, and methods that cannot
+        be combined, naming both.
+        """
+        if not text.strip():
+            raise SkylineError("the recipe is empty; name a method, or 'baseline' for the unchanged encoder")
+        if text.strip() == BASELINE:
+            return cls()
+        start = None
+        if (match := _START.fullmatch(text)) is not None:
+            start, text = match[1].strip(), match[2]
+            _check_start(start)
+            if text is None:
+                return cls((), start)
+        registry = registry or discover()
+        stages = tuple(
+            RecipeStage(tuple(_parse_call(part, registry) for part in _TOGETHER.split(stage)))
+            for stage in text.split(">")
+        )
+        recipe = cls(stages, start)
+        recipe._check()
+        return recipe
+
+    def _check(self) -> None:
+        finished: Call | None = None
+        for stage in self.stages:
+            decided: dict[str, Call] = {}
+            for call in stage.calls:
+                if finished is not None and (stage.trains or call.method.last):
+                    raise SkylineError(
+                        f"'{finished.id}' leaves weights that '{call.id}' cannot work on; put '{finished.id}' last"
+                    )
+                claims = set(call.method.rewrites)
+                if call.method.replaces_task_loss:
+                    claims.add("the task loss")
+                for what in sorted(claims):
+                    if what in decided:
+                        raise SkylineError(
+                            f"'{decided[what].id}' and '{call.id}' both decide {what}; "
+                            "join them with '>' or leave one out"
+                        )
+                    decided[what] = call
+            finished = next((call for call in stage.calls if call.method.last), finished)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is the unchanged encoder."""
+        return not self.stages and self.start is None
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """All calls, stage by stage."""
+        return tuple(call for stage in self.stages for call in stage.calls)
+
+    @property
+    def input_dependent(self) -> bool:
+        """Whether what a row costs depends on what it says."""
+        return any(call.method.card.input_dependent for call in self.calls)
+
+    @property
+    def parent(self) -> Recipe | None:
+        """The recipe without its last stage (the baseline for one stage); None for the baseline."""
+        if self.is_baseline:
+            return None
+        return Recipe(self.stages[:-1], self.start) if self.stages else Recipe()
+
+    def trainings(self) -> int:
+        """How many training runs it takes, its parents' and the baseline's included."""
+        return 1 + sum(stage.trains for stage in self.stages)
+
+    def __str__(self) -> str:
+        start = [] if self.start is None else [f"[{self.start}]"]
+        return " > ".join([*start, *map(str, self.stages)]) or BASELINE
+
+
+def _check_start(name: str) -> None:
+    architecture(name)
+
+
+def _parse_call(text: str, registry: Registry) -> Call:
+    match = _CALL.fullmatch(text)
+    if match is None:
+        raise SkylineError(
+            f"cannot read '{text.strip()}' in the recipe; write name or name:option=value,option=value"
+        )
+    name, rest = match[1], match[2]
+    if name == BASELINE:
+        raise SkylineError(
+            "'baseline' is the unchanged encoder and stands alone; leave it out of a combination"
+        )
+    given: Mapping[str, str] = {}
+    if rest is not None:
+        pairs = [_OPTION.fullmatch(part) for part in rest.split(",")]
+        if any(pair is None for pair in pairs):
+            raise SkylineError(
+                f"cannot read the options '{rest.strip()}' of {name}; write option=value,option=value"
+            )
+        named = [(pair[1].replace("-", "_"), pair[2]) for pair in pairs if pair is not None]
+        given = dict(named)
+        if len(given) < len(named):
+            twice = next(option for place, (option, _) in enumerate(named) if option in dict(named[:place]))
+            raise SkylineError(f"option '{twice}' of {name} is given twice; give it once")
+    method = registry.get(name)
+    return Call(method, parse_options(method, given))

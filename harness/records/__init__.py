@@ -1,0 +1,1 @@
+"""What one cell measured, as JSON: schema, cells, store, checks, result versions."""

@@ -1,0 +1,1 @@
+"""Runs: what is to be done, done cell by cell, and recorded."""

@@ -1,0 +1,47 @@
+"""Records of this process's cells."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from harness.common.hardware import hardware, versions
+from harness.records.cells import Cell, QualityCell
+from harness.records.schema import Provenance, Record, Status
+from harness.version import __version__
+
+if TYPE_CHECKING:
+    pass
+
+
+def make_record(
+    cell: Cell, stamp: str, started: float, status: Status = "ok", reason: str = "", **measured: Any
+) -> Record:
+    """A record with this process's provenance. `started` is the wall clock's reading at the start."""
+    data = measured.pop("data", None)
+    weights = measured.pop("weights", "")
+    spent = measured.pop("spent", None)
+    return Record(
+        kind="quality" if isinstance(cell, QualityCell) else "profile",
+        key=cell.key,
+        status=status,
+        reason=reason,
+        recipe=cell.recipe,
+        model=cell.model,
+        task=cell.task,
+        seed=cell.seed,
+        cell=cell.identity(),
+        provenance=Provenance(
+            fingerprint=stamp,
+            skyline=__version__,
+            versions=versions(),
+            hardware=hardware(cell.measured_on),
+            weights=weights,
+            data=data,
+            started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+            seconds=round(time.time() - started, 3),
+            spent=spent,
+        ),
+        **measured,
+    )

@@ -1,0 +1,89 @@
+"""A run: the execution of what is missing or stale among cells, with progress and time left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.records.cells import Cell
+from harness.records.schema import Record, Status
+from harness.records.store import Store
+from harness.runs.engines.local import BUILDS_ON, LocalEngine
+from harness.runs.planning import check_cells, check_engine, make_plan
+
+if TYPE_CHECKING:
+    pass
+from harness.runs.progress import Display
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did: the records that it wrote, and how many cells were up to date before."""
+
+    records: list[Record]
+    fresh: int
+
+    @property
+    def recorded(self) -> list[Record]:
+        """The records of the cells that gave figures."""
+        return self._with("ok")
+
+    @property
+    def failed(self) -> list[Record]:
+        """Those of the cells that gave none."""
+        return self._with("failed", "oom")
+
+    @property
+    def skipped(self) -> list[Record]:
+        """Those of the cells that were not tried: what they build on failed, or their runtime cannot run them."""
+        return self._with("skipped")
+
+    @property
+    def unsupported(self) -> list[Record]:
+        """Of the skipped ones, those that their runtime cannot run."""
+        return [record for record in self.skipped if not record.reason.startswith(BUILDS_ON)]
+
+    def _with(self, *statuses: Status) -> list[Record]:
+        return [record for record in self.records if record.status in statuses]
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    out: Path,
+    data_dir: Path | None = None,
+    *,
+    engine: str = "local",
+    workers: int = 1,
+    sittings: int = 1,
+    further_s: float = 0.0,
+    quiet: bool = False,
+) -> Outcome:
+    """Run what is missing or stale among `cells` and record it under `out`; profiles in so many `sittings`.
+
+    `further_s` seconds more go to sittings of profiles whose intervals are wide then, those recorded without a verdict
+    among them.
+
+    Raises SkylineError before anything is run for an unknown engine and for cells that cannot run (see
+    `planning.check_cells`), and where another run holds `out`.
+    """
+    check_engine(engine, workers)
+    check_cells(cells, data_dir)
+    store = Store(out)
+    with store.lock():
+        plan = make_plan(cells, store, data_dir, want_verdicts=further_s > 0)
+        with Display(plan, quiet) as display:
+            local = LocalEngine(
+                store,
+                data_dir,
+                workers,
+                sittings,
+                further_s,
+                started=display.started,
+                message=display.message,
+                building=display.building,
+                finished=display.finished,
+            )
+            records = local.run(plan.jobs)
+    return Outcome(records, len(plan.fresh))

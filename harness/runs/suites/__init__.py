@@ -1,0 +1,270 @@
+"""Suites: TOML files that list the cells of an experiment."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.common.errors import SkylineError, unknown_name
+from harness.common.lazy import lazy_imports
+from harness.common.validation import first_fault
+from harness.recipes.recipe import Recipe
+from harness.records.cells import BudgetSpec, Cell, ProfileCell, QualityCell, task_fields
+from harness.records.schema import Precision, Workload
+from harness.runs.limits import MAX_BATCH, MAX_SEED, MAX_SEEDS, MAX_TIME_CAP_S, MIN_TIME_CAP_S
+from harness.tasks import load_task
+
+with lazy_imports():
+    from harness.compression import context
+    from harness.recipes import builder
+
+
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+TimeCap = Annotated[float, Field(ge=MIN_TIME_CAP_S, le=MAX_TIME_CAP_S, allow_inf_nan=False)]
+BatchAndLength = tuple[Annotated[int, Field(ge=1, le=MAX_BATCH)], Annotated[int, Field(ge=1)]]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Experiment(_Table):
+    """Recipes trained and scored on tasks: every recipe × task × seed. Profiles are taken on synthetic inputs, or on
+    `real` ones of the task's dev split; on these always where the cost of a row depends on what it says.
+    """
+
+    tasks: Names
+    recipes: Names
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    budget: BudgetSpec = BudgetSpec()
+    profile: bool = True
+    inputs: Literal["synthetic", "real"] = "synthetic"
+
+
+class Profiling(_Table):
+    """Recipes profiled without training: every recipe × workload × runtime × precision. `cached`: as of a workload.
+    Runtime and time cap are the suite's unless they are given.
+    """
+
+    recipes: Names
+    workloads: Annotated[tuple[BatchAndLength, ...], Field(min_length=1)] = ((1, 128),)
+    cached: Annotated[int, Field(ge=1)] | None = None
+    runtimes: Names | None = None
+    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)] = ("float32",)
+    time_cap_s: TimeCap | None = None
+
+
+class Suite(_Table):
+    """What a suite file says. `time_cap_s` bounds the timing of one profile; `workload` is that of the
+    trained artifacts.
+    """
+
+    title: str
+    model: str = "minilm-l6"
+    profile_model: str = "bert-base"
+    runtime: str = "eager"
+    device: str = "cpu"
+    """Where artifacts are profiled."""
+    train_on: str = "cpu"
+    """Where they are trained."""
+    workload: BatchAndLength = (1, 128)
+    time_cap_s: TimeCap = 20.0
+    experiments: tuple[Experiment, ...] = ()
+    profiling: tuple[Profiling, ...] = ()
+
+    def cells(self, data_dir: Path | None = None) -> list[Cell]:
+        """The cells in the order of the file, parents before what is built on them, each once.
+
+        Raises SkylineError for a recipe, task or budget that is not valid, and for a task without data.
+        """
+        found: dict[str, Cell] = {}
+        for profiling in self.profiling:
+            for cell in self._profiling_cells(profiling):
+                found.setdefault(cell.key, cell)
+        for experiment in self.experiments:
+            for cell in self._experiment_cells(experiment, data_dir):
+                found.setdefault(cell.key, cell)
+        return list(found.values())
+
+    def _profiling_cells(self, profiling: Profiling) -> Iterator[Cell]:
+        # What can be cached is of use to a recipe only: its own baseline is timed beside it.
+        recipes = ("baseline", *profiling.recipes) if profiling.cached is None else profiling.recipes
+        own_cap = profiling.time_cap_s or self.time_cap_s
+        for runtime, precision in product(profiling.runtimes or (self.runtime,), profiling.precisions):
+            for recipe, (batch, length) in product(recipes, profiling.workloads):
+                yield ProfileCell(
+                    recipe=str(Recipe.parse(recipe)),
+                    model=self.profile_model,
+                    runtime=runtime,
+                    precision=precision,
+                    device=self.device,
+                    workload=Workload(batch=batch, length=length, cached=profiling.cached),
+                    # The baseline's own profile is the same for all of a suite's recipes.
+                    time_cap_s=self.time_cap_s if recipe == "baseline" else own_cap,
+                )
+
+    def _experiment_cells(self, experiment: Experiment, data_dir: Path | None) -> list[Cell]:
+        builder.check_budget(experiment.budget)
+        quality: list[Cell] = []
+        profiles: list[Cell] = []
+        for task in (task_fields(name, load_task(name, data_dir)) for name in experiment.tasks):
+            for seed in experiment.seeds:
+                for recipe in with_parents(experiment.recipes):
+                    shared: dict[str, Any] = {
+                        "recipe": str(recipe),
+                        "model": self.model,
+                        "seed": seed,
+                        "trained_on": self.train_on,
+                        **task,
+                    }
+                    quality.append(QualityCell(**shared, budget=experiment.budget))
+                    if experiment.profile and seed == experiment.seeds[0]:
+                        batch, length = self.workload
+                        inputs = "real" if recipe.input_dependent else experiment.inputs
+                        profiles.append(
+                            ProfileCell(
+                                **shared,
+                                budget=experiment.budget,
+                                runtime=self.runtime,
+                                device=self.device,
+                                workload=Workload(batch=batch, length=length, inputs=inputs),
+                                time_cap_s=self.time_cap_s,
+                            )
+                        )
+        return quality + profiles
+
+
+def with_parents(recipes: Sequence[str]) -> list[Recipe]:
+    """The recipes and all that they build on, the baseline first, each once."""
+    found: dict[str, Recipe] = {"baseline": Recipe()}
+    for text in recipes:
+        chain = [Recipe.parse(text)]
+        while (parent := chain[-1].parent) is not None:
+            chain.append(parent)
+        for recipe in reversed(chain):
+            found.setdefault(str(recipe), recipe)
+    return list(found.values())
+
+
+def chosen_suite(
+    name: str | None,
+    recipes: Sequence[str] | None,
+    model: str | None,
+    tasks: Sequence[str] | None,
+    seeds: int | None,
+    budget: dict[str, Any],
+    profile: bool,
+    device: str | None = None,
+    train_on: str | None = None,
+) -> Suite:
+    """The suite of that name, or one made of recipes and tasks; what is given replaces what the suite says.
+
+    A suite that trains nothing is profiled on `model`. Raises SkylineError where neither a suite nor recipe and
+    task are given, for a value out of range, and for what would change nothing.
+    """
+    if seeds is not None and not 1 <= seeds <= MAX_SEEDS:
+        raise SkylineError(f"--seeds {seeds} is out of range: use 1 to {MAX_SEEDS}")
+    _check_options(budget)
+    given = {"device": device, "train_on": train_on}
+    devices = {option: value for option, value in given.items() if value is not None}
+    if name is None:
+        if not recipes or not tasks:
+            raise SkylineError(f"name a suite ({', '.join(suite_names())}), or give --recipe and --task")
+        spec = BudgetSpec(baseline=budget, recipe=budget)
+        experiment = Experiment(
+            tasks=tuple(tasks),
+            recipes=tuple(recipes),
+            seeds=tuple(range(seeds or 1)),
+            budget=spec,
+            profile=profile,
+        )
+        made = Suite(
+            title="chosen on the command line", model=model or "minilm-l6", experiments=(experiment,)
+        )
+        return made.model_copy(update=devices)
+    if recipes or tasks:
+        raise SkylineError(
+            "a suite names its own recipes and tasks; leave out --recipe and --task, or the suite"
+        )
+    suite = load_suite(name)
+    if not suite.experiments:
+        idle = [f"--{option.replace('_', '-')}" for option in budget]
+        idle += ["--seeds"] * (seeds is not None) + ["--no-profile"] * (not profile)
+        idle += ["--train-on"] * (train_on is not None)
+        if idle:
+            raise SkylineError(
+                f"suite {name} trains nothing, so that {idle[0]} changes nothing; leave it out"
+            )
+        return suite.model_copy(update={**devices, "profile_model": model or suite.profile_model})
+    experiments = tuple(
+        experiment.model_copy(
+            update={
+                "profile": experiment.profile and profile,
+                "seeds": experiment.seeds if seeds is None else tuple(range(seeds)),
+                "budget": BudgetSpec(
+                    baseline={**experiment.budget.baseline, **budget},
+                    recipe={**experiment.budget.recipe, **budget},
+                ),
+            }
+        )
+        for experiment in suite.experiments
+    )
+    chosen = {"experiments": experiments, "model": model or suite.model}
+    return suite.model_copy(update={**devices, **chosen})
+
+
+def _check_options(budget: dict[str, Any]) -> None:
+    """Raise SkylineError for a budget from the command line, naming the option."""
+    try:
+        context.Budget.model_validate(budget)
+    except ValidationError as error:
+        fault = first_fault(error, context.Budget.model_fields)
+        raise SkylineError(fault.of(f"--{fault.key.replace('_', '-')} {fault.value}")) from None
+
+
+def suite_names() -> list[str]:
+    """The names of the built-in suites."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.toml"))
+
+
+def load_suite(name: str) -> Suite:
+    """Read a suite: a built-in name, or the path of a TOML file. Raises SkylineError naming the key that is
+    wrong.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = Path(__file__).parent / f"{name}.toml"
+        if not path.is_file():
+            raise unknown_name("suite", name, suite_names())
+    return parse_suite(path)
+
+
+def parse_suite(path: Path) -> Suite:
+    """Read a suite file. Raises SkylineError naming the key that is wrong, and where it lists no cells."""
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SkylineError(f"there is no suite {path}; built-in suites: {', '.join(suite_names())}") from None
+    except OSError as error:
+        raise SkylineError(f"{path} cannot be read ({error.strerror}); name a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SkylineError(f"{path} is no TOML: {error}") from None
+    try:
+        suite = Suite.model_validate(data)
+    except ValidationError as error:
+        inner: dict[str, type[BaseModel]] = {
+            "experiments": Experiment,
+            "profiling": Profiling,
+            "budget": BudgetSpec,
+        }
+        tables = {name: table.model_fields for name, table in inner.items()}
+        raise SkylineError(f"{path}: {first_fault(error, Suite.model_fields, tables).line}") from None
+    if not (suite.experiments or suite.profiling):
+        raise SkylineError(f"{path}: it lists no cells; add an [[experiments]] or [[profiling]] table")
+    return suite

@@ -1,0 +1,38 @@
+"""What the grammars of the toy tasks are made of: seeded choices and constructions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, TypeVar
+
+T = TypeVar("T")
+Texts: TypeAlias = tuple[str, str | None]
+
+
+class Choices:
+    """Seeded choices. They use only `random.Random.random`, whose values no version of Python changes."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+
+    def one(self, items: Sequence[T]) -> T:
+        """One of the items."""
+        return items[int(self._rng.random() * len(items))]
+
+    def some(self, items: Sequence[T], count: int) -> list[T]:
+        """Different ones, in random order."""
+        return sorted(items, key=lambda _: self._rng.random())[:count]
+
+    def chance(self, probability: float = 0.5) -> bool:
+        """True with that probability."""
+        return self._rng.random() < probability
+
+
+Construction: TypeAlias = Callable[[Choices, int], Texts]
+"""Makes the text (and second text) of one example with the given class id."""
+
+
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop."""
+    return text[0].upper() + text[1:] + "."

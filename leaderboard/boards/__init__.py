@@ -1,0 +1,1 @@
+"""Boards: rows from records or published tables, with ranks, fronts and intervals."""

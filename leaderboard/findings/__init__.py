@@ -1,0 +1,1 @@
+"""The papers' findings, tried on the records."""

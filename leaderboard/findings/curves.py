@@ -1,0 +1,99 @@
+"""Curves of accuracy against speed: the operating points of methods that have one setting for many, from records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from harness.common.errors import SkylineError
+from harness.records.schema import Profile, Quality, Record
+from leaderboard.boards.bootstrap import score
+from leaderboard.boards.names import BASELINE, Cards, recipe_parts, recipe_title, task_title
+from leaderboard.boards.record_selection import newest
+from leaderboard.findings.findings import MODEL
+from leaderboard.tables.plain import Cell, Column, PlainTable
+
+METHODS = ("deebert", "fastbert", "pabee", "power-bert", "kd-logits")
+"""Those whose curves are asked for: each recorded setting of one of these alone is a point."""
+THRESHOLDS = ("threshold", "patience")
+COLUMNS = (
+    Column(key="method", heading="Method"),
+    Column(key="task", heading="Task"),
+    Column(key="threshold", heading="Threshold", digits=3),
+    Column(key="depth", heading="Mean depth", digits=2),
+    Column(key="seeds", heading="Seeds"),
+    Column(key="score", heading="Score"),
+    Column(key="drop", heading="To baseline"),
+    Column(key="flops_ratio", heading="FLOPs ratio", digits=2),
+    Column(key="speedup", heading="Speedup", digits=2),
+    Column(key="low", heading="95 % from", digits=2),
+    Column(key="high", heading="to", digits=2),
+)
+
+
+def curves_table(
+    records: Iterable[Record],
+    model: str = MODEL,
+    cards: Cards | None = None,
+    methods: Sequence[str] = METHODS,
+) -> PlainTable:
+    """Every recorded point of each method's curve, by task, the slowest first. Raises SkylineError without any."""
+    runs: dict[tuple[str, str], dict[int, Quality]] = {}
+    profiles: dict[tuple[str, str], list[Profile]] = {}
+    for record in newest(records)[0]:
+        if record.model != model or record.task is None:
+            continue
+        place = (record.recipe, record.task)
+        if record.quality is not None:
+            runs.setdefault(place, {})[record.seed or 0] = record.quality
+        elif record.profile is not None:
+            profiles.setdefault(place, []).append(record.profile)
+    points = []
+    for (recipe, task), seeds in runs.items():
+        parts = recipe_parts(recipe)
+        if recipe == BASELINE or len(parts) != 1 or parts[0].method not in methods:
+            continue
+        row = _point(task, seeds, profiles.get((recipe, task), []), runs.get((BASELINE, task), {}))
+        curve = (methods.index(parts[0].method), task)
+        points.append((curve, [recipe_title(recipe, cards or {}), task_title(task), *row]))
+    if not points:
+        raise SkylineError(
+            f"no point of {', '.join(methods)} is recorded on {model} yet; run one of them on a task, with several "
+            "speeds"
+        )
+    slowest = [column.key for column in COLUMNS].index("flops_ratio")
+    points.sort(key=lambda point: (point[0], point[1][slowest] or 0.0))
+    return PlainTable(
+        name="curves",
+        title=f"Accuracy against speed on {model}",
+        columns=list(COLUMNS),
+        rows=[row for _, row in points],
+        notes=[
+            "score: the task's metric on dev, mean over seeds; FLOPs ratio and speedup: the baseline's over the "
+            "artifact's, on the inputs of its profile of the smallest batch (rows of the dev split for early exit)",
+            "threshold and mean depth: as chosen and found on training rows, first seed",
+        ],
+    )
+
+
+def _point(
+    task: str, seeds: dict[int, Quality], profiles: Sequence[Profile], base: dict[int, Quality]
+) -> list[Cell]:
+    """The figures of one point, from the threshold on."""
+    first = seeds[min(seeds)]
+    figures = {name: value for stage in first.training for name, value in stage.figures.items()}
+    threshold = next((figures[name] for name in THRESHOLDS if name in figures), None)
+    mean = score(task, seeds).mean
+    shared = sorted(seeds.keys() & base.keys())
+    drop = None
+    if shared:
+        ours, theirs = ({seed: each[seed] for seed in shared} for each in (seeds, base))
+        drop = score(task, ours).mean - score(task, theirs).mean
+    ratio = speedup = low = high = None
+    # Rows of a task say more than random ones, and one by one they show best what leaving early brings.
+    for profile in sorted(profiles, key=lambda each: (each.workload.inputs != "real", each.workload.batch))[
+        :1
+    ]:
+        ratio = profile.flops_ratio
+        if profile.latency is not None:
+            speedup, low, high = profile.latency.speedup_with_interval
+    return [threshold, figures.get("mean_depth"), len(seeds), mean, drop, ratio, speedup, low, high]

@@ -1,0 +1,313 @@
+"""The Pareto chart of a board: one Vega-Lite specification an axis, and a picture that needs no script."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Any, Literal
+
+from harness.common.lazy import lazy_imports
+from leaderboard.boards.board import Axis, Board, Row
+from leaderboard.boards.names import family_title
+from leaderboard.site.marks import mark
+from leaderboard.tables import cells
+
+with lazy_imports():
+    import altair
+    import vl_convert
+
+
+HEIGHT = 400
+STATIC_WIDTH = 880
+FLOOR = -10.0
+"""Drops below this are out of the picture until the reader asks for them."""
+LABEL_LENGTH = 30
+LOG_FROM = 8.0
+"""The ratio of the largest to the smallest cost from which an axis is logarithmic."""
+
+
+def drawn_axes(board: Board) -> list[Axis]:
+    """The axes that at least one row besides the baseline has a cost on, the board's own first."""
+    found = [axis for axis in board.axes if any(not point["baseline"] for point in _points(board, axis))]
+    return sorted(found, key=lambda axis: axis.key != board.axis)
+
+
+def lowest(board: Board) -> float:
+    """Where the vertical axis starts when all rows are drawn: a whole number of points."""
+    return math.floor(min(_lows(board), default=-1.0) - 0.01)
+
+
+def floor(board: Board) -> float:
+    """Where the vertical axis starts at first: as `lowest`, but rows below `FLOOR` do not count if they are few."""
+    lows = _lows(board)
+    shown = [low for low in lows if low >= FLOOR]
+    if 2 * len(shown) < len(lows):
+        return lowest(board)
+    return max(FLOOR, math.floor(min(shown, default=FLOOR) - 0.01))
+
+
+def _lows(board: Board) -> list[float]:
+    """The lower end of each row's interval, or its drop where that lies below `FLOOR` already."""
+    found = []
+    for row in board.rows:
+        if row.drop is not None:
+            found.append(
+                row.drop if row.drop < FLOOR or row.drop_ci95 is None else max(FLOOR, row.drop_ci95[0])
+            )
+    return found
+
+
+def specification(board: Board, axis: Axis) -> dict[str, Any]:
+    """The chart of average drop against one cost as a Vega-Lite specification with its data inside.
+
+    Parameters that a page may set: `visible` (ids to draw, or null for all), `floor` (the lowest drop
+    drawn) and the selection `pick` (by id).
+    """
+    points = _points(board, axis)
+    families = list(dict.fromkeys(str(point["family"]) for point in points))
+    costs = [float(point["cost"]) for point in points]
+    logarithmic = min(costs) > 0 and max(costs) / min(costs) >= LOG_FROM
+    # Fixed, so that the axes stay where they are while the reader filters.
+    widths = [min(costs) * 0.85, max(costs) * 1.15] if logarithmic else [0.0, max(costs) * 1.06 or 1.0]
+    x_scale = altair.Scale(type="log" if logarithmic else "linear", domain=widths, nice=False)
+    high = max([0.0, *(float(point["drop"] if point["high"] is None else point["high"]) for point in points)])
+    ceiling = high + max(0.2, 0.06 * (high - floor(board)))
+    y_scale = altair.Scale(domain=[altair.ExprRef("floor"), ceiling], nice=False, zero=False)
+    x = altair.X("cost:Q", title=axis.label, scale=x_scale, axis=altair.Axis(tickCount=6))
+    y = altair.Y("drop:Q", title="Average drop (points)", scale=y_scale)
+    colour = altair.Color(
+        "family:N",
+        scale=altair.Scale(domain=families, range=[mark(family).colour for family in families]),
+        legend=None,
+    )
+    shape = altair.Shape(
+        "family:N",
+        scale=altair.Scale(domain=families, range=[mark(family).path for family in families]),
+        legend=None,
+    )
+    pick = altair.selection_point(name="pick", fields=["id"], on="click", empty=False)
+    drawn = altair.Chart(_data(points)).transform_filter(
+        "(visible === null || indexof(visible, datum.id) >= 0) && datum.drop >= floor"
+    )
+    tooltip = [
+        altair.Tooltip("title:N", title="Method"),
+        altair.Tooltip("family_title:N", title="Family"),
+        altair.Tooltip("drop_text:N", title="Drop (points)"),
+        altair.Tooltip("cost_text:N", title=axis.title),
+        altair.Tooltip("front_text:N", title="On the front"),
+    ]
+    zero = altair.Chart(_data([{"drop": 0}])).mark_rule(strokeDash=[4, 4], opacity=0.6).encode(y=y)
+    bars = drawn.mark_rule(opacity=0.55, strokeWidth=1.5).encode(
+        x=x, y=altair.Y("low_drawn:Q", scale=y_scale), y2="high:Q"
+    )
+    bars = bars.transform_calculate(low_drawn="max(datum.low, floor)").transform_filter("isValid(datum.low)")
+    symbols = drawn.mark_point(filled=True, strokeWidth=0.8, stroke="currentColor", opacity=1).encode(
+        x=x,
+        y=y,
+        color=colour,
+        shape=shape,
+        size=altair.condition("datum.front", altair.value(190), altair.value(80)),
+        strokeWidth=altair.condition(pick, altair.value(3.5), altair.value(0.8)),
+        opacity=altair.condition("datum.compared", altair.value(1), altair.value(0.35)),
+        tooltip=tooltip,
+        description=altair.Description("said:N"),
+    )
+    _place_labels(points, (widths[0], widths[1]), (floor(board), ceiling), logarithmic)
+    labels = [
+        drawn.mark_text(align=place.align, baseline="middle", dx=place.dx, dy=place.dy, fontSize=11)
+        .encode(x=x, y=y, text="label:N")
+        .transform_filter(f"datum.place === '{key}'")
+        for key, place in PLACES.items()
+        if any(point["place"] == key for point in points)
+    ]
+    intervals = [bars] if any(point["low"] is not None for point in points) else []
+    layers = [
+        zero,
+        *_front_line(board, points, widths[1], x, y),
+        *intervals,
+        symbols.add_params(pick),
+        *labels,
+    ]
+    chart = (
+        altair.layer(*layers)
+        .add_params(
+            altair.param(name="visible", value=None),
+            altair.param(name="floor", value=floor(board)),
+        )
+        .properties(width=STATIC_WIDTH, height=HEIGHT, background="transparent")
+        .properties(
+            description=f"{board.title}: average drop against {axis.label}, one mark a row of the table"
+        )
+    )
+    chart = _styled(chart)
+    specification: dict[str, Any] = chart.to_dict()
+    return specification
+
+
+@cache
+def vega_bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script without a network, safe inside a script element."""
+    text: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # the stub forgets the default
+    return re.sub(r"</(?=script)", r"<\\/", text, flags=re.IGNORECASE)
+
+
+def picture(specification: dict[str, Any]) -> str:
+    """The chart as an SVG element that scales with its container and needs no script."""
+    text: str = vl_convert.vegalite_to_svg(specification)
+    return text.replace("<svg ", '<svg focusable="false" ', 1)
+
+
+def _points(board: Board, axis: Axis) -> list[dict[str, Any]]:
+    return [
+        _point(row, axis, row.costs[axis.key] * axis.scale)
+        for row in board.rows
+        if row.drop is not None and axis.key in row.costs
+    ]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a label stands beside its mark, in pixels."""
+
+    align: Literal["left", "right", "center"]
+    dx: int
+    dy: int
+
+
+Box = tuple[float, float, float, float]
+
+PLACES: Mapping[str, Place] = MappingProxyType(
+    {
+        "right-above": Place("left", 11, -9),
+        "left-above": Place("right", -11, -9),
+        "right-below": Place("left", 11, 12),
+        "left-below": Place("right", -11, 12),
+        "above": Place("center", 0, -18),
+        "below": Place("center", 0, 20),
+    }
+)
+
+
+def _place_labels(
+    points: list[dict[str, Any]],
+    widths: tuple[float, float],
+    heights: tuple[float, float],
+    logarithmic: bool,
+) -> None:
+    """Give each row on the front, and the baseline, the first place where its label covers no mark or label.
+
+    Places are found for the width of the picture; a label without any place is left out, the table names
+    its row.
+    """
+    costs = [math.log(point["cost"]) if logarithmic else float(point["cost"]) for point in points]
+    start, end = (math.log(end) for end in widths) if logarithmic else widths
+    width, (bottom, top) = STATIC_WIDTH - 70, heights
+    spots = [
+        (
+            width * (cost - start) / (end - start),
+            HEIGHT * (top - float(point["drop"])) / (top - bottom),
+        )
+        for cost, point in zip(costs, points, strict=True)
+    ]
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in spots]
+    for point, (x, y) in zip(points, spots, strict=True):
+        if not (point["front"] or point["baseline"]) or point["drop"] < bottom:
+            continue
+        length = 6.4 * len(point["label"])
+        for key, place in PLACES.items():
+            left = x + place.dx - {"left": 0, "right": length, "center": length / 2}[place.align]
+            box = (left, y + place.dy - 7, left + length, y + place.dy + 7)
+            free = not any(_cover(box, other) for other in taken)
+            if free and min(box) >= 0 and box[2] <= width + 20 and box[3] <= HEIGHT:
+                point["place"] = key
+                taken.append(box)
+                break
+
+
+def _cover(first: Box, second: Box) -> bool:
+    """Whether two boxes (left, top, right, bottom) touch."""
+    return first[0] <= second[2] and second[0] <= first[2] and first[1] <= second[3] and second[1] <= first[3]
+
+
+def _point(row: Row, axis: Axis, cost: float) -> dict[str, Any]:
+    on_front = row.fronts.get(axis.key, False)
+    share = row.front_probabilities.get(axis.key)
+    front_text = ("yes" if on_front else "no" if row.complete else "not compared") + (
+        f", in {100 * share:.0f} % of resamples" if share is not None else ""
+    )
+    cost_text = f"{cells.number(cost, axis.decimals)} {axis.unit}"
+    drop_text = cells.points(row.drop, row.drop_ci95)
+    label = row.recipe if len(row.recipe) <= LABEL_LENGTH else row.recipe[: LABEL_LENGTH - 1] + "…"
+    return {
+        "id": row.id,
+        "title": row.title,
+        "label": label,
+        "family": row.family,
+        "family_title": family_title(row.family),
+        "drop": row.drop,
+        "low": row.drop_ci95[0] if row.drop_ci95 else None,
+        "high": row.drop_ci95[1] if row.drop_ci95 else None,
+        "cost": cost,
+        "front": on_front,
+        "place": "",
+        "compared": row.complete,
+        "baseline": row.baseline,
+        "drop_text": drop_text,
+        "cost_text": cost_text,
+        "front_text": front_text,
+        "said": f"{row.title}: drop {drop_text} points, {axis.title} {cost_text}, on the front: {front_text}",
+    }
+
+
+def _front_line(board: Board, points: list[dict[str, Any]], edge: float, x: Any, y: Any) -> list[Any]:
+    """The staircase through the front, up to the right edge.
+
+    A published board has none: its rows compete on different tasks, so that its front is no staircase.
+    """
+    steps = sorted(
+        ({"cost": point["cost"], "drop": point["drop"]} for point in points if point["front"]),
+        key=lambda step: (step["cost"], step["drop"]),
+    )
+    if board.kind == "published" or not steps:
+        return []
+    steps.append({"cost": edge, "drop": steps[-1]["drop"]})
+    line = (
+        altair.Chart(_data(steps))
+        .mark_line(interpolate="step-after", strokeWidth=2.5, opacity=0.5, stroke="currentColor")
+        .transform_filter("datum.drop >= floor")
+        .encode(x=x, y=y)
+    )
+    return [line]
+
+
+def _data(values: list[dict[str, Any]]) -> Any:
+    return altair.Data(values=values)  # type: ignore[no-untyped-call]
+
+
+def _styled(chart: Any) -> Any:
+    """Everything in the colour of the surrounding text, so that the chart follows a dark page."""
+    ink = "currentColor"
+    axis = {
+        "labelColor": ink,
+        "titleColor": ink,
+        "domainColor": ink,
+        "tickColor": ink,
+        "gridColor": ink,
+        "gridOpacity": 0.12,
+        "labelFontSize": 12,
+        "titleFontSize": 13,
+        "titleFontWeight": "normal",
+        "titlePadding": 10,
+    }
+    font = "system-ui, sans-serif"
+    return (
+        chart.configure(font=font)
+        .configure_axis(**axis)
+        .configure_view(stroke=None)
+        .configure_rule(color=ink)
+        .configure_text(color=ink)
+    )

@@ -1,0 +1,1 @@
+"""Ganesh et al. 2021 measured again: sizes, costs, claims."""

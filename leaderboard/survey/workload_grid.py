@@ -1,0 +1,68 @@
+"""Speedups by workload: a line for each row of the survey and way to execute it, a column for each workload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from harness.common.errors import SkylineError
+from harness.records.schema import Record, Workload
+from leaderboard.survey.artifacts import READINGS, Reading
+from leaderboard.survey.reproduction import USUAL, cell_of, executed, rows_of
+from leaderboard.tables.plain import Cell, Column, PlainTable
+
+
+def grid_table(
+    records: Iterable[Record],
+    tables: Path | None = None,
+    *,
+    model: str = "bert-base",
+    readings: Sequence[Reading] = READINGS,
+) -> PlainTable:
+    """The paired speedup of each row over the float32 baseline under the same runtime, by workload, the usual one
+    first. Rows that were profiled under one workload alone are left out. Raises SkylineError where all were.
+    """
+    lines: dict[tuple[int, str, str], dict[Workload, Record]] = {}
+    for row in rows_of(records, tables, model=model, readings=readings):
+        for record in (*row.measured, *row.failed):
+            workload = Workload.model_validate(cell_of(record)["workload"])
+            if workload.cached is None:
+                lines.setdefault((row.line.row, row.method, executed(record)), {})[workload] = record
+    lines = {key: found for key, found in lines.items() if len(found) > 1}
+    if not lines:
+        raise SkylineError(
+            "no row of the survey is profiled under several workloads yet; "
+            "`skyline reproduce ganesh2021 --grid --out profiles` does that"
+        )
+    workloads = sorted({workload for found in lines.values() for workload in found}, key=_order)
+    columns = [Column(key=str(workload), heading=str(workload), digits=2) for workload in workloads]
+    return PlainTable(
+        name="grid",
+        title=f"Speedups by workload, (batch, length), of the survey's rows built at {model}'s size",
+        columns=[
+            Column(key="row", heading="Row"),
+            Column(key="method", heading="Method"),
+            Column(key="on", heading="On"),
+            *columns,
+        ],
+        rows=[
+            [*key, *(_cell(found.get(workload)) for workload in workloads)] for key, found in lines.items()
+        ],
+        notes=[
+            "paired, over the float32 baseline under the same runtime and workload; –: not profiled; "
+            "wide: the interval stayed too wide for a verdict",
+        ],
+    )
+
+
+def _order(workload: Workload) -> tuple[bool, str, int, int]:
+    return (workload != USUAL, workload.task or "", workload.batch, workload.length)
+
+
+def _cell(record: Record | None) -> Cell:
+    if record is None:
+        return None
+    if record.profile is None:
+        return record.status
+    latency = record.profile.latency
+    return "wide" if latency is None or latency.speedup is None else latency.speedup

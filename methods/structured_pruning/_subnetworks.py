@@ -1,0 +1,56 @@
+"""Sub-networks of an encoder that run on slices of its weights: nothing is copied, so training one trains the
+encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from harness.models.batch import Batch, Output
+from harness.models.config import EncoderConfig
+from harness.models.encoder.encoder import Encoder
+from harness.models.initialization import without_weights
+
+
+def live_weight(model: Encoder, name: str) -> Tensor:
+    """The weight that `model` computes with, by the name it has in an artifact: of a parametrized weight, what its
+    functions make of it now. Gradients flow.
+    """
+    path, _, attribute = name.rpartition(".")
+    weight: Tensor = getattr(model.get_submodule(path), attribute)
+    return weight
+
+
+class SubNetwork:
+    """An encoder of shape `config` whose layer i is layer `layers[i]` of a larger one, and of whose weights it has
+    the first rows and columns.
+    """
+
+    def __init__(self, config: EncoderConfig, layers: Sequence[int]) -> None:
+        self.config, self.layers = config, tuple(layers)
+        with without_weights():
+            self.skeleton = Encoder(config)
+
+    def slices(self, weight: Callable[[str], Tensor]) -> dict[str, Tensor]:
+        """Its weights by its own names: views of the larger encoder's, which `weight` gives by name."""
+        found = {}
+        for name, shape in ((name, t.shape) for name, t in self.skeleton.contents().items()):
+            source = name
+            if name.startswith("layers."):
+                _, index, rest = name.split(".", 2)
+                source = f"layers.{self.layers[int(index)]}.{rest}"
+            found[name] = weight(source)[tuple(slice(size) for size in shape)]
+        return found
+
+    def run(self, weight: Callable[[str], Tensor], batch: Batch, training: bool = False) -> Output:
+        """Logits and hidden states, computed with slices of the larger encoder's weights; with dropout where
+        `training` says so.
+        """
+        self.skeleton.train(training)
+        output: Output = torch.func.functional_call(
+            self.skeleton, self.slices(weight), (batch,), {"hidden_states": True}
+        )
+        return output
