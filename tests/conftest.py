@@ -1,1 +1,3 @@
-"""That this file is here puts its folder on the import path: tests share modules that stand beside it."""
+"""Fixtures that tests of several packages share."""
+
+pytest_plugins = ["tests.support.model_fixtures"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from harness.common.errors import SkylineError
 from harness.common.lazy import lazy_imports
@@ -63,7 +63,7 @@ class Hardware(BaseModel):
     cores: int
     logical_cores: int | None = None
     memory_gib: int
-    instructions: list[str] = Field(default_factory=list)
+    instructions: list[str] = []
     accelerator: str | None = None
 
 

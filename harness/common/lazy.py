@@ -32,6 +32,9 @@ class _Waiting(ModuleType):
         self._submodules: list[str] = []
 
     def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("_"):
+            # Tools that look at a file's names (pytest does) ask for private attributes; no user of a module does.
+            raise AttributeError(attribute)
         module = import_module(self.__name__)
         for submodule in self._submodules:
             import_module(submodule)

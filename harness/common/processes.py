@@ -193,10 +193,10 @@ def _receive(
             on_message(content)
 
 
-def _users_mistake(type_name: str, message: str) -> SkylineError:
+def _users_mistake(type_name: str, message: str, code: errors.Code) -> SkylineError:
     """The error under its own class where `harness.common.errors` has that."""
     known = getattr(errors, type_name, SkylineError)
-    mistake: SkylineError = (known if issubclass(known, SkylineError) else SkylineError)(message)
+    mistake: SkylineError = (known if issubclass(known, SkylineError) else SkylineError)(message, code)
     return mistake
 
 
@@ -249,7 +249,7 @@ def _child(
             kwargs = {**kwargs, "report": lambda message: writer.send(("message", message))}
         writer.send(("result", function(*args, **kwargs)))
     except SkylineError as error:
-        writer.send(("error", (type(error).__name__, str(error))))
+        writer.send(("error", (type(error).__name__, str(error), error.code)))
     except Exception as error:
         writer.send(("raised", (type(error).__name__, str(error), traceback.format_exc())))
 

@@ -92,6 +92,8 @@ class Card:
     claims: tuple[Claim, ...] = ()
     input_dependent: bool = False
     notes: str = ""
+    version: int = 1
+    """Raise it when a change makes the method give other results: records made before then count as stale."""
 
     def problems(self) -> list[str]:
         """What is missing or wrong in this card, in words; empty where it is complete."""

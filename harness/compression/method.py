@@ -96,7 +96,9 @@ class Method(ABC):
         return deepcopy(teacher)
 
     def examples(self, context: Context) -> Sequence[Augmented]:
-        """Training examples beside the task's own (see `harness.compression.distillation.augmentation`), before anything is trained."""
+        """Training examples beside the task's own, made before anything is trained (see
+        `harness.compression.distillation.augmentation`).
+        """
         return ()
 
     def prepare(self, student: Model, context: Context) -> None:

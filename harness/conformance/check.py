@@ -72,7 +72,8 @@ def _folder_check(path: Path) -> Callable[[Path], list[str]]:
         return check_artifact
     if not _record_files(path):
         raise SkylineError(
-            f"{path} holds neither an artifact ({artifacts.CONFIG}, {artifacts.WEIGHTS}) nor records (*.json); name another folder"
+            f"{path} holds neither an artifact ({artifacts.CONFIG}, {artifacts.WEIGHTS}) nor records (*.json); "
+            "name another folder"
         )
     return check_record_folder
 

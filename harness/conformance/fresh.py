@@ -31,7 +31,9 @@ HEAVY = (
 
 
 def import_cost(path: Path) -> dict[str, object]:
-    """Import an adapter file: `seconds` of processor time beyond `harness.compression.method`'s own, and `heavy` packages."""
+    """Import an adapter file: `seconds` of processor time beyond those of `harness.compression.method`, and `heavy`
+    packages.
+    """
     import harness.recipes.discovery
 
     before, started = set(sys.modules), time.process_time()

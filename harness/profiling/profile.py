@@ -1,4 +1,4 @@
-"""The profile of an artifact: every cost of DESIGN.md's "Measuring", beside the baseline's."""
+"""The profile of an artifact: FLOPs, bytes, memory and latency, beside the baseline's."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def profile_artifact(
     Every measurement runs in a fresh process of its own; this one only waits. `weights` says which weights
     the model has; real inputs come as one batch of rows, from which each pass takes its number; `timed` is given
     the run against the baseline under the same runtime, with its passes, which no profile holds. `earlier` sittings of
-    that run (see `harness.profiling.latency.sittings`) are counted in, and it takes a `share` of the time cap. What is `kept`
+    that run (see `latency.sittings`) are counted in, and it takes a `share` of the time cap. What is `kept`
     of the baseline's costs and of those that are counted is not measured again; `watch` is told what the time went to.
     Raises SkylineError before anything is timed where the workload does not fit the models, runtime or device are
     not there, the runtime cannot run the artifact (`Unsupported`), or does not answer as eager does.

@@ -22,7 +22,7 @@ from harness.common.lazy import lazy_imports
 
 with lazy_imports():
     from harness.pytest_plugin import measuring, replay, suite
-    from harness.pytest_plugin import selection as pytest_plugin_selection
+    from harness.pytest_plugin import selection as choosing
     from harness.recipes import discovery
     from harness.runs import progress
 
@@ -102,7 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not methods:
         return
     try:
-        files = pytest_plugin_selection.adapter_files_of(methods, config.invocation_params.dir)
+        files = choosing.adapter_files_of(methods, config.invocation_params.dir)
     except SkylineError as error:
         raise pytest.UsageError(str(error)) from None
     if files:
@@ -127,7 +127,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 
 def _choose_cells(config: pytest.Config) -> None:
     try:
-        config.stash[suite.CELLS] = selection(config).cells()
+        config.stash[suite.CELLS] = asked_for(config).cells()
     except SkylineError as error:
         raise pytest.UsageError(" ".join(str(error).split())) from None
 
@@ -136,27 +136,21 @@ def _given(config: pytest.Config, name: str) -> Any:
     return config.getoption(f"{FLAG}-{name}")
 
 
-def selection(config: pytest.Config) -> Selection:
+def asked_for(config: pytest.Config) -> Selection:
     """What the options ask for."""
     tiny = _given(config, "tiny")
     methods = _given(config, "method")
     cap = _given(config, "time-cap")
-    return pytest_plugin_selection.Selection(
+    return choosing.Selection(
         recipes=tuple(_given(config, "recipe")),
         methods=tuple(
-            str(config.invocation_params.dir / each) if pytest_plugin_selection.is_file(each) else each
-            for each in methods
+            str(config.invocation_params.dir / each) if choosing.is_file(each) else each for each in methods
         ),
-        runtimes=tuple(_given(config, "runtime")) or (pytest_plugin_selection.RUNTIME,),
-        workloads=tuple(_given(config, "workload")) or (pytest_plugin_selection.WORKLOAD,),
+        runtimes=tuple(_given(config, "runtime")) or (choosing.RUNTIME,),
+        workloads=tuple(_given(config, "workload")) or (choosing.WORKLOAD,),
         device=_given(config, "device") or "cpu",
-        model=_given(config, "model")
-        or (pytest_plugin_selection.TINY_MODEL if tiny else pytest_plugin_selection.MODEL),
-        time_cap_s=cap
-        if cap is not None
-        else pytest_plugin_selection.TINY_TIME_CAP_S
-        if tiny
-        else pytest_plugin_selection.TIME_CAP_S,
+        model=_given(config, "model") or (choosing.TINY_MODEL if tiny else choosing.MODEL),
+        time_cap_s=cap if cap is not None else choosing.TINY_TIME_CAP_S if tiny else choosing.TIME_CAP_S,
     )
 
 
@@ -227,15 +221,15 @@ def skyline_profile(
     def profile(
         recipe: str,
         *,
-        runtime: str = pytest_plugin_selection.RUNTIME,
-        workload: str = pytest_plugin_selection.WORKLOAD,
+        runtime: str = choosing.RUNTIME,
+        workload: str = choosing.WORKLOAD,
     ) -> Record:
         if not benchmark.enabled:
             pytest.skip(
                 "pytest-benchmark is disabled, by --benchmark-disable or since tests run side by side"
             )
         asked = replace(
-            selection(request.config),
+            asked_for(request.config),
             recipes=(recipe,),
             methods=(),
             runtimes=(runtime,),

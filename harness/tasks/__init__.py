@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 
 from harness.common.errors import SkylineError, unknown_name
-from harness.tasks import glue, local, squad, toy
+from harness.common.lazy import lazy_imports
 from harness.tasks.base import Example, Span, Task, TrainingView
+
+with lazy_imports():
+    from harness.tasks import glue, local, squad, toy
 
 __all__ = [
     "DATA_DIR_VARIABLE",

@@ -12,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.common.errors import SkylineError
+from harness.common.lazy import lazy_imports
 from harness.tasks import modules, resampling
 from harness.tasks.base import Kind, Span
-from harness.tasks.evaluate_modules.squad import squad
+
+with lazy_imports():
+    from harness.tasks.evaluate_modules.squad import squad  # which loads `evaluate`
 
 
 class Scored(Protocol):

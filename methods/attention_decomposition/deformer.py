@@ -70,7 +70,7 @@ class DeFormer(Method):
         notes=(
             "As it runs on pairs the artifact does the work of the baseline: attention within segments is masked, and "
             "would save under 1 % at 128 tokens. The published speed is that of second segments whose lower states "
-            "were computed before (harness.models.encoder.segment_cache gives the same logits from them, and the FLOPs of both): of "
+            "were computed before (`encoder.segment_cache` gives the same logits from them, and the FLOPs of both): of "
             "BERT-base with nine such layers 0.62 of the FLOPs are left at 64 + 64 tokens, 0.29 at 20 + 300. The "
             "record's figure 'cached share of FLOPs' is that share at the mean lengths of the training pairs. Single "
             "sentences leave it nothing to save. MRPC falls from 82.1 to 73.5 with two of MiniLM's six layers apart "

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from bad_adapters import BAD, BAD_CARDS, BAD_OPTIONS, NO_CODECS, conform, first, top, write
 
 from harness.conformance import Blocked, Broken, Subject, declaration, run_check
 from harness.conformance.tiny import tiny_encoder, tiny_tokenizer
 from harness.recipes.discovery import discover, load_file, methods_of
+from tests.support.bad_adapters import BAD, BAD_CARDS, BAD_OPTIONS, NO_CODECS, conform, first, top, write
 
 
 @pytest.mark.usefixtures("in_process")

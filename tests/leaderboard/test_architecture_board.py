@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from factory import CARDS, ROW_KEYS, card, example_records, facts, failed, profile
 
 from harness.common.errors import SkylineError
 from leaderboard import architecture_board
+from tests.support.board_records import CARDS, ROW_KEYS, card, example_records, facts, failed, profile
 
 
 def test_architecture_board_measures_costs_and_claims_no_quality() -> None:

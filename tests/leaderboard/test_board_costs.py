@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from factory import CARDS, HARDWARE, by_recipe, facts, profile, quality
 
 from harness.common.errors import SkylineError
 from harness.records.schema import Workload
 from leaderboard import measured_board
+from tests.support.board_records import CARDS, HARDWARE, by_recipe, facts, profile, quality
 
 
 def test_profiles_join_by_artifact_and_others_are_told() -> None:

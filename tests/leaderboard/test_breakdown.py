@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factory import profile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import cli
+from harness.cli import main as cli
 from harness.common.errors import SkylineError
 from harness.records.schema import Component, Record, Workload
 from leaderboard import architecture_board, render_page
@@ -26,6 +25,7 @@ from leaderboard.survey.breakdown import (
 )
 from leaderboard.survey.breakdown_chart import COLOURS, contrast, ink_on, specification, write_chart
 from leaderboard.tables.plain import to_markdown
+from tests.support.board_records import profile
 
 N, H, F, LAYERS = 256, 768, 3072, 12
 FLOPS = {

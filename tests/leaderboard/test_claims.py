@@ -6,11 +6,11 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from factory import CARDS, card, profile
 
 from harness.recipes.discovery import discover
 from harness.recipes.recipe import Recipe
 from leaderboard import architecture_board, installed_cards, published_board
+from tests.support.board_records import CARDS, card, profile
 
 
 def claim(value: float, task: str = "sst2", **more: Any) -> dict[str, Any]:

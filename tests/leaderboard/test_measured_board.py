@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from factory import CARDS, ROW_KEYS, by_recipe, example_records, quality, replicates
 
 from harness.common.errors import NotComparable, SkylineError
 from leaderboard import measured_board, published_board
+from tests.support.board_records import CARDS, ROW_KEYS, by_recipe, example_records, quality, replicates
 
 
 def test_rows_have_all_keys_and_the_board_round_trips_as_json() -> None:

@@ -8,15 +8,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from factory import CARDS, card, example_page, example_records, failed, quality
 
 from harness.compression.card import FAMILIES
 from leaderboard import measured_board, published_board, render_page, write_page
 from leaderboard.boards.published import TABLES
+from leaderboard.site import page
 from leaderboard.site.charts import floor, lowest, specification
 from leaderboard.site.marks import MARKS, OTHER, mark
+from tests.support.board_records import CARDS, card, example_page, example_records, failed, quality
 
-TEMPLATES = Path(measured_board.__code__.co_filename).parent / "templates"
+TEMPLATES = Path(page.__file__).parent / "templates"
 
 
 class Parsed(HTMLParser):

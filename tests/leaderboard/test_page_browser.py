@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from factory import card, example_page, quality
 
 from leaderboard import measured_board, write_page
+from tests.support.board_records import card, example_page, quality
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [

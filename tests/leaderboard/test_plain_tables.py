@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from factory import facts, profile, quality, replicates
 
 from harness.common.errors import SkylineError
 from harness.records.schema import Record, Training, Workload
@@ -13,6 +12,7 @@ from leaderboard.survey.artifacts import by_convention, by_count, sizes_table
 from leaderboard.survey.roofline import realisation_table
 from leaderboard.survey.sizes import BASE, EMBEDDING_SHARE
 from leaderboard.tables.plain import Column, PlainTable, to_csv, to_markdown, to_text
+from tests.support.board_records import facts, profile, quality, replicates
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from factory import ROW_KEYS, by_recipe
 
 from leaderboard import published_board
+from tests.support.board_records import ROW_KEYS, by_recipe
 
 
 def test_published_board_has_26_rows_with_the_baseline() -> None:

@@ -73,7 +73,7 @@ def test_the_callers_folder_comes_first_and_the_package_copy_last(copy, tmp_path
     assert published.published_folder(tmp_path / "nothing here") == FOLDER
     package = tmp_path / "site" / "leaderboard"
     shutil.copytree(FOLDER, package / "published_tables")
-    monkeypatch.setattr(published, "__file__", str(package / "published.py"))
+    monkeypatch.setattr(published, "__file__", str(package / "published_tables" / "reading.py"))
     assert published.published_folder() == package / "published_tables"
     shutil.rmtree(package / "published_tables")
     with pytest.raises(SkylineError, match="published tables are missing"):

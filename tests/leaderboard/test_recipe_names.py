@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from factory import CARDS
-
 from leaderboard.boards.names import claimed_costs, recipe_family, recipe_parts, recipe_title
+from tests.support.board_records import CARDS
 
 
 def test_recipes_are_read_as_written() -> None:

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from factory import HARDWARE, facts, profile
-from one_line_errors import refused
 
 from harness.models.architectures import ARCHITECTURES
 from harness.models.config import EncoderConfig
@@ -26,6 +24,8 @@ from leaderboard.survey.reproduction import chosen_rows, recipe_of, repeat_table
 from leaderboard.survey.sizes import BASE
 from leaderboard.survey.workload_grid import grid_table
 from leaderboard.tables.plain import to_markdown
+from tests.support.board_records import HARDWARE, facts, profile
+from tests.support.one_line_errors import refused
 
 LINES = {line.row: line for line in published.load_survey(published.published_folder())}
 BY_ROW = {reading.row: reading for reading in READINGS}

@@ -7,7 +7,6 @@ import io
 import json
 
 import pytest
-from factory import CARDS, card, example_records, failed, profile, quality
 
 from harness.common.errors import SkylineError
 from leaderboard import (
@@ -21,6 +20,7 @@ from leaderboard import (
 )
 from leaderboard.tables import cells
 from leaderboard.tables.boards import escape_markdown
+from tests.support.board_records import CARDS, card, example_records, failed, profile, quality
 
 
 def markdown_rows(text):

@@ -6,12 +6,12 @@ import io
 import itertools
 
 import pytest
-from factory import CARDS, card, example_records, failed, profile, quality
 from rich.console import Console
 
 from leaderboard import architecture_board, measured_board, print_board, published_board
 from leaderboard.boards.published import TABLES
 from leaderboard.tables.terminal import TITLE_WIDTH, everything, fit
+from tests.support.board_records import CARDS, card, example_records, failed, profile, quality
 
 CLAIMS = [{"task": task, "value": value} for task, value in (("sst2", 91.2), ("mnli", 83.4))]
 

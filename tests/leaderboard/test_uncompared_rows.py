@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from factory import CARDS, by_recipe, example_records, failed, quality
 
 from leaderboard import measured_board
+from tests.support.board_records import CARDS, by_recipe, example_records, failed, quality
 
 
 def test_failed_cells_are_shown_with_their_reason() -> None:

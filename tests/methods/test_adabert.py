@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from distilling import given_step
-from one_line_errors import refused
 from scipy.special import log_softmax, softmax
-from tiny_stages import built, context, draw, method_of
 from torch import Tensor
 
 from harness.compression.context import Context
@@ -39,6 +36,9 @@ from methods.distillation._architecture_search import (
     efficiency_loss,
     genotype_of,
 )
+from tests.support.distilling import given_step
+from tests.support.one_line_errors import refused
+from tests.support.tiny_stages import built, context, draw, method_of
 
 SMALL = "dimension=8,channels=6,classifier=7,cells=2"
 

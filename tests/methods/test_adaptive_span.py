@@ -6,8 +6,6 @@ import re
 
 import pytest
 import torch
-from one_line_errors import refused
-from tiny_stages import built, context, method_of, shape_left
 from torch import Tensor
 
 from harness.compression.comparable import Baseline
@@ -21,6 +19,8 @@ from harness.recipes.builder import run_stage
 from harness.recipes.compatibility import shape_after
 from harness.recipes.recipe import Recipe
 from methods.attention_decomposition.adaptive_span import AdaptiveSpan, soft_windows
+from tests.support.one_line_errors import refused
+from tests.support.tiny_stages import built, context, method_of, shape_left
 
 BATCH = Batch.synthetic(3, 20, CONFIG.vocab_size)
 

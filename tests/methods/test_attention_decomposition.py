@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from one_line_errors import refused
-from tiny_stages import built, context, method_of, shape_left
 from torch.nn import functional
 
 from harness.compression.comparable import Baseline
@@ -32,6 +30,8 @@ from harness.recipes.compatibility import shape_after
 from harness.recipes.recipe import Recipe
 from harness.tasks import load_task
 from methods.attention_decomposition.deformer import DeFormer
+from tests.support.one_line_errors import refused
+from tests.support.tiny_stages import built, context, method_of, shape_left
 
 LINFORMER = LinformerAttention(projected=16, length=32)
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from distilling import TEXTS, real_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
-from tiny_stages import context, draw, method_of
 
 from harness.conformance.tiny import tiny_encoder
 from harness.models.batch import Output
 from harness.models.model import evaluating
 from harness.models.surgery import keep_layers
 from methods.distillation.bert_emd import LEAST, cost_attention, flows, layer_costs
+from tests.support.distilling import TEXTS, real_step
+from tests.support.tiny_stages import context, draw, method_of
 
 
 def test_costs_are_mean_squared_errors() -> None:

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from one_line_errors import refused
-from tiny_stages import built, context, matrices, method_of
 from torch import Tensor
 
 from harness.conformance.tiny import CONFIG, tiny_encoder
@@ -20,6 +18,8 @@ from harness.models.encoder.encoder import Encoder
 from harness.profiling.costs.size import artifact_facts
 from methods.structured_pruning import block_pruning
 from methods.structured_pruning.block_pruning import group_lasso, group_norms, keep_in_blocks
+from tests.support.one_line_errors import refused
+from tests.support.tiny_stages import built, context, matrices, method_of
 
 INTO = "layers.0.ffn.into.weight"
 

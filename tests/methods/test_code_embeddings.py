@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_stages import built, draw
 from torch import Tensor
 
 from harness.conformance.tiny import tiny_encoder
 from harness.models.config import CodedWords
 from methods.embedding_compression.code_embeddings import fit_books, learn_codes
+from tests.support.tiny_stages import built, draw
 
 
 def sums(codes: Tensor, books: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
-from tiny_stages import draw
 from torch import Tensor, nn
 
 from harness.models.batch import Batch
@@ -30,6 +29,7 @@ from harness.models.students.convolutional import (
 )
 from harness.profiling.costs.components import component_params
 from methods.distillation._architecture_search import Choice, Mixture, Search, genotype_of
+from tests.support.tiny_stages import draw
 
 C, N, B = 3, 7, 4
 LENGTHS = torch.tensor([7, 4, 1, 0])

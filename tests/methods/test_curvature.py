@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_stages import context
 from torch import Tensor, nn
 
 from harness.compression.task_loss import task_loss
 from harness.conformance.tiny import tiny_encoder
 from harness.models.model import evaluating
 from methods.quantization._curvature import power_iteration, sensitivity, shard_eigenvalues, top_eigenvalues
+from tests.support.tiny_stages import context
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from distilling import TEXTS, first_training, real_step
 from scipy.special import rel_entr, softmax
-from tiny_stages import built, context
 from torch import Tensor
 
 from harness.compression.pruning.reconstruction import Moments, choose_units, observe_states
@@ -21,6 +19,8 @@ from harness.models.model import evaluating
 from harness.models.surgery import keep_hidden, keep_layers
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
+from tests.support.distilling import TEXTS, first_training, real_step
+from tests.support.tiny_stages import built, context
 
 
 def observed(model: Encoder) -> Any:

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from distilling import given_step
 from scipy.special import log_softmax, rel_entr, softmax
-from tiny_stages import built, context, draw, method_of
 
 from harness.common.errors import SkylineError
 from harness.compression.comparable import Baseline
 from harness.conformance.tiny import CONFIG, tiny_encoder, tiny_tokenizer
 from harness.recipes.compatibility import shape_after
 from harness.recipes.recipe import Recipe
+from tests.support.distilling import given_step
+from tests.support.tiny_stages import built, context, draw, method_of
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 0, 0]])
 TARGETS = torch.tensor([0, 1, 1])

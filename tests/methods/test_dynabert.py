@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_stages import built, context, method_of
 from torch import Tensor
 
 from harness.common.errors import SkylineError
@@ -30,6 +29,7 @@ from methods.structured_pruning.dynabert import (
     rewired,
     share_of,
 )
+from tests.support.tiny_stages import built, context, method_of
 
 
 def test_the_layers_of_each_depth_and_the_states_they_are_compared_with() -> None:

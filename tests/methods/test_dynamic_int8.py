@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_stages import context
 from torch import nn
 
 from harness.conformance.tiny import tiny_encoder, tiny_task
@@ -18,6 +17,7 @@ from harness.models.int8_linear import Int8Linear
 from harness.profiling.costs.size import artifact_facts
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
+from tests.support.tiny_stages import context
 
 MATRICES = 4 * 6 + 1
 """Six a layer, and the pooler."""

@@ -10,7 +10,6 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy as scipy_entropy
-from tiny_stages import built, context, draw, method_of, shape_left
 from torch import Tensor
 
 from harness.common.errors import SkylineError
@@ -26,6 +25,7 @@ from harness.models.encoder.encoder import Encoder
 from harness.models.flops.exits import row_macs
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
+from tests.support.tiny_stages import built, context, draw, method_of, shape_left
 
 METHODS = ("deebert", "fastbert", "pabee")
 

@@ -14,7 +14,7 @@ from harness.recipes.recipe import Recipe
 from harness.runs.planning import check_recipe
 from leaderboard.survey.shapes import bert
 from methods.distillation.extreme import PROJECTIONS, orthonormal_rows, pairs_of_matrices
-from tests.methods.tiny_stages import built, context, method_of
+from tests.support.tiny_stages import built, context, method_of
 
 RECIPE = "extreme:hidden=16,vocabulary=256"
 

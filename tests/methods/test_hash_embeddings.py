@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_stages import built, context, draw
 from torch import Tensor
 
 from harness.compression.pruning.vocabulary import relative_error, token_counts
@@ -14,6 +13,7 @@ from harness.models.embeddings import HashedEmbedding
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
 from methods.embedding_compression.hash_embeddings import fit_buckets
+from tests.support.tiny_stages import built, context, draw
 
 
 def rows(places: Tensor, vectors: Tensor, importance: Tensor) -> Tensor:

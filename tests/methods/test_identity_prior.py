@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_stages import built, context
 from torch import Tensor
 
 from harness.compression.context import Step
@@ -23,6 +22,7 @@ from harness.recipes.recipe import Recipe
 from methods.structured_pruning._residual_norms import Mapping, ResidualMappings, function_norms
 from methods.structured_pruning._spectral_scale import SpectralScale
 from methods.structured_pruning.identity_prior import IdentityPenalty, parameter_shares, smallest_mappings
+from tests.support.tiny_stages import built, context
 
 SMALL = EncoderConfig(
     hidden_size=4, vocab_size=10, layers=(LayerConfig(heads=2, head_size=2, ffn_size=8),) * 2

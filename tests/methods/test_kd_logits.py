@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import rel_entr, softmax
-from tiny_stages import built, context
 from torch import Tensor
 
 from harness.common.errors import SkylineError
@@ -24,6 +23,7 @@ from harness.models.batch import Batch, Output
 from harness.recipes.builder import run_stage
 from harness.recipes.discovery import discover
 from harness.recipes.recipe import Recipe
+from tests.support.tiny_stages import built, context
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

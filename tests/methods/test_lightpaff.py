@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from one_line_errors import refused
 from scipy.special import rel_entr, softmax
-from tiny_stages import built, context, draw, method_of, shape_left
 from torch import nn
 
 from harness.compression.context import Step
@@ -18,6 +16,8 @@ from harness.models.batch import Batch, Output
 from harness.models.config import EncoderConfig
 from harness.models.encoder.encoder import Encoder
 from methods.distillation.lightpaff import narrow, narrower
+from tests.support.one_line_errors import refused
+from tests.support.tiny_stages import built, context, draw, method_of, shape_left
 
 
 def logits_on(model: Encoder) -> torch.Tensor:

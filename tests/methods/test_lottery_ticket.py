@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_stages import context, method_of
 from torch import Tensor
-from tuned_stages import PRETRAINED, TUNED, run, smallest, tuned_context
 
 from harness.common.errors import SkylineError
+from harness.compression import training
 from harness.compression.context import Context
 from harness.compression.method import Method
 from harness.conformance.tiny import CONFIG, tiny_encoder
 from harness.models.encoder.encoder import Encoder
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
+from tests.support.tiny_stages import context, method_of
+from tests.support.tuned_stages import PRETRAINED, TUNED, run, smallest, tuned_context
 
 POOLER = "head.pooler.weight"
 
@@ -71,7 +72,7 @@ def test_the_rounds_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     factors = [rng.uniform(0, 2, start.size).astype(np.float32) for _ in range(3)]
     seen: list[np.ndarray] = []
 
-    def train(this: Context, student: Encoder, methods: list[Method], stage: str, **budget: Any) -> None:
+    def train(student: Encoder, methods: list[Method], context: Context, stage: str, **budget: Any) -> None:
         seen.append(flat(student))
         parts, place = dict(student.named_parameters()), 0
         for name in prunable(student):
@@ -80,7 +81,7 @@ def test_the_rounds_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
             weight.mul_(torch.from_numpy(own).view_as(weight))
             place += weight.numel()
 
-    monkeypatch.setattr(Context, "train", train)
+    monkeypatch.setattr(training, "train_round", train)
     student = tiny_encoder(TUNED)
     method_of("lottery-ticket:sparsity=0.6,rounds=3").prepare(student, tuned_context())
     gone = np.zeros(start.size, dtype=bool)
@@ -96,11 +97,11 @@ def test_the_rounds_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_weight_that_training_made_zero_does_not_save_one_that_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def train(this: Context, student: Encoder, methods: list[Method], stage: str, **budget: Any) -> None:
+    def train(student: Encoder, methods: list[Method], context: Context, stage: str, **budget: Any) -> None:
         if stage.endswith("2 of 2"):
             student.layers[0].ffn.into.weight.data.zero_()
 
-    monkeypatch.setattr(Context, "train", train)
+    monkeypatch.setattr(training, "train_round", train)
     student = tiny_encoder(TUNED)
     method_of("lottery-ticket:sparsity=0.4,rounds=2").prepare(student, tuned_context())
     start = flat(tiny_encoder(PRETRAINED))

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_stages import built, context, method_of
 from torch import Tensor, nn
 
 from harness.common.errors import SkylineError
@@ -27,6 +26,7 @@ from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
 from leaderboard.boards.claims import claims_of, installed_cards
 from methods.quantization.q_bert import layer_bits
+from tests.support.tiny_stages import built, context, method_of
 
 MIB = 2**20
 WORDS = "embedding.word.weight"

@@ -13,7 +13,7 @@ from harness.models.batch import AttentionMap
 from harness.models.config import EncoderConfig
 from harness.recipes.recipe import Recipe
 from harness.runs.planning import check_recipe
-from tests.methods.tiny_stages import context, method_of
+from tests.support.tiny_stages import context, method_of
 
 
 def maps(seed: int, mask: torch.Tensor) -> AttentionMap:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_stages import built, context, method_of
 from torch import nn
 
 from harness.common.errors import SkylineError
@@ -18,6 +17,7 @@ from harness.conformance.tiny import tiny_encoder
 from harness.models.artifacts import read_config, save_artifact
 from harness.models.parametrization import attach, attached
 from harness.models.surgery import keep_layers
+from tests.support.tiny_stages import built, context, method_of
 
 
 def test_the_scores_gradient_is_the_weight_s_times_the_weight() -> None:

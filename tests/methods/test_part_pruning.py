@@ -10,8 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from one_line_errors import refused
-from tiny_stages import built, context, matrices
 
 from harness.conformance.tiny import tiny_encoder
 from harness.models.artifacts import load_artifact, read_config, save_artifact, to_dense
@@ -19,6 +17,8 @@ from harness.models.model import Model
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
 from harness.runs.planning import check_recipe
+from tests.support.one_line_errors import refused
+from tests.support.tiny_stages import built, context, matrices
 
 STUDENT = "bilstm:embedding=hash,vocabulary=100,dimension=10,hidden=9,classifier=16"
 

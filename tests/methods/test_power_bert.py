@@ -6,8 +6,6 @@ import re
 
 import pytest
 import torch
-from one_line_errors import refused
-from tiny_stages import built, context, shape_left
 from torch import nn
 
 from harness.compression.comparable import Baseline
@@ -26,6 +24,8 @@ from methods.word_vector_elimination.power_bert import (
     kept_share,
     retention_numbers,
 )
+from tests.support.one_line_errors import refused
+from tests.support.tiny_stages import built, context, shape_left
 
 
 def baseline() -> Baseline:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_stages import built, context
 from torch import Tensor
 
 from harness.compression.pruning.gradual import Schedule, sparsity_at
@@ -20,6 +19,7 @@ from harness.models.artifacts import load_artifact, read_tensors, save_artifact
 from harness.models.encoder.encoder import Encoder
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
+from tests.support.tiny_stages import built, context
 
 WORDS = "embedding.word.weight"
 PRUNING = ("magnitude", "random-pruning")

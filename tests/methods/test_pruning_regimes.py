@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_stages import method_of
 from torch import Tensor
-from tuned_stages import PRETRAINED, TUNED, run, smallest, tuned_context
 
 from harness.common.errors import SkylineError
 from harness.compression.pruning.gradual import GradualPruning, sparsity_at
@@ -22,6 +20,8 @@ from harness.models.config import LayerConfig
 from harness.models.encoder.encoder import Encoder
 from harness.recipes.discovery import discover
 from harness.recipes.recipe import Recipe
+from tests.support.tiny_stages import method_of
+from tests.support.tuned_stages import PRETRAINED, TUNED, run, smallest, tuned_context
 
 TABLE = Path(__file__).parents[2] / "profiles" / "published" / "gordon2020_table1.csv"
 PRUNING = ("magnitude", "random-pruning")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_stages import context, draw, method_of
 from torch import nn
 
 from harness.common.errors import SkylineError
@@ -26,6 +25,7 @@ from methods.quantization._quantization_noise import (
     TrainedTable,
 )
 from methods.quantization.quant_noise import group_weights, row_widths
+from tests.support.tiny_stages import context, draw, method_of
 
 FFN, WORDS, QUERY = "layers.0.ffn.into.weight", "embedding.word.weight", "layers.0.attention_in.query.weight"
 

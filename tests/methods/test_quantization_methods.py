@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
-from tiny_stages import built, context, draw
 from torch import nn
 
 from harness.compression.quantization.fake_quantization import QuantizedTraining, Rounded, RoundedInput
@@ -24,6 +23,7 @@ from harness.models.int8_linear import Int8Linear
 from harness.models.parametrization import attached, trained_weights
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
+from tests.support.tiny_stages import built, context, draw
 
 
 def plain_table(values: np.ndarray, entries: int) -> np.ndarray:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_stages import built, context, method_of
 
 from harness.conformance.tiny import tiny_encoder
 from harness.models.batch import Batch
 from methods.structured_pruning.layerdrop_training import every_other
 from methods.structured_pruning.theseus import replacement_rate
+from tests.support.tiny_stages import built, context, method_of
 
 
 def batch() -> Batch:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_stages import built, context, matrices, method_of
 
 from harness.conformance.tiny import tiny_encoder
 from harness.models.artifacts import read_config, read_tensors, save_artifact
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
 from methods.unstructured_pruning.reweighted_proximal import EPSILON, penalty, soft_threshold
+from tests.support.tiny_stages import built, context, matrices, method_of
 
 INTO = "layers.0.ffn.into.weight"
 

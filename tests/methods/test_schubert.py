@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_stages import built, context, method_of
 from torch import Tensor, nn
 
 from harness.compression.pruning.importance import gated
@@ -29,6 +28,7 @@ from methods.structured_pruning.schubert import (
     unit_costs,
     with_sizes,
 )
+from tests.support.tiny_stages import built, context, method_of
 
 
 def drawn(factors: UnitFactors) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_stages import built, context
 from torch import Tensor
 
 from harness.compression.task_loss import task_loss
@@ -14,6 +13,7 @@ from harness.conformance.tiny import tiny_encoder
 from methods.parameter_sharing.albert import groups_of_layers
 from methods.structured_pruning.head_pruning import head_importance, least_important
 from methods.structured_pruning.layer_drop import contributions, layers_to_keep
+from tests.support.tiny_stages import built, context
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from one_line_errors import refused
 from scipy.special import softmax
 from sklearn.decomposition import PCA
-from tiny_stages import built, context, method_of
 from torch import Tensor
 
 from harness.compression.comparable import Baseline
@@ -41,6 +39,8 @@ from harness.records.cells import BudgetSpec, QualityCell
 from harness.runs import planning
 from harness.runs.planning import check_recipe
 from harness.tasks import load_task
+from tests.support.one_line_errors import refused
+from tests.support.tiny_stages import built, context, method_of
 
 METHODS = ("ffn", "rnn", "bilstm", "mkd-bilstm")
 SMALL = "dimension=6,classifier=7"

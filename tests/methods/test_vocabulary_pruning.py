@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_stages import built, context
 from tokenizers import BertWordPieceTokenizer
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import BPE, WordPiece
@@ -23,6 +22,7 @@ from harness.models.artifacts import load_artifact, save_artifact
 from harness.models.tokenizer import Tokenizer
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
+from tests.support.tiny_stages import built, context
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]"]
 PIECES += [*"aegilnpy", *(f"##{letter}" for letter in "aegilnpy"), "play", "playing", "##ing", "plan", "gap"]

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_stages import built, context, method_of
 
 from harness.common.errors import SkylineError
 from harness.compression.pruning.reconstruction import (
@@ -22,6 +21,7 @@ from harness.models.batch import Batch
 from harness.models.config import EncoderConfig, HashedWords
 from harness.models.encoder.encoder import Encoder
 from harness.models.surgery import factorize_embedding
+from tests.support.tiny_stages import built, context, method_of
 
 
 def test_moments_add_up_over_batches() -> None:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from paired_latency import paired_latency
 
 from harness.common.hardware import Hardware
 from harness.models.artifacts import load_artifact, read_config, save_artifact
@@ -27,6 +26,7 @@ from harness.profiling.latency.paired import measure_speed
 from harness.profiling.latency.pairs import Plan
 from harness.records.schema import PRECISIONS, Ceilings, Component, Precision, Profile, Total, Workload
 from harness.runtimes import Execution
+from tests.support.paired_latency import paired_latency
 
 H, F, LAYERS, TOKENS = 16, 40, 2, 24
 LAYER = LayerConfig(heads=2, head_size=8, ffn_size=F)

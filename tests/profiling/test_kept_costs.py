@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from paired_latency import NO_PAIRS, paired_latency
 
 from harness.common.errors import SkylineError
 from harness.models.artifacts import CONFIG, WEIGHTS, artifact_hash, save_artifact
@@ -32,6 +31,7 @@ from harness.records.schema import ArtifactFacts, Workload, parse_record
 from harness.runs.profile_run import ProfileRun, execute_profile, make_for_profile
 from harness.runtimes import Execution
 from harness.runtimes.eager import EagerRuntime
+from tests.support.paired_latency import NO_PAIRS, paired_latency
 
 INPUTS = Inputs.of(make_workload(8, 2))
 LATENCY = paired_latency()
@@ -236,7 +236,7 @@ def test_a_run_makes_an_artifact_once(tmp_path: Path, monkeypatch: pytest.Monkey
         made.append(ProfileCell.model_validate_json(cell_json))
         return function(cell_json, *rest)
 
-    monkeypatch.setattr("harness.common.processes.run_isolated", isolated)
+    monkeypatch.setattr("harness.runs.profile_run.run_isolated", isolated)
     run, watch = ProfileRun(tmp_path), Stopwatch()
     first = run.make(CELL, None, 1, watch)
     elsewhere = {"runtime": "openvino", "precision": "int8", "workload": Workload(batch=8, length=32)}

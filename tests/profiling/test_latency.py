@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from synthetic_timer import SyntheticTimer
 
 from harness.profiling.latency.pairs import Arm, PairedTimes, Plan, Sample, latency_record, measure_pairs
 from harness.profiling.latency.statistics import FEWEST_PAIRS
+from tests.support.synthetic_timer import SyntheticTimer
 
 RUNS = 50
 

@@ -7,10 +7,10 @@ import sys
 
 import psutil
 import pytest
-from paired_latency import paired_latency, without_verdict
 
 from harness.profiling.latency.noise import busy_process, summary
 from harness.records.schema import Latency
+from tests.support.paired_latency import paired_latency, without_verdict
 
 
 def aa_run(ratio: float | None, low: float, high: float) -> Latency:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from paired_latency import paired_latency, without_verdict
 
 from harness.common.errors import SkylineError
 from harness.models.artifacts import save_artifact
@@ -24,6 +23,7 @@ from harness.profiling.latency.pairs import Plan
 from harness.profiling.profile import faster, profile_artifact
 from harness.records.schema import COSTS, Profile, Workload
 from harness.runtimes import Execution, get_runtime, runtime_names
+from tests.support.paired_latency import paired_latency, without_verdict
 
 QUICK = Plan(cap_s=0.5, fewest=6, aa_every=1000)
 

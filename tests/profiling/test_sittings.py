@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_timer import SyntheticTimer
 
 from harness.profiling.latency.pairs import Arm, PairedTimes, Plan, latency_record, measure_pairs
 from harness.profiling.latency.sittings import WIDE, takes_sittings
@@ -18,6 +17,7 @@ from harness.runs.planning import Job, make_plan
 from harness.runs.profile_run import ProfileRun
 from harness.runs.run import run_cells
 from harness.runs.staleness import fingerprint
+from tests.support.synthetic_timer import SyntheticTimer
 
 SHORT = Plan(cap_s=6.0)
 

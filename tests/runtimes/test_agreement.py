@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from one_line_errors import refused
-from runtime_models import CONFIGS, PLAIN, batch_of, drawn, quantized, saved
 from torch import Tensor
 
 from harness.profiling.inputs import Inputs, make_workload
 from harness.profiling.latency import agreement
 from harness.profiling.latency.agreement import ROWS, measure_agreement, rows_to_compare, same_predictions
 from harness.runtimes import Executable, Execution, load
+from tests.support.one_line_errors import refused
+from tests.support.runtime_models import CONFIGS, PLAIN, batch_of, drawn, quantized, saved
 
 INPUTS = Inputs.of(make_workload(16, 8))
 

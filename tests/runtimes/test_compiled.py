@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from runtime_models import CONFIGS, LAYER, batch_of, drawn, encoder, saved
 
 from harness.models.config import ExitRule
 from harness.models.encoder.exits import entropy
 from harness.runtimes import Execution, load
+from tests.support.runtime_models import CONFIGS, LAYER, batch_of, drawn, encoder, saved
 
 pytestmark = [
     pytest.mark.slow,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runtime_models import BATCHES, CONFIGS, LAYER, PLAIN, drawn, encoder, quantized, saved
 
 from harness.models.artifacts import load_artifact
 from harness.models.batch import Batch
@@ -15,6 +14,7 @@ from harness.models.model import Model
 from harness.profiling import profile
 from harness.profiling.inputs import Inputs, make_workload
 from harness.profiling.profile import static_costs
+from tests.support.runtime_models import BATCHES, CONFIGS, LAYER, PLAIN, drawn, encoder, quantized, saved
 
 ASK_FOR_VALUES = {"bag of pairs", "lstm", "lstm of pairs", "rnn"}
 """Those that cut a batch at its longest text, which shapes do not tell."""

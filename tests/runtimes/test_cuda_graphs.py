@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from one_line_errors import refused
-from runtime_models import CONFIGS, LAYER, PLAIN, batch_of, drawn, encoder, saved
 from torch import Tensor
 
 from harness.common.errors import Unsupported
@@ -21,6 +19,8 @@ from harness.records.schema import Workload
 from harness.runs.planning import unsupported
 from harness.runtimes import Execution, get_runtime, load, refused_exits
 from harness.runtimes.cuda_graphs import RecordedPasses
+from tests.support.one_line_errors import refused
+from tests.support.runtime_models import CONFIGS, LAYER, PLAIN, batch_of, drawn, encoder, saved
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 EXITS = encoder(

@@ -7,19 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from one_line_errors import refused
-from runtime_models import (
-    BATCHES,
-    CONFIGS,
-    FIXED,
-    PLAIN,
-    POSITIONS,
-    batch_of,
-    drawn,
-    encoder,
-    quantized,
-    saved,
-)
 from torch import Tensor, nn
 
 from harness.common.hardware import multiplies_signed
@@ -33,6 +20,19 @@ from harness.runtimes.onnx_export import Graph, export
 from harness.runtimes.onnx_runtime import QuantizedMap
 from harness.runtimes.openvino_runtime import group_of
 from harness.runtimes.precision import in_precision
+from tests.support.one_line_errors import refused
+from tests.support.runtime_models import (
+    BATCHES,
+    CONFIGS,
+    FIXED,
+    PLAIN,
+    POSITIONS,
+    batch_of,
+    drawn,
+    encoder,
+    quantized,
+    saved,
+)
 
 NAMES = [name for name in ("onnxruntime", "openvino") if find_spec(name)]
 WIDE = encoder(*[LayerConfig(heads=2, head_size=32, ffn_size=64)] * 2, hidden_size=64)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from runtime_models import BATCHES, CONFIGS, PLAIN, drawn, quantized, saved
 
 from harness.models.artifacts import load_artifact
 from harness.models.codecs import Codec, Int8
 from harness.models.int8_linear import Int8Linear
 from harness.runtimes import Execution, load
 from harness.runtimes.precision import CLASSIFIER, BFloat16Linear, in_precision
+from tests.support.runtime_models import BATCHES, CONFIGS, PLAIN, drawn, quantized, saved
 
 
 def test_float32_changes_nothing() -> None:

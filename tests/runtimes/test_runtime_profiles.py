@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from runtime_models import PLAIN, batch_of, drawn, encoder, quantized, saved
 
 from harness.common.errors import SkylineError
 from harness.models.config import LayerConfig
@@ -16,6 +15,7 @@ from harness.profiling.profile import profile_artifact
 from harness.profiling.report import print_profile, profile_markdown
 from harness.records.schema import Profile, Workload
 from harness.runtimes import get_runtime
+from tests.support.runtime_models import PLAIN, batch_of, drawn, encoder, quantized, saved
 
 pytestmark = pytest.mark.slow
 BASELINE = encoder(*[LayerConfig(heads=2, head_size=32, ffn_size=128)] * 3, hidden_size=64)

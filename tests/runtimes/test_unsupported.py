@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from one_line_errors import refused
-from runtime_models import LAYER, PLAIN, drawn, encoder, quantized, saved
 
-from harness import cli
+from harness.cli import main as cli
 from harness.common.errors import Unsupported
 from harness.common.processes import ChildRaised
 from harness.models.config import ExitRule
@@ -26,6 +24,8 @@ from harness.runs.engines import local
 from harness.runs.planning import check_cells, make_plan, unsupported
 from harness.runtimes import get_runtime, refused_exits, runtime_names
 from harness.runtimes.base import Runtime
+from tests.support.one_line_errors import refused
+from tests.support.runtime_models import LAYER, PLAIN, drawn, encoder, quantized, saved
 
 EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
 NO_BFLOAT16 = "ONNX Runtime has no bfloat16 kernels for processors; use float32 or int8"
@@ -101,7 +101,7 @@ def test_graphs_are_executed_on_the_processor_alone(name: str, monkeypatch: pyte
 
 def test_bfloat16_needs_a_processor_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for has, names in ((True, {"onnxruntime"}), (False, set(runtime_names()))):
-        monkeypatch.setattr("harness.common.hardware.has_bfloat16", lambda device, has=has: has)
+        monkeypatch.setattr("harness.runtimes.base.has_bfloat16", lambda device, has=has: has)
         lacking = {name for name in runtime_names() if get_runtime(name).lacks("bfloat16", "cpu")}
         assert lacking == names
         assert not any(get_runtime(name).lacks("int8", "cpu") for name in runtime_names())

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from harness.common.errors import SkylineError
 from harness.tasks.base import Example, Span, TrainingView
-
-from .support import memory_task
+from tests.support.task_files import memory_task
 
 TRAIN = tuple(Example(f"train {n}", None, n % 2, str(n)) for n in range(10))
 DEV = tuple(Example(f"dev {n}", None, n % 2, str(n)) for n in range(4))

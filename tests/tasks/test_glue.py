@@ -10,8 +10,7 @@ from harness.common.errors import SkylineError
 from harness.tasks import glue as glue_tasks
 from harness.tasks import load_task
 from harness.tasks.base import Example
-
-from .support import allow_any_size, tabs, write
+from tests.support.task_files import allow_any_size, tabs, write
 
 STSB_HEADER = (
     "index", "genre", "filename", "year", "old_index", "source1", "source2", "sentence1",

@@ -14,8 +14,7 @@ import pytest
 
 from harness.common.errors import SkylineError
 from harness.tasks import glue, hub, load_task
-
-from .support import allow_any_size
+from tests.support.task_files import allow_any_size
 
 SPECS = glue.TASKS
 """As they are; each test runs with tasks of any size unless it puts these back."""

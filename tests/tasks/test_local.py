@@ -7,8 +7,7 @@ import pytest
 
 from harness.common.errors import SkylineError
 from harness.tasks import load_task, metrics
-
-from .support import write
+from tests.support.task_files import write
 
 DESCRIPTION = """
 name = "reviews"

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from harness.common.errors import SkylineError
 from harness.tasks import metrics, resampling
 from harness.tasks.base import Example, Kind, Span, Task
-
-from .support import memory_task
+from tests.support.task_files import memory_task
 
 random_inputs = settings(deadline=None, max_examples=40)
 

@@ -1,0 +1,319 @@
+"""What makes a result stale: the options that a recipe leaves out, the files behind a method, the files behind a
+model, and a task's description.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.conformance import tiny
+from harness.models.checkpoints import origin_of, random_model, save_checkpoint
+from harness.recipes import fingerprints as provenance
+from harness.recipes.discovery import load_file, single_method
+from harness.recipes.fingerprints import artifact_fingerprint, method_hashes, resolved_options
+from harness.recipes.recipe import Call, Recipe, RecipeStage
+from harness.records.cells import BudgetSpec, ProfileCell, QualityCell, task_fields
+from harness.runs.record_making import make_record
+from harness.runs.staleness import artifact_fingerprint_of, fingerprint
+from harness.tasks import Task, load_task, rows
+
+BASE = '''
+"""Shared."""
+from harness import Method, options
+
+@options
+class Shared:
+    """Options."""
+
+    strength: float = {default}
+
+class Halving(Method):
+    """A base class."""
+
+    Options = Shared
+
+    def finish(self, student, context):
+        """Halve."""
+        return {result}
+'''
+ADAPTER = """
+from harness.compression.card import Card, Paper
+from staleness_base import Halving
+
+class Mine(Halving):
+    card = Card("mine", "Mine", "quantization", Paper("T", "A", 2020, "V", "https://example.org"),
+                "task-specific", "variant", "all", ("ffn",), ("disk",))
+"""
+
+
+@pytest.fixture(autouse=True)
+def files_are_read_again() -> Iterator[None]:
+    """The hash of a file is kept for the life of a process, in which files do not change but here."""
+    provenance.code_hash.cache_clear()
+    yield
+    provenance.code_hash.cache_clear()
+
+
+class Adapter:
+    """An adapter with a base class in a file of its own."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.monkeypatch = folder, monkeypatch
+        monkeypatch.syspath_prepend(folder)
+
+    def stage(self, default: float = 0.5, result: str = "None", base: str = BASE) -> RecipeStage:
+        """The method that these files define, with no option given."""
+        import sys
+
+        (self.folder / "staleness_base.py").write_text(
+            textwrap.dedent(base.format(default=default, result=result))
+        )
+        (self.folder / "mine.py").write_text(ADAPTER)
+        # Files that change within a second would be taken from the byte code of the first.
+        self.monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        self.monkeypatch.delitem(sys.modules, "staleness_base", raising=False)
+        provenance.code_hash.cache_clear()
+        method = single_method(load_file(self.folder / "mine.py", "staleness_mine"), "mine")
+        return RecipeStage((Call(method, method.Options()),))
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Adapter:
+    return Adapter(tmp_path, monkeypatch)
+
+
+def stamp(stage: RecipeStage) -> str:
+    budgets = {"baseline": {}, "recipe": {}}
+    return artifact_fingerprint(Recipe((stage,)), origin="o", data="d", seed=0, budgets=budgets)
+
+
+def test_a_changed_default_makes_results_stale(adapter: Adapter) -> None:
+    one, other = adapter.stage(default=0.5), adapter.stage(default=0.25)
+    assert str(one) == str(other) == "mine"
+    assert resolved_options(one) == [("mine", {"strength": 0.5})]
+    assert stamp(one) != stamp(other)
+
+
+def test_a_given_option_is_as_good_as_the_default_that_it_equals() -> None:
+    written, default = Recipe.parse("magnitude:end=0.6,sparsity=0.5"), Recipe.parse("magnitude")
+    assert resolved_options(default.stages[0])[0][1]["end"] == 0.6
+    assert stamp(written.stages[0]) == stamp(default.stages[0])
+    assert stamp(Recipe.parse("magnitude:end=0.7").stages[0]) != stamp(default.stages[0])
+
+
+def test_the_file_of_a_base_class_counts(adapter: Adapter) -> None:
+    before = adapter.stage()
+    first, hashes = stamp(before), method_hashes(before)
+    assert set(hashes) == {"staleness_base", "staleness_mine"}
+    assert stamp(adapter.stage(result="student")) != first
+    reworded = BASE.replace("A base class.", "Said in other words.").replace("Halve.", "Divide by two.")
+    assert stamp(adapter.stage(base=reworded)) == first
+    assert stamp(adapter.stage()) == first
+
+
+def test_options_of_gradual_pruning_are_behind_both_of_its_methods() -> None:
+    for name in ("magnitude", "random-pruning"):
+        (stage,) = Recipe.parse(name).stages
+        module = stage.calls[0].method.__module__
+        assert set(method_hashes(stage)) == {"harness.compression.pruning.gradual", module}
+    (stage,) = Recipe.parse("magnitude + kd-logits").stages
+    shared = {
+        "harness.compression.pruning.gradual",
+        "harness.compression.distillation.layer_maps",
+        "harness.compression.distillation.augmentation",
+    }
+    assert len(set(method_hashes(stage)) - shared) == 2
+    assert shared < set(method_hashes(stage))
+
+
+def test_the_tokenizer_and_the_configuration_of_a_local_model_count(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    save_checkpoint(tiny.tiny_encoder(), folder)
+    cell = QualityCell(recipe="baseline", model=str(folder), task="toy-pairs", seed=0, budget=BudgetSpec())
+    origins, stamps = [origin_of(str(folder))], [fingerprint(cell, None)]
+    weights = origins[0].partition("+")[0]
+    changes = {
+        "config.json": ('"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": 0.2'),
+        "tokenizer.json": ('"lowercase":true', '"lowercase":false'),
+    }
+    for name, (old, new) in changes.items():
+        text = (folder / name).read_text()
+        plain = text.replace('"lowercase": true', '"lowercase":true')
+        assert old in plain
+        (folder / name).write_text(plain.replace(old, new))
+        origins.append(origin_of(str(folder)))
+        stamps.append(fingerprint(cell, None))
+    (folder / "README.md").write_text("no part of the model")
+    assert origin_of(str(folder)) == origins[-1]
+    assert len(set(origins)) == len(set(stamps)) == 3
+    assert {origin.partition("+")[0] for origin in origins} == {weights}
+
+
+DESCRIPTION = """
+name = "mine-csv"
+kind = "classification"
+labels = ["no", "yes"]
+metrics = ["accuracy", "f1"]
+max_length = 24
+files = {train = "rows.csv", dev = "rows.csv"}
+columns = {text = "text", label = "label"}
+"""
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> Path:
+    """A task of one's own in a file that is named as one of GLUE's."""
+    (tmp_path / "rows.csv").write_text("text,label\nall fine,yes\nall bad,no\nvery good,yes\nvery dull,no\n")
+    path = tmp_path / "sst2.toml"
+    path.write_text(DESCRIPTION)
+    return path
+
+
+def cells(name: str, **changes: str) -> tuple[QualityCell, ProfileCell]:
+    fields = {"recipe": "baseline", "model": "bert-tiny", "seed": 0, "budget": BudgetSpec(), **changes}
+    fields |= task_fields(name, load_task(name))
+    return QualityCell.model_validate(fields), ProfileCell.model_validate(fields)
+
+
+def test_a_task_of_ones_own_is_recorded_by_its_name(described: Path) -> None:
+    for cell in cells(str(described)):
+        record = make_record(cell, "f", 0.0)
+        assert record.task == cell.task == "mine-csv"
+        assert "mine-csv" in cell.slug
+        assert "sst2" not in cell.slug
+        assert record.cell["task"] == "mine-csv"
+        text = record.to_json()
+        assert "sst2" not in text
+        assert str(described.parent) not in text
+        # The cell's own process finds the file all the same.
+        again = type(cell).model_validate_json(cell.model_dump_json())
+        assert again.task_file == str(described)
+        assert again.key == cell.key
+
+
+def test_one_description_is_one_cell_however_its_path_is_typed(
+    described: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(described.parent)
+    moved = described.parent / "moved" / "other.toml"
+    moved.parent.mkdir()
+    moved.write_text("# a remark\n" + DESCRIPTION.replace('["no", "yes"]', '["no","yes"]'))
+    (moved.parent / "rows.csv").write_text((described.parent / "rows.csv").read_text())
+    for kind in (0, 1):
+        made = [cells(name)[kind] for name in ("sst2.toml", "./sst2.toml", str(described), str(moved))]
+        assert len({cell.key for cell in made}) == len({cell.slug for cell in made}) == 1
+        assert len({artifact_fingerprint_of(cell, None) for cell in made}) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("max_length = 24", "max_length = 25"),
+        ("max_length = 24", ""),
+        ('["accuracy", "f1"]', '["f1", "accuracy"]'),
+        ('["accuracy", "f1"]', '["accuracy"]'),
+        ('["no", "yes"]', '["yes", "no"]'),
+        ('name = "mine-csv"', 'name = "mine-tsv"'),
+    ],
+)
+def test_another_description_is_another_cell(change: tuple[str, str], described: Path) -> None:
+    before = cells(str(described))
+    described.write_text(DESCRIPTION.replace(*change))
+    for old, new in zip(before, cells(str(described)), strict=True):
+        assert old.key != new.key
+    if "name" not in change[0]:
+        stamps = [load_task(str(described)).fingerprint()]
+        described.write_text(DESCRIPTION)
+        assert load_task(str(described)).fingerprint() not in stamps
+
+
+def test_data_are_read_once_for_all_cells_and_again_after_they_changed(
+    described: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[Path]()
+    plain = rows.read_text
+    monkeypatch.setattr(rows, "read_text", lambda path: (read.append(path), plain(path))[1])
+    data = described.parent / "rows.csv"
+    quality, profile = cells(str(described))
+    one = artifact_fingerprint_of(quality, None)
+    assert artifact_fingerprint_of(profile, None) == one
+    # Train and dev, once each.
+    assert read.count(data) == 2
+    data.write_text(data.read_text().replace("all fine", "all good"))
+    os.utime(data, ns=(0, 0))
+    assert artifact_fingerprint_of(quality, None) != one
+
+
+def test_a_description_that_changes_under_a_run_is_noticed(described: Path) -> None:
+    from harness.common.errors import SkylineError
+
+    cell, _ = cells(str(described))
+    described.write_text(DESCRIPTION.replace("24", "25"))
+    with pytest.raises(SkylineError, match=r"sst2\.toml was changed since the run began; run again"):
+        artifact_fingerprint_of(cell, None)
+
+
+def test_cells_of_built_in_tasks_keep_their_keys() -> None:
+    cell, _ = cells("Toy_Pairs")
+    plain = QualityCell(recipe="baseline", model="bert-tiny", task="toy-pairs", seed=0, budget=BudgetSpec())
+    assert cell == plain
+    assert set(cell.identity()) == {"recipe", "model", "task", "seed", "budget"}
+
+
+def test_committed_records_still_belong_to_their_cells() -> None:
+    kinds = {"quality": QualityCell, "profile": ProfileCell}
+    paths = sorted((Path(__file__).parents[2] / "profiles" / "measured").glob("*/*.json"))
+    for path in paths:
+        data = json.loads(path.read_text())
+        assert kinds[data["kind"]].model_validate(data["cell"]).key == data["key"], path.name
+
+
+def test_a_model_of_few_positions_lowers_a_default_and_the_record_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from harness.records.schema import parse_record
+    from harness.runs.cell_execution import execute_quality
+
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    positions = 16
+    small = tiny.CONFIG.model_copy(update={"positions": positions})
+    save_checkpoint(random_model(small, 0, tiny.tiny_tokenizer()), tmp_path / "model")
+    budget = {"epochs": 1, "examples": 16, "precision": "float32"}
+    threads = torch.get_num_threads()
+    reasons = {}
+    for name in ("toy-sentiment", "described"):
+        cell = QualityCell(
+            recipe="baseline",
+            model=str(tmp_path / "model"),
+            seed=0,
+            budget=BudgetSpec(baseline=budget, recipe=budget),
+            **task_fields(*described_or_toy(name, tmp_path)),
+        )
+        workspace = str(tmp_path / "work")
+        text = execute_quality(cell.model_dump_json(), workspace, None, "f", threads, lambda _: None)
+        record = parse_record(text, "here")
+        assert record.status == "ok"
+        assert record.quality is not None
+        reasons[name] = record.reason
+    length = load_task("toy-sentiment").max_length
+    assert reasons["toy-sentiment"] == (
+        f"sequences are cut at {positions} tokens, the model's positions, and not at {length}"
+    )
+    assert reasons["described"] == ""
+
+
+def described_or_toy(name: str, folder: Path) -> tuple[str, Task]:
+    """The name to load and its task: the toy task, or one whose length the small model takes."""
+    if name != "described":
+        return name, load_task(name)
+    (folder / "rows.csv").write_text("text,label\nall fine,yes\nall bad,no\nvery good,yes\nvery dull,no\n")
+    (folder / "own.toml").write_text(DESCRIPTION.replace("24", "16"))
+    return str(folder / "own.toml"), load_task(str(folder / "own.toml"))
