@@ -1,67 +1,35 @@
-"""What makes a result stale: fingerprints over method files, data, options, weights and the versions that
-matter.
+"""What an artifact depends on: declared versions, options, data, budgets, seed and weights, hashed.
+
+A method's card and the harness declare versions (`Card.version`, `harness.records.versions`); a result is stale where
+one of them was raised. That a change of the code needs a new version is what the lock tells
+(`harness.conformance.lock`).
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from harness.common.hashing import digest
-from harness.compression.method import Method
 from harness.models.architectures import architecture
 from harness.recipes.recipe import Recipe, RecipeStage
 from harness.records.versions import TRAINING_VERSION
 
 
-@cache
-def code_hash(path: Path) -> str:
-    """The hash of what a Python file does: comments, docstrings, imports for types, the card, `check` and
-    `check_against` (which only refuse) may change without making results stale.
-    """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            continue
-        node.body = [part for part in node.body if not _says_nothing(part)] or [ast.Pass()]
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+def method_versions(stage: RecipeStage) -> dict[str, int]:
+    """The version that each method of a stage declares, by id."""
+    return {call.id: call.method.card.version for call in stage.calls}
 
 
-def _says_nothing(node: ast.stmt) -> bool:
-    """Whether a statement has no part in results."""
-    if isinstance(node, ast.Expr):
-        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    if isinstance(node, ast.FunctionDef):
-        return node.name in ("check", "check_against")
-    if isinstance(node, ast.If):
-        return ast.unparse(node.test) == "TYPE_CHECKING"
-    return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["card"]
-
-
-def method_hashes(stage: RecipeStage) -> dict[str, str]:
-    """The hash of each file, by module, that defines what the methods of a stage do.
-
-    These are the files of their classes and of the classes' bases up to `Method`, of their options and of the
-    options' bases. What such a file imports and calls is not followed: of the harness's own modules the versions
-    above tell.
-    """
-    classes = {base for call in stage.calls for base in (*call.method.__mro__, *type(call.options).__mro__)}
-    # What Method itself stands on (ABC, object), and other classes of Python's own, say nothing of one method.
-    modules = {base.__module__ for base in classes - set(Method.__mro__)} - sys.stdlib_module_names
-    return {name: _module_hash(name) for name in sorted(modules)}
-
-
-def _module_hash(name: str) -> str:
-    file = getattr(sys.modules.get(name), "__file__", None)
-    # A class that was made in an interactive session has no file to hash.
-    return code_hash(Path(file)) if file is not None and Path(file).suffix == ".py" else name
+def declared_versions(recipe: Recipe) -> dict[str, int]:
+    """The versions that a recipe's artifact was made with: of the training, and of each method by its id."""
+    methods = [method_versions(stage) for stage in recipe.stages]
+    return {
+        "training": TRAINING_VERSION,
+        **{name: number for each in methods for name, number in each.items()},
+    }
 
 
 def resolved_options(stage: RecipeStage) -> list[tuple[str, dict[str, Any]]]:
@@ -93,9 +61,11 @@ def artifact_fingerprint(
     device: str = "cpu",
     training: bool = False,
 ) -> str:
-    """What an artifact depends on. `budgets` holds `baseline` and, for the stages of a recipe, `recipe`; `device`
-    is the one that trains. With `training`, what the training of the last stage depends on, whatever is decided after
-    it.
+    """The hash of everything that an artifact depends on.
+
+    `origin` names the base model's weights, `data` the task's content; `budgets` holds `baseline` and, for the stages
+    of a recipe, `recipe`; `device` trains. With `training`, options that are decided after the training of the last
+    stage are left out.
     """
     if recipe.is_baseline:
         elsewhere = {} if device == "cpu" else {"device": device.partition(":")[0]}
@@ -122,7 +92,7 @@ def artifact_fingerprint(
         {
             "parent": parent,
             "stage": trained_options(stage) if training else resolved_options(stage),
-            "methods": method_hashes(stage),
+            "methods": method_versions(stage),
             "budget": budgets["recipe"] if stage.trains else None,
         }
     )

@@ -30,15 +30,23 @@ from pydantic import (
 from harness.common.errors import SkylineError, unknown_name
 from harness.common.hardware import Hardware
 
-FORMAT = 1
+FORMAT = 2
 COSTS = ("disk", "parameters", "flops", "latency", "memory")
 Cost = Literal["disk", "parameters", "flops", "latency", "memory"]
 Status = Literal["ok", "failed", "skipped", "oom"]
 Precision = Literal["float32", "bfloat16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""From format n to n + 1, by n. Empty while there is only one format."""
+
+def _with_declared_versions(data: dict[str, Any]) -> dict[str, Any]:
+    """From format 1, whose fingerprints hashed source files: no versions were declared, so the record counts as stale
+    until `harness.runs.migrations.declared_versions` has stamped it anew.
+    """
+    return {**data, "format": 2, "provenance": {**data.get("provenance", {}), "declared": {}}}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_declared_versions}
+"""From format n to n + 1, by n."""
 
 _NUMBERS = re.compile(r"\[\n[\s\d.,eE+-]+\]")
 """A list of numbers over several lines; inside a JSON string no line ends."""
@@ -306,11 +314,15 @@ class Spent(_Model):
 
 
 class Provenance(_Model):
-    """Where a record comes from. `fingerprint` hashes all that makes it stale: method files, data, options,
-    versions that matter.
+    """Where a record comes from.
+
+    `fingerprint` hashes all that makes it stale: declared versions, data, options, budgets, weights, and the versions
+    of the packages that matter. `declared` holds the versions that the harness's parts and the recipe's methods
+    declared, by name.
     """
 
     fingerprint: str
+    declared: dict[str, int]
     skyline: str
     versions: dict[str, str]
     hardware: Hardware

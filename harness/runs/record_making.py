@@ -7,12 +7,22 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from harness.common.hardware import hardware, versions
+from harness.recipes.fingerprints import declared_versions
+from harness.recipes.recipe import Recipe
 from harness.records.cells import Cell, QualityCell
 from harness.records.schema import Provenance, Record, Status
+from harness.records.versions import EVALUATION_VERSION, PROFILING_VERSION
 from harness.version import __version__
 
 if TYPE_CHECKING:
     pass
+
+
+def result_versions(cell: Cell) -> dict[str, int]:
+    """The version of what measured a cell."""
+    if isinstance(cell, QualityCell):
+        return {"evaluation": EVALUATION_VERSION}
+    return {"profiling": PROFILING_VERSION}
 
 
 def make_record(
@@ -34,6 +44,7 @@ def make_record(
         cell=cell.identity(),
         provenance=Provenance(
             fingerprint=stamp,
+            declared=declared_versions(Recipe.parse(cell.recipe)) | result_versions(cell),
             skyline=__version__,
             versions=versions(),
             hardware=hardware(cell.measured_on),
