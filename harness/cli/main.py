@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.board import board
 from harness.cli.check import check
+from harness.cli.lock import lock
 from harness.cli.methods import methods
 from harness.cli.new_method import new_method
 from harness.cli.profile import profile
@@ -54,7 +55,7 @@ def _root(
     pass
 
 
-for command in (methods, profile, run, board, reproduce, site, check):
+for command in (methods, profile, run, board, reproduce, site, check, lock):
     app.command()(command)
 app.command("new-method")(new_method)
 

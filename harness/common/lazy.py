@@ -6,7 +6,8 @@
         from harness.models import surgery
 
 So every import stands at the top of its file, and `skyline methods` reads 51 adapters without loading torch. Import
-modules in such a block, not names: what `from torch import nn` binds is looked for as a module of its own.
+modules in such a block, not names: what `from torch import nn` binds is looked for as a module of its own. A package's
+`__init__` does not import its own modules so: others would then import what stands for them.
 
 The standard library's `importlib.util.LazyLoader` is not used: it puts unloaded modules into `sys.modules`, and whoever
 walks through that (`inspect.getmodule`, which torch calls) loads all of them, in the middle of loading another.
@@ -28,13 +29,18 @@ class _Waiting(ModuleType):
 
     def __init__(self, name: str, namespace: dict[str, Any]) -> None:
         super().__init__(name)
-        self._namespace = namespace
-        self._submodules: list[str] = []
+        vars(self).update(_namespace=namespace, _submodules=[])
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute.startswith("_"):
+        if attribute.startswith("_") and self.__name__ not in sys.modules:
             # Tools that look at a file's names (pytest does) ask for private attributes; no user of a module does.
             raise AttributeError(attribute)
+        return getattr(self._load(), attribute)
+
+    def __setattr__(self, attribute: str, value: Any) -> None:
+        setattr(self._load(), attribute, value)
+
+    def _load(self) -> ModuleType:
         module = import_module(self.__name__)
         for submodule in self._submodules:
             import_module(submodule)
@@ -42,7 +48,7 @@ class _Waiting(ModuleType):
         for name, value in list(self._namespace.items()):
             if value is self:
                 self._namespace[name] = module
-        return getattr(module, attribute)
+        return module
 
 
 @contextmanager
