@@ -1,9 +1,10 @@
-# Two commands set everything up: `make test` and `make leaderboard`.
+# `make leaderboard` gives a first board, `make test` checks the code; both install what they need.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/leaderboard
 WORKERS ?= 2
+TABLES := profiles/tables
 
 .PHONY: install test lint leaderboard results benchmark clean
 
@@ -26,14 +27,17 @@ test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not browser" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -q -m "slow or browser"
 
-# Profiles at BERT-base size, trains on the built-in data, and writes board and page. Resumable: run it again after an interruption.
+# Profiles at BERT-base size, trains on the built-in data, prints the boards and writes the page. After an interruption, run it
+# again: it continues.
 leaderboard: install
 	$(BIN)/skyline run quickstart --out $(OUT) --workers $(WORKERS)
 	$(BIN)/skyline board measured --profiles $(OUT)
 	$(BIN)/skyline board architecture --profiles $(OUT)
 	$(BIN)/skyline site --profiles $(OUT) --out $(OUT)/site
+	@echo "The command 'skyline' is in the environment: . $(BIN)/activate"
 
-# The committed results: SST-2, MRPC and CoLA (name a folder in GLUE's layout with SKYLINE_DATA_DIR, or have a network).
+# The committed records and tables: SST-2, MRPC and CoLA, from a folder in GLUE's layout that SKYLINE_DATA_DIR names, or from the
+# hub.
 results: install
 	$(BIN)/skyline run first-result --out profiles --workers $(WORKERS)
 	$(BIN)/skyline run weights-and-structure --out profiles --workers $(WORKERS)
@@ -45,13 +49,13 @@ results: install
 	$(BIN)/skyline run runtimes --out profiles
 	$(BIN)/skyline run ganesh2021 --out profiles --workers $(WORKERS)
 	$(BIN)/skyline board measured --front --readme README.md
-	$(BIN)/skyline board measured --readme README.md
-	$(BIN)/skyline board measured --table findings --readme README.md
-	$(BIN)/skyline board measured --table curves --readme README.md
-	$(BIN)/skyline board architecture --readme README.md
-	$(BIN)/skyline board architecture --table sizes --readme README.md
-	$(BIN)/skyline board architecture --table breakdown --readme README.md --chart profiles/breakdown.svg
-	$(BIN)/skyline board architecture --table reproduction --readme README.md
+	$(BIN)/skyline board measured --readme $(TABLES)/measured.md
+	$(BIN)/skyline board measured --table findings --readme $(TABLES)/findings.md
+	$(BIN)/skyline board measured --table curves --readme $(TABLES)/curves.md
+	$(BIN)/skyline board architecture --readme $(TABLES)/architecture.md
+	$(BIN)/skyline board architecture --table sizes --readme $(TABLES)/sizes.md
+	$(BIN)/skyline board architecture --table breakdown --readme $(TABLES)/breakdown.md --chart profiles/breakdown.svg
+	$(BIN)/skyline board architecture --table reproduction --readme $(TABLES)/reproduction.md
 
 benchmark: install
 	$(BIN)/python -m pytest --benchmark -s
