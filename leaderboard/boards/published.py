@@ -1,19 +1,27 @@
-"""The boards that the papers' own tables make."""
+"""The boards that the papers' own tables make.
+
+Rows keep the paper's order and have no rank: their tasks, splits and teachers differ. A row is on the front where no
+row that has all of its tasks is as good on them and as cheap. Each function takes the folder that holds `published`
+(by default the checkout's) and the axis of the front, and raises SkylineError for an axis that the table does not have
+and where the table cannot be read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 
-from harness.common.errors import unknown_name
-from leaderboard.boards.board import AXES, Axis, Board, Row, pick_axis
-from leaderboard.boards.names import BASELINE, COMBINATION, SURVEY_FAMILIES
-from leaderboard.boards.ranking import mark_fronts
+from harness.recipes.recipe import BASELINE
+from leaderboard.boards.board import AXES, Axis, Board, pick_axis
+from leaderboard.boards.bootstrap import Drop, Score
+from leaderboard.boards.names import COMBINATION, SURVEY_FAMILIES
+from leaderboard.boards.ranking import with_fronts
+from leaderboard.boards.row import Costs, Row, Size, Speedup
 from leaderboard.published_tables import reading as published
-from leaderboard.published_tables.reading import TableSource
-from leaderboard.survey.published_ledger import average_drop
+from leaderboard.published_tables.reading import TableSource, average_drop
 
 RATIO_FAMILIES: Mapping[str, str] = MappingProxyType(
     {"": BASELINE, "QAT": "quantization", "KD": "distillation", "MP": "unstructured-pruning"}
@@ -21,53 +29,41 @@ RATIO_FAMILIES: Mapping[str, str] = MappingProxyType(
 BASE_NOTE = "scores, sizes and speedups as printed; drops recomputed from the printed scores"
 
 
-def published_board(
-    profiles: Path | None = None, table: str = "ganesh2021", axis: str | None = None
-) -> Board:
-    """The board of one paper's table: `ganesh2021` (default) or another of `TABLES`.
-
-    Rows keep the paper's order and have no rank: their tasks, splits and teachers differ. A row is on the
-    front where no row that has all of its tasks is as good on them and as cheap. Raises SkylineError for an
-    unknown table or axis, and where the tables cannot be read.
-    """
-    build = BUILDERS.get(table)
-    if build is None:
-        raise unknown_name("published table", table, BUILDERS)
-    folder = published.published_folder(profiles)
-    return build(folder, axis).model_copy(update={"name": table})
-
-
 def _finish(
-    source: TableSource, rows: list[Row], axes: list[Axis], axis: str | None, notes: list[str]
+    name: str, source: TableSource, rows: list[Row], axes: list[Axis], axis: str | None, notes: list[str]
 ) -> Board:
-    keys = [known.key for known in axes]
-    chosen = pick_axis(axis, keys) if axis is not None else keys[0]
-    mark_fronts(rows, axes, chosen, shared_tasks=True)
     tasks = list(dict.fromkeys(task for row in rows for task in row.scores))
     return Board(
         kind="published",
+        name=name,
         title=f"{source.cite()}: {source.title}",
         label=source.cite(),
         tasks=tasks,
         compared=tasks,
-        axis=chosen,
+        axis=axes[0].key if axis is None else pick_axis(axis, axes),
         axes=axes,
-        rows=rows,
+        rows=with_fronts(rows, axes, shared_tasks=True),
         notes=[f"{source.authors} ({source.year}), {source.venue}, {source.table}", BASE_NOTE, *notes],
         date=str(source.year),
     )
 
 
-def _survey(folder: Path, axis: str | None) -> Board:
+def survey_board(profiles: Path | None = None, axis: str | None = None) -> Board:
+    """Ganesh et al. 2021, Table 1."""
+    folder = published.published_folder(profiles)
     source = published.load_sources(folder)["ganesh2021_table1"]
     table = published.load_survey(folder)
     base = table[0].scores
     rows = []
     for line in table:
-        drop = average_drop(line.scores, base)
-        costs = {"size": float(line.size_with_emb_pct)}
+        with_pct, without_pct = float(line.size_with_emb_pct), float(line.size_without_emb_pct)
         speedups = {"gpu-latency": line.speedup_gpu, "cpu-latency": line.speedup_cpu}
-        costs |= {key: float(1 / speedup) for key, speedup in speedups.items() if speedup}
+        costs = Costs(
+            Size(survey_pct=with_pct, survey_pct_without_embeddings=without_pct),
+            speedup=None if line.speedup_gpu is None else Speedup(float(line.speedup_gpu)),
+            by_axis={"size": with_pct} | {key: float(1 / each) for key, each in speedups.items() if each},
+            source=f"{source.cite()}, row {line.row}",
+        )
         notes = [f"in the survey's family '{line.family}'"]
         if line.teacher_large:
             notes.append("distilled from BERT-LARGE")
@@ -83,17 +79,10 @@ def _survey(folder: Path, axis: str | None) -> Board:
                 recipe="baseline" if line.row == 1 else line.paper_method,
                 model="bert-base",
                 baseline=line.row == 1,
-                scores=_floats(line.scores),
-                drop=None if drop is None else float(drop),
-                drops=_drops(line.scores, base),
-                drop_published=float(line.avg_drop),
-                tasks=[task for task in line.scores if task in base],
-                size_pct=float(line.size_with_emb_pct),
-                size_pct_without_embeddings=float(line.size_without_emb_pct),
-                speedup=None if line.speedup_gpu is None else float(line.speedup_gpu),
+                scores=_scores(line.scores),
+                drop=_drop(line.scores, base, line.avg_drop),
                 costs=costs,
-                notes=notes,
-                source=f"{source.cite()}, row {line.row}",
+                notes=tuple(notes),
             )
         )
     notes = [
@@ -101,16 +90,17 @@ def _survey(folder: Path, axis: str | None) -> Board:
         *(f"row {p.row}: {p.reason}" for p in source.problems if p.row == 1),
     ]
     axes = [AXES["size"], AXES["gpu-latency"], AXES["cpu-latency"]]
-    return _finish(source, rows, axes, axis, notes)
+    return _finish("ganesh2021", source, rows, axes, axis, notes)
 
 
-def _pruning(folder: Path, axis: str | None) -> Board:
+def pruning_board(profiles: Path | None = None, axis: str | None = None) -> Board:
+    """Gordon et al. 2020, Table 1."""
+    folder = published.published_folder(profiles)
     source = published.load_sources(folder)["gordon2020_table1"]
     table = published.load_pruning(folder)
     base = table[0].scores
     rows = []
     for number, line in enumerate(table, start=1):
-        drop = average_drop(line.scores, base)
         rows.append(
             Row(
                 id=f"gordon2020/{number}",
@@ -119,25 +109,26 @@ def _pruning(folder: Path, axis: str | None) -> Board:
                 recipe="baseline" if number == 1 else f"{line.regime}, {line.pruned_pct} %",
                 model="bert-base",
                 baseline=number == 1,
-                scores=_floats(line.scores),
-                drop=None if drop is None else float(drop),
-                drops=_drops(line.scores, base),
-                tasks=list(line.scores),
-                costs={"kept": float(100 - line.pruned_pct)},
-                source=f"{source.cite()}, row {number}",
+                scores=_scores(line.scores),
+                drop=_drop(line.scores, base),
+                costs=Costs(
+                    by_axis={"kept": float(100 - line.pruned_pct)}, source=f"{source.cite()}, row {number}"
+                ),
             )
         )
     notes = ["pruned: the six matrices of each layer and the word embeddings; CoLA's figure is an accuracy"]
-    return _finish(source, rows, [AXES["kept"]], axis, notes)
+    return _finish("gordon2020", source, rows, [AXES["kept"]], axis, notes)
 
 
-def _sizes(folder: Path, axis: str | None) -> Board:
+def sizes_board(profiles: Path | None = None, axis: str | None = None) -> Board:
+    """Movva et al. 2022, Table 2."""
+    folder = published.published_folder(profiles)
     source = published.load_sources(folder)["movva2022_table2"]
     table = published.load_sizes(folder)
     base = next(line for line in table if line.size == "BASE")
     rows = []
     for number, line in enumerate(table, start=1):
-        drop = line.avg_glue - base.avg_glue
+        scores = {"glue": line.avg_glue}
         rows.append(
             Row(
                 id=f"movva2022/{line.size}",
@@ -146,26 +137,23 @@ def _sizes(folder: Path, axis: str | None) -> Board:
                 recipe="baseline" if line is base else f"BERT {line.size}",
                 model=f"bert-{line.size.lower()}",
                 baseline=line is base,
-                scores={"glue": float(line.avg_glue)},
-                drop=float(drop),
-                drops={"glue": float(drop)},
-                tasks=["glue"],
-                disk_bytes=round(line.size_mb * 10**6),
-                disk_pct=float(100 * line.size_mb / base.size_mb),
-                costs={"disk": float(line.size_mb * 10**6)},
-                source=f"{source.cite()}, row {number}",
+                scores=_scores(scores),
+                drop=_drop(scores, {"glue": base.avg_glue}),
+                costs=_disk(line.size_mb, 100 * line.size_mb / base.size_mb, source, number),
             )
         )
-    return _finish(source, rows, [AXES["disk"]], axis, ["one score: the average over GLUE's tasks"])
+    return _finish(
+        "movva2022", source, rows, [AXES["disk"]], axis, ["one score: the average over GLUE's tasks"]
+    )
 
 
-def _ratios(folder: Path, axis: str | None) -> Board:
-    """A row for each size, and one for each combination of quantization, distillation and pruning on it."""
+def ratios_board(profiles: Path | None = None, axis: str | None = None) -> Board:
+    """Movva et al. 2022, Table 1: a row for each size and for each combination of methods on it."""
+    folder = published.published_folder(profiles)
     source = published.load_sources(folder)["movva2022_table1"]
     rows = []
     for number, line in enumerate(published.load_ratios(folder), start=1):
         for combination, ratio in {"": Decimal(1), **line.ratios}.items():
-            bytes_ = line.size_mb * 10**6 / ratio
             family = RATIO_FAMILIES.get(combination, COMBINATION)
             rows.append(
                 Row(
@@ -175,11 +163,8 @@ def _ratios(folder: Path, axis: str | None) -> Board:
                     recipe=combination or BASELINE,
                     model=f"bert-{line.size.lower()}",
                     baseline=not combination,
-                    disk_bytes=round(bytes_),
-                    disk_pct=float(100 / ratio),
-                    costs={"disk": float(bytes_)},
-                    notes=[f"printed: {ratio} times smaller"] if combination else [],
-                    source=f"{source.cite()}, row {number}",
+                    costs=_disk(line.size_mb / ratio, 100 / ratio, source, number),
+                    notes=(f"printed: {ratio} times smaller",) if combination else (),
                 )
             )
     notes = [
@@ -187,11 +172,13 @@ def _ratios(folder: Path, axis: str | None) -> Board:
         "QAT: quantization-aware training, KD: distillation, MP: magnitude pruning; a baseline is its own size's",
         "no front: the table prints no scores",
     ]
-    board = _finish(source, rows, [AXES["disk"]], axis, notes)
-    return board.model_copy(update={"notes": [note for note in board.notes if note != BASE_NOTE]})
+    board = _finish("movva2022-ratios", source, rows, [AXES["disk"]], axis, notes)
+    return replace(board, notes=[note for note in board.notes if note != BASE_NOTE])
 
 
-def _students(folder: Path, axis: str | None) -> Board:
+def students_board(profiles: Path | None = None, axis: str | None = None) -> Board:
+    """The thesis behind pocketML/lil_bobby, Table 7.5."""
+    folder = published.published_folder(profiles)
     source = published.load_sources(folder)["lilbobby_table7_5"]
     table = published.load_student_compression(folder)
     teacher = table[0]
@@ -200,7 +187,6 @@ def _students(folder: Path, axis: str | None) -> Board:
     rows = []
     for number, line in enumerate(table, start=1):
         scores = _student_scores(line)
-        drop = average_drop(scores, base)
         suffix = compressions.get(line.compression or "", "")
         family = "baseline" if line is teacher else ("combination" if suffix else "distillation")
         rows.append(
@@ -211,39 +197,45 @@ def _students(folder: Path, axis: str | None) -> Board:
                 recipe="baseline" if line is teacher else f"{line.model} {line.compression or ''}".strip(),
                 model="roberta-large",
                 baseline=line is teacher,
-                scores=_floats(scores),
-                drop=None if drop is None else float(drop),
-                drops=_drops(scores, base),
-                tasks=list(scores),
-                disk_bytes=round(line.size_sentence_pair_mb * 10**6),
-                disk_pct=float(100 * line.size_sentence_pair_mb / teacher.size_sentence_pair_mb),
-                costs={"disk": float(line.size_sentence_pair_mb * 10**6)},
-                source=f"{source.cite()}, row {number}",
+                scores=_scores(scores),
+                drop=_drop(scores, base),
+                costs=_disk(
+                    line.size_sentence_pair_mb,
+                    100 * line.size_sentence_pair_mb / teacher.size_sentence_pair_mb,
+                    source,
+                    number,
+                ),
             )
         )
-    return _finish(source, rows, [AXES["disk"]], axis, ["the size is that of the model for sentence pairs"])
+    return _finish(
+        "lilbobby", source, rows, [AXES["disk"]], axis, ["the size is that of the model for sentence pairs"]
+    )
 
 
 def _student_scores(line: published.StudentCompressionRow) -> dict[str, Decimal]:
     return {"sst2": line.sst2_acc, "qqp": line.qqp_acc, "mnli": line.mnli_acc}
 
 
-def _floats(scores: Mapping[str, Decimal]) -> dict[str, float]:
-    return {task: float(score) for task, score in scores.items()}
+def _scores(scores: Mapping[str, Decimal]) -> dict[str, Score]:
+    return {task: Score(float(score)) for task, score in scores.items()}
 
 
-def _drops(scores: Mapping[str, Decimal], base: Mapping[str, Decimal]) -> dict[str, float]:
-    return {task: float(scores[task] - base[task]) for task in scores if task in base}
+def _drop(
+    scores: Mapping[str, Decimal], base: Mapping[str, Decimal], printed: Decimal | None = None
+) -> Drop | None:
+    """The drop as recomputed from printed scores; `printed` is what the table says itself."""
+    mean = average_drop(scores, base)
+    if mean is None:
+        return None
+    by_task = {task: float(scores[task] - base[task]) for task in scores if task in base}
+    return Drop(float(mean), by_task, printed=None if printed is None else float(printed))
 
 
-BUILDERS: Mapping[str, Callable[[Path, str | None], Board]] = MappingProxyType(
-    {
-        "ganesh2021": _survey,
-        "gordon2020": _pruning,
-        "movva2022": _sizes,
-        "movva2022-ratios": _ratios,
-        "lilbobby": _students,
-    }
-)
-"""By the name that `published_board` takes."""
-TABLES = tuple(BUILDERS)
+def _disk(megabytes: Decimal, pct: Decimal, source: TableSource, row: int) -> Costs:
+    """The costs of a row whose size in MB is all that is printed; `pct` is percent of its baseline's."""
+    size = megabytes * 10**6
+    return Costs(
+        Size(round(size), float(pct)),
+        by_axis={"disk": float(size)},
+        source=f"{source.cite()}, row {row}",
+    )

@@ -1,4 +1,4 @@
-"""Records put together: the newest of each cell, profiles of one condition, and the costs of one artifact."""
+"""Which records stand on a board: the newest of each cell, one base model, profiles of one condition."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.common.errors import SkylineError, unknown_name
+from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.hardware import Hardware
-from harness.records.schema import ArtifactFacts, Profile, Record, Workload
-from leaderboard.boards.board import AXES, REALISED_COST, Axis, Failure, Row
-from leaderboard.boards.names import Cards, claimed_costs, task_title
-
-MEASURED_AXES: tuple[Axis, ...] = tuple(AXES[key] for key in ("disk", "flops", "latency", "memory"))
+from harness.records.schema import Profile, Record
+from leaderboard.boards.names import task_title
+from leaderboard.boards.row import Failure
 
 
 @dataclass(frozen=True)
@@ -33,12 +31,12 @@ class Condition:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The part of a condition that the caller asked for; None is any."""
+    """The part of a condition that the caller asked for; None is any. `shape` is (batch, length)."""
 
     hardware: str | None = None
     runtime: str | None = None
     device: str | None = None
-    workload: Workload | tuple[int, int] | None = None
+    shape: tuple[int, int] | None = None
 
     def admits(self, condition: Condition) -> bool:
         """Whether `condition` is one of those asked for."""
@@ -46,13 +44,11 @@ class Wanted:
             self.hardware in (None, condition.hardware)
             and self.runtime in (None, condition.runtime)
             and self.device in (None, condition.device)
-            and self._shape() in (None, (condition.batch, condition.length))
+            and self.shape in (None, (condition.batch, condition.length))
         )
 
-    def _shape(self) -> tuple[int, int] | None:
-        if isinstance(self.workload, Workload):
-            return (self.workload.batch, self.workload.length)
-        return self.workload
+
+ANY = Wanted()
 
 
 @dataclass
@@ -65,7 +61,6 @@ class Shelf:
     condition: Condition | None = None
     hardware: Hardware | None = None
     skipped: list[str] = field(default_factory=list)
-    used: list[Record] = field(default_factory=list)
 
 
 def newest(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
@@ -140,7 +135,8 @@ def _choose_profiles(shelf: Shelf, profiles: Sequence[Record], wanted: Wanted) -
     if recipes and not admitted:
         known = "; ".join(sorted(str(condition) for condition in recipes))
         raise SkylineError(
-            f"no profile was taken under the condition that was asked for; choose one of these: {known}"
+            f"no profile was taken under the condition that was asked for; choose one of these: {known}",
+            Code.NO_DATA,
         )
     if not admitted:
         return
@@ -172,75 +168,6 @@ def _failure(record: Record) -> Failure:
     return Failure(kind=record.kind, task=record.task, what=what, status=status, reason=reason)
 
 
-def add_size(row: Row, facts: ArtifactFacts | None, base: ArtifactFacts | None) -> None:
-    """Sizes of one artifact: bytes, and percent of the baseline's in the survey's convention."""
-    if facts is None:
-        return
-    row.disk_bytes = facts.disk_bytes
-    row.costs["disk"] = float(facts.disk_bytes)
-    if base is None:
-        return
-    row.disk_pct = 100 * facts.disk_bytes / base.disk_bytes
-    row.size_pct = 100 * facts.survey_params / base.survey_params
-    if base.survey_params_without_embeddings:
-        row.size_pct_without_embeddings = (
-            100 * facts.survey_params_without_embeddings / base.survey_params_without_embeddings
-        )
-
-
-def add_profile(row: Row, profile: Profile, cards: Cards) -> None:
-    """The costs that one profile measured; one that is not realised counts as no less than the baseline's."""
-    total, latency = profile.total, profile.latency
-    row.disk_bytes, row.flops = total.disk_bytes, total.flops
-    memory = _memory(profile.device, total.peak_memory_bytes, total.accelerator_memory_bytes)
-    row.peak_memory_bytes = memory
-    row.workload, row.hardware = profile.workload, profile.hardware.id
-    row.runtime, row.device = profile.executed_by, profile.device
-    row.realised = {str(cost): flag for cost, flag in profile.realised.items()}
-    row.simulated = sorted(
-        cost for cost in claimed_costs(row.recipe, cards) if row.realised.get(cost) is False
-    )
-    row.costs |= {"disk": float(total.disk_bytes), "flops": float(total.flops)}
-    if memory is not None:
-        row.costs["memory"] = float(memory)
-    if latency is not None:
-        row.latency_ms, row.speedup_verdict = latency.median_ms, latency.verdict
-        row.speedup_ci95 = latency.speedup_ci95
-        if latency.verdict == "measured" and latency.speedup:
-            row.speedup = latency.speedup
-            row.costs["latency"] = 1 / latency.speedup
-        else:
-            row.notes.append(f"latency: no verdict, {_why_none(latency.speedup_ci95)}")
-    if row.baseline:
-        row.speedup, row.speedup_ci95, row.speedup_verdict = 1.0, None, None
-        row.costs["latency"] = 1.0
-        return
-    _cap(row, profile)
-
-
-def _why_none(interval: tuple[float, float] | None) -> str:
-    if interval is None:
-        return "there were too few undisturbed pairs"
-    return f"the speedup's interval [{interval[0]:.2f}, {interval[1]:.2f}] stayed too wide"
-
-
-def _cap(row: Row, profile: Profile) -> None:
-    base = profile.baseline
-    floors = {"latency": 1.0}
-    if base is not None:
-        memory = _memory(profile.device, base.peak_memory_bytes, base.accelerator_memory_bytes)
-        floors |= {"disk": float(base.disk_bytes), "flops": float(base.flops)}
-        if memory is not None:
-            floors["memory"] = float(memory)
-    for axis, cost in REALISED_COST.items():
-        if row.realised.get(cost) is False and axis in row.costs and axis in floors:
-            row.costs[axis] = max(row.costs[axis], floors[axis])
-
-
-def _memory(device: str, resident: int | None, accelerator: int | None) -> int | None:
-    return accelerator if device != "cpu" and accelerator is not None else resident
-
-
 def versions_of(records: Iterable[Record]) -> dict[str, str]:
     """The versions that the records were measured with; several of one package are all named."""
     found: dict[str, set[str]] = {}
@@ -248,6 +175,11 @@ def versions_of(records: Iterable[Record]) -> dict[str, str]:
         for package, version in {"skyline": record.provenance.skyline, **record.provenance.versions}.items():
             found.setdefault(package, set()).add(version)
     return {package: ", ".join(sorted(versions)) for package, versions in sorted(found.items())}
+
+
+def artifact_id(record: Record) -> str:
+    """The beginning of the hash of a record's artifact, as boards print it."""
+    return record.artifact.hash[:12] if record.artifact is not None else "unknown"
 
 
 def first_artifact(runs: Mapping[str, Mapping[int, Record]], tasks: Sequence[str]) -> list[Record]:

@@ -6,13 +6,14 @@ Figures stay decimals, so that what was printed can be recomputed exactly.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from harness.common.errors import SkylineError, unknown_name
+from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.lazy import lazy_imports
 
 with lazy_imports():
@@ -199,7 +200,8 @@ def published_folder(profiles: Path | None = None) -> Path:
         if (folder / "sources.toml").is_file():
             return folder
     raise SkylineError(
-        "the published tables are missing; install Skyline again, or name their parent folder with --profiles"
+        "the published tables are missing; install Skyline again, or name their parent folder with --profiles",
+        Code.NOT_FOUND,
     )
 
 
@@ -210,11 +212,11 @@ def load_sources(folder: Path) -> dict[str, TableSource]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         return {name: TableSource.model_validate(value) for name, value in data.items()}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SkylineError(f"{path} cannot be read ({error}); restore it") from None
+        raise SkylineError(f"{path} cannot be read ({error}); restore it", Code.UNREADABLE) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise SkylineError(f"{path}: {where}: {first['msg']}; mend it") from None
+        raise SkylineError(f"{path}: {where}: {first['msg']}; mend it", Code.DAMAGED) from None
 
 
 def load_survey(folder: Path) -> list[SurveyRow]:
@@ -247,6 +249,14 @@ def load_student_compression(folder: Path) -> list[StudentCompressionRow]:
     return _load(folder, "lilbobby_table7_5", StudentCompressionRow)
 
 
+def average_drop(scores: Mapping[str, Decimal], base: Mapping[str, Decimal]) -> Decimal | None:
+    """Mean over the tasks that both have of score - base, in points; None where they share none."""
+    shared = [task for task in scores if task in base]
+    if not shared:
+        return None
+    return sum((scores[task] - base[task] for task in shared), Decimal()) / len(shared)
+
+
 def _load(folder: Path, name: str, model: type[RowType]) -> list[RowType]:
     """Read one table. Raises SkylineError naming the file, the line and the column that is wrong."""
     if name not in TABLE_NAMES:
@@ -255,7 +265,9 @@ def _load(folder: Path, name: str, model: type[RowType]) -> list[RowType]:
     try:
         frame = pandas.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, UnicodeDecodeError, pandas.errors.ParserError, pandas.errors.EmptyDataError) as error:
-        raise SkylineError(f"{path} cannot be read ({str(error).strip()}); restore it") from None
+        raise SkylineError(
+            f"{path} cannot be read ({str(error).strip()}); restore it", Code.UNREADABLE
+        ) from None
     rows = []
     for line, cells in enumerate(frame.to_dict(orient="records"), start=2):
         values: dict[str, object] = {str(column): text for column, text in cells.items()}
@@ -269,8 +281,9 @@ def _load(folder: Path, name: str, model: type[RowType]) -> list[RowType]:
             first = error.errors()[0]
             column = ".".join(str(part) for part in first["loc"])
             raise SkylineError(
-                f"{path}, line {line}, column {column}: {first['msg']}; restore the table"
+                f"{path}, line {line}, column {column}: {first['msg']}; restore the table",
+                Code.DAMAGED,
             ) from None
     if not rows:
-        raise SkylineError(f"{path} holds no rows; restore it")
+        raise SkylineError(f"{path} holds no rows; restore it", Code.DAMAGED)
     return rows

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.records.schema import Record
 from leaderboard.published_tables import reading as published
+from leaderboard.published_tables.reading import average_drop
 from leaderboard.survey.artifacts import READINGS, Reading, recomputed
-from leaderboard.survey.published_ledger import average_drop
 from leaderboard.survey.reproduction import RowRecords, cell_of, executed, is_usual, rows_of, workload_of
-from leaderboard.tables.plain import Column, PlainTable
+from leaderboard.tables.model import Column, Table
 
 Verdict = Literal["reproduced", "above", "below", "not comparable"]
 Figure = Literal["size with embeddings", "size without embeddings", "CPU speedup", "GPU speedup", "drop"]
@@ -284,28 +284,28 @@ def _why_not_measured(row: RowRecords) -> str:
 
 
 COLUMNS = (
-    Column(key="row", heading="Row"),
-    Column(key="method", heading="Method"),
-    Column(key="figure", heading="Figure"),
-    Column(key="published", heading="Published", digits=2),
-    Column(key="recomputed", heading="Recomputed", digits=2),
-    Column(key="measured", heading="Measured", digits=2),
-    Column(key="low", heading="95 % from", digits=2),
-    Column(key="high", heading="to", digits=2),
-    Column(key="on", heading="On"),
-    Column(key="over_eager", heading="Best over eager float32", digits=2),
-    Column(key="verdict", heading="Verdict"),
-    Column(key="reason", heading="Reason"),
+    Column("row", "Row"),
+    Column("method", "Method"),
+    Column("figure", "Figure"),
+    Column("published", "Published", digits=2),
+    Column("recomputed", "Recomputed", digits=2),
+    Column("measured", "Measured", digits=2),
+    Column("low", "95 % from", digits=2),
+    Column("high", "to", digits=2),
+    Column("on", "On"),
+    Column("over_eager", "Best over eager float32", digits=2),
+    Column("verdict", "Verdict"),
+    Column("reason", "Reason"),
 )
 
 
-def claims_table(claims: Sequence[MeasuredClaim]) -> PlainTable:
+def claims_table(claims: Sequence[MeasuredClaim]) -> Table:
     """The ledger as a table, with the tally of speedups below."""
     rows = [[getattr(claim, column.key) for column in COLUMNS] for claim in claims]
-    return PlainTable(
+    return Table.of(
         name="claims",
         title="Claims of Ganesh et al. 2021, Table 1, measured",
-        columns=list(COLUMNS),
+        columns=COLUMNS,
         rows=rows,
         notes=[
             tally_speeds(claims).line,

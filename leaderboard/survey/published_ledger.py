@@ -22,10 +22,11 @@ from leaderboard.published_tables.reading import (
     StudentCompressionRow,
     StudentRow,
     SurveyRow,
+    average_drop,
 )
 from leaderboard.survey import sizes as survey_sizes
 from leaderboard.survey.shapes import BERT_SHAPES, bert, masked_language_head
-from leaderboard.tables.cells import number
+from leaderboard.tables.formatting import number
 
 Verdict = Literal["adds up", "differs", "noted"]
 SCORE_ROUNDING = Decimal("0.05")
@@ -116,14 +117,6 @@ def tally(entries: Iterable[Entry]) -> list[Tally]:
         )
         for (table, check), group in groups.items()
     ]
-
-
-def average_drop(scores: dict[str, Decimal], base: dict[str, Decimal]) -> Decimal | None:
-    """Mean over the tasks that both have of score - base, in points; None where they share none."""
-    shared = [task for task in scores if task in base]
-    if not shared:
-        return None
-    return sum((scores[task] - base[task] for task in shared), Decimal()) / len(shared)
 
 
 def same_to_the_digit(printed: Decimal, exact: Decimal, slack: int = 0) -> bool:

@@ -9,39 +9,38 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness.common.errors import SkylineError, unknown_name
-from harness.recipes.recipe import Recipe
+from harness.common.errors import Code, SkylineError, unknown_name
+from harness.recipes.recipe import BASELINE, Recipe
 from harness.records.schema import Latency, Record, Workload, executed_by
-from leaderboard.boards.names import BASELINE
 from leaderboard.boards.record_selection import newest
 from leaderboard.published_tables import reading as published
 from leaderboard.published_tables.reading import SurveyRow
 from leaderboard.survey.artifacts import READINGS, Reading, recomputed
-from leaderboard.tables.plain import Cell, Column, PlainTable
+from leaderboard.tables.model import Column, Table, Value
 
 COLUMNS = (
-    Column(key="row", heading="Row"),
-    Column(key="method", heading="Method"),
-    Column(key="on", heading="On"),
-    Column(key="workload", heading="(batch, length)"),
-    Column(key="survey_with", heading="Survey: size with embeddings (%)"),
-    Column(key="recomputed_with", heading="Recomputed"),
-    Column(key="ours_with", heading="Ours"),
-    Column(key="survey_without", heading="Survey: without (%)"),
-    Column(key="recomputed_without", heading="Recomputed"),
-    Column(key="ours_without", heading="Ours"),
-    Column(key="disk_pct", heading="Bytes on disk (%)"),
-    Column(key="flops_ratio", heading="FLOPs ratio", digits=2),
-    Column(key="survey_cpu", heading="Survey: CPU speedup", digits=2),
-    Column(key="survey_gpu", heading="Survey: GPU speedup", digits=2),
-    Column(key="speedup", heading="Speedup", digits=2),
-    Column(key="low", heading="95 % from", digits=2),
-    Column(key="high", heading="to", digits=2),
-    Column(key="over_eager", heading="Over eager float32", digits=2),
-    Column(key="over_eager_low", heading="95 % from", digits=2),
-    Column(key="over_eager_high", heading="to", digits=2),
-    Column(key="survey_drop", heading="Survey: drop (points)", digits=2),
-    Column(key="status", heading="Status"),
+    Column("row", "Row"),
+    Column("method", "Method"),
+    Column("on", "On"),
+    Column("workload", "(batch, length)"),
+    Column("survey_with", "Survey: size with embeddings", "%"),
+    Column("recomputed_with", "Recomputed"),
+    Column("ours_with", "Ours"),
+    Column("survey_without", "Survey: without", "%"),
+    Column("recomputed_without", "Recomputed"),
+    Column("ours_without", "Ours"),
+    Column("disk_pct", "Bytes on disk", "%"),
+    Column("flops_ratio", "FLOPs ratio", digits=2),
+    Column("survey_cpu", "Survey: CPU speedup", digits=2),
+    Column("survey_gpu", "Survey: GPU speedup", digits=2),
+    Column("speedup", "Speedup", digits=2),
+    Column("low", "95 % from", digits=2),
+    Column("high", "to", digits=2),
+    Column("over_eager", "Over eager float32", digits=2),
+    Column("over_eager_low", "95 % from", digits=2),
+    Column("over_eager_high", "to", digits=2),
+    Column("survey_drop", "Survey: drop", "points", digits=2),
+    Column("status", "Status"),
 )
 
 USUAL = Workload(batch=1, length=128)
@@ -84,7 +83,8 @@ def chosen_rows(wanted: Sequence[str], tables: Path | None = None) -> tuple[Read
         if reading is None and key.lstrip("+-").isdigit():
             rows = sorted(lines)
             raise SkylineError(
-                f"the table has no row {text} to build: use {rows[1]} to {rows[-1]} (row 1 is BERT-base), or a name"
+                f"the table has no row {text} to build: use {rows[1]} to {rows[-1]} (row 1 is BERT-base), or a name",
+                Code.OUT_OF_RANGE,
             )
         if reading is None:
             raise unknown_name("row of the survey", text, names)
@@ -166,7 +166,7 @@ def reproduction_table(
     *,
     model: str = "bert-base",
     readings: Sequence[Reading] = READINGS,
-) -> PlainTable:
+) -> Table:
     """A line for each profile of each row; a row without any has one line that says so."""
     found = list(records)
     base = next(
@@ -177,7 +177,7 @@ def reproduction_table(
         ),
         None,
     )
-    lines: list[list[Cell]] = []
+    lines: list[list[Value]] = []
     for row in rows_of(found, tables, model=model, readings=readings):
         for record in row.measured:
             disk = record.profile.baseline.disk_bytes if record.profile and record.profile.baseline else None
@@ -186,10 +186,10 @@ def reproduction_table(
         lines += [_line(row, record, None) for record in row.failed]
         if not row.measured and not row.failed:
             lines.append(_line(row, None, None))
-    return PlainTable(
+    return Table.of(
         name="reproduction",
         title=f"Ganesh et al. 2021, Table 1, and its rows built at {model}'s size, untrained",
-        columns=list(COLUMNS),
+        columns=COLUMNS,
         rows=lines,
         notes=[
             "row: as in the table's file, which counts BERT-base as 1",
@@ -203,7 +203,7 @@ def reproduction_table(
     )
 
 
-def _line(row: RowRecords, record: Record | None, base_bytes: int | None) -> list[Cell]:
+def _line(row: RowRecords, record: Record | None, base_bytes: int | None) -> list[Value]:
     line, reading = row.line, row.reading
     again = recomputed(line)
     ours: tuple[float | None, float | None] = (None, None)
@@ -264,17 +264,17 @@ def _number(value: object) -> float | None:
 
 
 REPEAT_COLUMNS = (
-    Column(key="recipe", heading="Recipe"),
-    Column(key="on", heading="On"),
-    Column(key="workload", heading="(batch, length)"),
-    Column(key="against", heading="Over"),
-    Column(key="first", heading="First run", digits=3),
-    Column(key="second", heading="Second run", digits=3),
-    Column(key="difference_pct", heading="Difference (%)", digits=2),
+    Column("recipe", "Recipe"),
+    Column("on", "On"),
+    Column("workload", "(batch, length)"),
+    Column("against", "Over"),
+    Column("first", "First run", digits=3),
+    Column("second", "Second run", digits=3),
+    Column("difference_pct", "Difference", "%", digits=2),
 )
 
 
-def repeat_table(first: Iterable[Record], second: Iterable[Record]) -> PlainTable:
+def repeat_table(first: Iterable[Record], second: Iterable[Record]) -> Table:
     """The speedups of two runs of the same cells, the largest difference first; the largest and the median below.
 
     Raises SkylineError where they have no speedup in common, or are of different machines.
@@ -282,13 +282,16 @@ def repeat_table(first: Iterable[Record], second: Iterable[Record]) -> PlainTabl
     ones, others = _speedups(first), _speedups(second)
     shared = [key for key in ones if key in others]
     if not shared:
-        raise SkylineError("the two folders share no profile with a speedup; name two runs of the same suite")
+        raise SkylineError(
+            "the two folders share no profile with a speedup; name two runs of the same suite", Code.NO_DATA
+        )
     machines = {run[key][0].provenance.hardware.id for run in (ones, others) for key in shared}
     if len(machines) > 1:
         raise SkylineError(
-            f"the records are of different machines ({', '.join(sorted(machines))}); a repeat is of one"
+            f"the records are of different machines ({', '.join(sorted(machines))}); a repeat is of one",
+            Code.NOT_COMPARABLE,
         )
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for key in shared:
         record, one = ones[key]
         other = others[key][1]
@@ -302,10 +305,10 @@ def repeat_table(first: Iterable[Record], second: Iterable[Record]) -> PlainTabl
         f"the median {median(differences):.2f} %",
         *([f"{alone} speedups are in one of the folders only"] if alone else []),
     ]
-    return PlainTable(
+    return Table.of(
         name="repeat",
         title="Two runs of the same cells",
-        columns=list(REPEAT_COLUMNS),
+        columns=REPEAT_COLUMNS,
         rows=rows,
         notes=notes,
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from leaderboard.boards.one_answer import POSITIVES, gives_one_answer
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from harness.records.schema import Quality
 from harness.tasks import load_task
-from leaderboard.boards.one_answer import POSITIVES, gives_one_answer
 
 
 def scored(examples: int, **scores: float) -> Quality:

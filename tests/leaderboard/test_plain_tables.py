@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from leaderboard.findings.findings import findings_table, verdict
 
 from harness.common.errors import SkylineError
 from harness.records.schema import Record, Training, Workload
 from leaderboard.findings.curves import curves_table
-from leaderboard.findings.findings import findings_table, verdict
 from leaderboard.survey.artifacts import by_convention, by_count, sizes_table
 from leaderboard.survey.roofline import realisation_table
 from leaderboard.survey.sizes import BASE, EMBEDDING_SHARE

@@ -7,6 +7,7 @@ import io
 import json
 
 import pytest
+from leaderboard.tables.boards import escape_markdown
 
 from harness.common.errors import SkylineError
 from leaderboard import (
@@ -19,7 +20,6 @@ from leaderboard import (
     update_readme,
 )
 from leaderboard.tables import cells
-from leaderboard.tables.boards import escape_markdown
 from tests.support.board_records import CARDS, card, example_records, failed, profile, quality
 
 
