@@ -10,6 +10,7 @@ import typer
 from harness.cli.options import Profiles
 from harness.cli.record_folders import read_sources
 from harness.common.errors import SkylineError
+from harness.common.files import write_atomically
 from harness.common.lazy import lazy_imports
 from leaderboard import registry
 
@@ -37,6 +38,7 @@ def site(
     except SkylineError as error:
         typer.echo(f"no breakdown: {error}", err=True)
     ledger = published_ledger.read_ledger(found.sources.tables)
-    page.write_page(out / "index.html", boards, ledger, costs=costs)
-    typer.echo(f"wrote {out / 'index.html'}")
+    path = out / "index.html"
+    write_atomically(path, page.render_page(boards, ledger, costs=costs))
+    typer.echo(f"wrote {path}")
     found.finish()

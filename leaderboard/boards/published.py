@@ -8,31 +8,40 @@ and where the table cannot be read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 
 from harness.recipes.recipe import BASELINE
-from leaderboard.boards.board import AXES, Axis, Board, pick_axis
+from leaderboard.boards.board import AXES, Board, pick_axis
 from leaderboard.boards.bootstrap import Drop, Score
 from leaderboard.boards.names import COMBINATION, SURVEY_FAMILIES
 from leaderboard.boards.ranking import with_fronts
 from leaderboard.boards.row import Costs, Row, Size, Speedup
-from leaderboard.published_tables import reading as published
-from leaderboard.published_tables.reading import TableSource, average_drop
+from leaderboard.published_tables.reading import (
+    PruningRow,
+    RatioRow,
+    SizeRow,
+    StudentCompressionRow,
+    SurveyRow,
+    TableSource,
+    average_drop,
+    read_table,
+)
 
 RATIO_FAMILIES: Mapping[str, str] = MappingProxyType(
     {"": BASELINE, "QAT": "quantization", "KD": "distillation", "MP": "unstructured-pruning"}
 )
-BASE_NOTE = "scores, sizes and speedups as printed; drops recomputed from the printed scores"
 
 
-def _finish(
-    name: str, source: TableSource, rows: list[Row], axes: list[Axis], axis: str | None, notes: list[str]
+def _board(
+    name: str, source: TableSource, rows: list[Row], keys: Sequence[str], axis: str | None, notes: list[str]
 ) -> Board:
+    axes = [AXES[key] for key in keys]
     tasks = list(dict.fromkeys(task for row in rows for task in row.scores))
+    as_printed = ["scores, sizes and speedups as printed; drops recomputed from the printed scores"]
     return Board(
         kind="published",
         name=name,
@@ -40,20 +49,21 @@ def _finish(
         label=source.cite(),
         tasks=tasks,
         compared=tasks,
-        axis=axes[0].key if axis is None else pick_axis(axis, axes),
+        axis=keys[0] if axis is None else pick_axis(axis, axes),
         axes=axes,
         rows=with_fronts(rows, axes, shared_tasks=True),
-        notes=[f"{source.authors} ({source.year}), {source.venue}, {source.table}", BASE_NOTE, *notes],
+        notes=[
+            f"{source.authors} ({source.year}), {source.venue}, {source.table}",
+            *(as_printed if tasks else []),
+            *notes,
+        ],
         date=str(source.year),
     )
 
 
 def survey_board(profiles: Path | None = None, axis: str | None = None) -> Board:
     """Ganesh et al. 2021, Table 1."""
-    folder = published.published_folder(profiles)
-    source = published.load_sources(folder)["ganesh2021_table1"]
-    table = published.load_survey(folder)
-    base = table[0].scores
+    table, source = read_table(SurveyRow, profiles)
     rows = []
     for line in table:
         with_pct, without_pct = float(line.size_with_emb_pct), float(line.size_without_emb_pct)
@@ -71,164 +81,135 @@ def survey_board(profiles: Path | None = None, axis: str | None = None) -> Board
             notes.append("sizes are averages over tasks")
         if line.device:
             notes.append(f"GPU speedup on {line.device}")
-        rows.append(
-            Row(
-                id=f"ganesh2021/{line.row}",
-                title=f"{line.paper_method} ({line.provenance})",
-                family=SURVEY_FAMILIES.get(line.family, line.family),
-                recipe="baseline" if line.row == 1 else line.paper_method,
-                model="bert-base",
-                baseline=line.row == 1,
-                scores=_scores(line.scores),
-                drop=_drop(line.scores, base, line.avg_drop),
-                costs=costs,
-                notes=tuple(notes),
-            )
+        row = _row(
+            f"ganesh2021/{line.row}",
+            f"{line.paper_method} ({line.provenance})",
+            SURVEY_FAMILIES.get(line.family, line.family),
+            recipe=line.paper_method,
+            baseline=line is table[0],
+            costs=costs,
+            notes=notes,
         )
+        rows.append(_scored(row, line.scores, table[0].scores, line.avg_drop))
     notes = [
         "the speedup is the GPU's; rows are compared on shared tasks only; splits, devices, teachers differ",
         *(f"row {p.row}: {p.reason}" for p in source.problems if p.row == 1),
     ]
-    axes = [AXES["size"], AXES["gpu-latency"], AXES["cpu-latency"]]
-    return _finish("ganesh2021", source, rows, axes, axis, notes)
+    return _board("ganesh2021", source, rows, ("size", "gpu-latency", "cpu-latency"), axis, notes)
 
 
 def pruning_board(profiles: Path | None = None, axis: str | None = None) -> Board:
     """Gordon et al. 2020, Table 1."""
-    folder = published.published_folder(profiles)
-    source = published.load_sources(folder)["gordon2020_table1"]
-    table = published.load_pruning(folder)
-    base = table[0].scores
+    table, source = read_table(PruningRow, profiles)
     rows = []
     for number, line in enumerate(table, start=1):
-        rows.append(
-            Row(
-                id=f"gordon2020/{number}",
-                title=f"{line.regime}, {line.pruned_pct} %",
-                family="baseline" if number == 1 else "unstructured-pruning",
-                recipe="baseline" if number == 1 else f"{line.regime}, {line.pruned_pct} %",
-                model="bert-base",
-                baseline=number == 1,
-                scores=_scores(line.scores),
-                drop=_drop(line.scores, base),
-                costs=Costs(
-                    by_axis={"kept": float(100 - line.pruned_pct)}, source=f"{source.cite()}, row {number}"
-                ),
-            )
+        row = _row(
+            f"gordon2020/{number}",
+            f"{line.regime}, {line.pruned_pct} %",
+            "unstructured-pruning",
+            baseline=line is table[0],
+            costs=Costs(
+                by_axis={"kept": float(100 - line.pruned_pct)}, source=f"{source.cite()}, row {number}"
+            ),
         )
+        rows.append(_scored(row, line.scores, table[0].scores))
     notes = ["pruned: the six matrices of each layer and the word embeddings; CoLA's figure is an accuracy"]
-    return _finish("gordon2020", source, rows, [AXES["kept"]], axis, notes)
+    return _board("gordon2020", source, rows, ("kept",), axis, notes)
 
 
 def sizes_board(profiles: Path | None = None, axis: str | None = None) -> Board:
     """Movva et al. 2022, Table 2."""
-    folder = published.published_folder(profiles)
-    source = published.load_sources(folder)["movva2022_table2"]
-    table = published.load_sizes(folder)
+    table, source = read_table(SizeRow, profiles)
     base = next(line for line in table if line.size == "BASE")
     rows = []
     for number, line in enumerate(table, start=1):
-        scores = {"glue": line.avg_glue}
-        rows.append(
-            Row(
-                id=f"movva2022/{line.size}",
-                title=f"BERT {line.size}",
-                family="baseline" if line is base else "smaller-pretrained",
-                recipe="baseline" if line is base else f"BERT {line.size}",
-                model=f"bert-{line.size.lower()}",
-                baseline=line is base,
-                scores=_scores(scores),
-                drop=_drop(scores, {"glue": base.avg_glue}),
-                costs=_disk(line.size_mb, 100 * line.size_mb / base.size_mb, source, number),
-            )
+        row = _row(
+            f"movva2022/{line.size}",
+            f"BERT {line.size}",
+            "smaller-pretrained",
+            model=f"bert-{line.size.lower()}",
+            baseline=line is base,
+            costs=_disk(line.size_mb, 100 * line.size_mb / base.size_mb, source, number),
         )
-    return _finish(
-        "movva2022", source, rows, [AXES["disk"]], axis, ["one score: the average over GLUE's tasks"]
-    )
+        rows.append(_scored(row, {"glue": line.avg_glue}, {"glue": base.avg_glue}))
+    notes = ["one score: the average over GLUE's tasks"]
+    return _board("movva2022", source, rows, ("disk",), axis, notes)
 
 
 def ratios_board(profiles: Path | None = None, axis: str | None = None) -> Board:
     """Movva et al. 2022, Table 1: a row for each size and for each combination of methods on it."""
-    folder = published.published_folder(profiles)
-    source = published.load_sources(folder)["movva2022_table1"]
-    rows = []
-    for number, line in enumerate(published.load_ratios(folder), start=1):
-        for combination, ratio in {"": Decimal(1), **line.ratios}.items():
-            family = RATIO_FAMILIES.get(combination, COMBINATION)
-            rows.append(
-                Row(
-                    id=f"movva2022-ratios/{line.size}{'/' if combination else ''}{combination}",
-                    title=f"BERT {line.size}{', ' if combination else ''}{combination.replace('+', ' + ')}",
-                    family=family,
-                    recipe=combination or BASELINE,
-                    model=f"bert-{line.size.lower()}",
-                    baseline=not combination,
-                    costs=_disk(line.size_mb / ratio, 100 / ratio, source, number),
-                    notes=(f"printed: {ratio} times smaller",) if combination else (),
-                )
-            )
+    table, source = read_table(RatioRow, profiles)
+    rows = [
+        _row(
+            f"movva2022-ratios/{line.size}{'/' if combination else ''}{combination}",
+            f"BERT {line.size}{', ' if combination else ''}{combination.replace('+', ' + ')}",
+            RATIO_FAMILIES.get(combination, COMBINATION),
+            recipe=combination,
+            model=f"bert-{line.size.lower()}",
+            baseline=not combination,
+            costs=_disk(line.size_mb / ratio, 100 / ratio, source, number),
+            notes=[f"printed: {ratio} times smaller"] if combination else [],
+        )
+        for number, line in enumerate(table, start=1)
+        for combination, ratio in {"": Decimal(1), **line.ratios}.items()
+    ]
     notes = [
         "the table prints how many times smaller a model becomes at most 0.5 points below its own size's average",
         "QAT: quantization-aware training, KD: distillation, MP: magnitude pruning; a baseline is its own size's",
         "no front: the table prints no scores",
     ]
-    board = _finish("movva2022-ratios", source, rows, [AXES["disk"]], axis, notes)
-    return replace(board, notes=[note for note in board.notes if note != BASE_NOTE])
+    return _board("movva2022-ratios", source, rows, ("disk",), axis, notes)
 
 
 def students_board(profiles: Path | None = None, axis: str | None = None) -> Board:
     """The thesis behind pocketML/lil_bobby, Table 7.5."""
-    folder = published.published_folder(profiles)
-    source = published.load_sources(folder)["lilbobby_table7_5"]
-    table = published.load_student_compression(folder)
+    table, source = read_table(StudentCompressionRow, profiles)
     teacher = table[0]
-    base = _student_scores(teacher)
     compressions = {"p": "pruned", "q": "quantized", "p+q": "pruned and quantized"}
     rows = []
     for number, line in enumerate(table, start=1):
-        scores = _student_scores(line)
         suffix = compressions.get(line.compression or "", "")
-        family = "baseline" if line is teacher else ("combination" if suffix else "distillation")
-        rows.append(
-            Row(
-                id=f"lilbobby/{number}",
-                title=f"{line.model}, {suffix}" if suffix else line.model,
-                family=family,
-                recipe="baseline" if line is teacher else f"{line.model} {line.compression or ''}".strip(),
-                model="roberta-large",
-                baseline=line is teacher,
-                scores=_scores(scores),
-                drop=_drop(scores, base),
-                costs=_disk(
-                    line.size_sentence_pair_mb,
-                    100 * line.size_sentence_pair_mb / teacher.size_sentence_pair_mb,
-                    source,
-                    number,
-                ),
-            )
+        size, whole = line.size_sentence_pair_mb, teacher.size_sentence_pair_mb
+        row = _row(
+            f"lilbobby/{number}",
+            f"{line.model}, {suffix}" if suffix else line.model,
+            COMBINATION if suffix else "distillation",
+            recipe=f"{line.model} {line.compression or ''}".strip(),
+            model="roberta-large",
+            baseline=line is teacher,
+            costs=_disk(size, 100 * size / whole, source, number),
         )
-    return _finish(
-        "lilbobby", source, rows, [AXES["disk"]], axis, ["the size is that of the model for sentence pairs"]
-    )
+        rows.append(_scored(row, line.scores, teacher.scores))
+    notes = ["the size is that of the model for sentence pairs"]
+    return _board("lilbobby", source, rows, ("disk",), axis, notes)
 
 
-def _student_scores(line: published.StudentCompressionRow) -> dict[str, Decimal]:
-    return {"sst2": line.sst2_acc, "qqp": line.qqp_acc, "mnli": line.mnli_acc}
+def _row(
+    identity: str,
+    title: str,
+    family: str,
+    *,
+    baseline: bool,
+    costs: Costs,
+    recipe: str = "",
+    model: str = "bert-base",
+    notes: Sequence[str] = (),
+) -> Row:
+    """A row without scores. The baseline is its own family and recipe."""
+    family, recipe = (BASELINE, BASELINE) if baseline else (family, recipe or title)
+    return Row(identity, title, family, recipe, model, baseline, costs=costs, notes=tuple(notes))
 
 
-def _scores(scores: Mapping[str, Decimal]) -> dict[str, Score]:
-    return {task: Score(float(score)) for task, score in scores.items()}
-
-
-def _drop(
-    scores: Mapping[str, Decimal], base: Mapping[str, Decimal], printed: Decimal | None = None
-) -> Drop | None:
-    """The drop as recomputed from printed scores; `printed` is what the table says itself."""
-    mean = average_drop(scores, base)
+def _scored(
+    row: Row, scores: Mapping[str, Decimal], base: Mapping[str, Decimal], printed: Decimal | None = None
+) -> Row:
+    """The row with printed scores and the drop that follows from them; `printed` is the drop in the table itself."""
+    found, mean = {task: Score(float(score)) for task, score in scores.items()}, average_drop(scores, base)
     if mean is None:
-        return None
+        return replace(row, scores=found)
     by_task = {task: float(scores[task] - base[task]) for task in scores if task in base}
-    return Drop(float(mean), by_task, printed=None if printed is None else float(printed))
+    drop = Drop(float(mean), by_task, printed=None if printed is None else float(printed))
+    return replace(row, scores=found, drop=drop)
 
 
 def _disk(megabytes: Decimal, pct: Decimal, source: TableSource, row: int) -> Costs:

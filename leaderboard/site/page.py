@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.common.files import write_atomically
 from harness.common.lazy import lazy_imports
 from harness.version import __version__
 from leaderboard.boards.board import Board
@@ -82,8 +81,6 @@ def render_page(
     boards: Sequence[Board],
     entries: Sequence[Entry] = (),
     *,
-    title: str = "Skyline",
-    lead: str = "",
     costs: Breakdown | None = None,
 ) -> str:
     """The page as text: every board with its chart, the ledger, and where the figures come from. A base model's costs
@@ -109,8 +106,7 @@ def render_page(
     sections = [_section(board, boards, costs if board is place else None) for board in boards]
     drawn = any(section.charts for section in sections)
     return environment.get_template("page.html.j2").render(
-        title=title,
-        lead=lead or _lead(boards),
+        lead=_lead(boards),
         sections=sections,
         entries=sorted(
             (entry for entry in entries if entry.verdict != "adds up"),
@@ -125,19 +121,6 @@ def render_page(
         mark=mark,
         family_title=family_title,
     )
-
-
-def write_page(
-    path: Path,
-    boards: Sequence[Board],
-    entries: Sequence[Entry] = (),
-    *,
-    title: str = "Skyline",
-    lead: str = "",
-    costs: Breakdown | None = None,
-) -> None:
-    """Write the page of `render_page` to `path`, whole or not at all."""
-    write_atomically(path, render_page(boards, entries, title=title, lead=lead, costs=costs))
 
 
 def _section(board: Board, boards: Sequence[Board], costs: Breakdown | None = None) -> Section:

@@ -196,7 +196,7 @@ def sizes_table(records: Iterable[Record], tables: Path | None = None, cards: Ca
         for record in found
         if record.kind == "profile" and record.model == "bert-base" and record.artifact is not None
     }
-    printed = {line.row: line for line in published.load_survey(published.published_folder(tables))}
+    printed = published.survey_lines(tables)
     base = facts.get(BASELINE)
     rows: list[list[Value]] = []
     missing = []

@@ -109,7 +109,7 @@ def measured_claims(
     readings: Sequence[Reading] = READINGS,
 ) -> list[MeasuredClaim]:
     """Every published figure of the rows that are read, row by row."""
-    base = published.load_survey(published.published_folder(tables))[0]
+    base = published.survey_lines(tables)[1]
     claims = []
     for row in rows_of(records, tables, model=model, readings=readings):
         claims += _sizes(row)

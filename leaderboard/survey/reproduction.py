@@ -73,7 +73,7 @@ def chosen_rows(wanted: Sequence[str], tables: Path | None = None) -> tuple[Read
     """The readings of rows by number (2 to 26, as in the table's file) or name; all where none is named. Raises
     SkylineError, naming the nearest, for a row that is not there.
     """
-    lines = {line.row: line for line in published.load_survey(published.published_folder(tables))}
+    lines = published.survey_lines(tables)
     names = {slug(lines[reading.row]): reading for reading in READINGS}
     numbers = {str(reading.row): reading for reading in READINGS}
     found = {}
@@ -94,7 +94,7 @@ def chosen_rows(wanted: Sequence[str], tables: Path | None = None) -> tuple[Read
 
 def with_published_speedup(readings: Sequence[Reading], tables: Path | None = None) -> tuple[Reading, ...]:
     """The readings of rows whose published CPU speedup is above 1."""
-    lines = {line.row: line for line in published.load_survey(published.published_folder(tables))}
+    lines = published.survey_lines(tables)
     return tuple(reading for reading in readings if (lines[reading.row].speedup_cpu or 0) > 1)
 
 
@@ -116,7 +116,7 @@ def rows_of(
     for record in found:
         if record.kind == "profile" and record.model == model and record.task is None:
             by_recipe.setdefault(record.recipe, []).append(record)
-    lines = {line.row: line for line in published.load_survey(published.published_folder(tables))}
+    lines = published.survey_lines(tables)
     rows = []
     for reading in sorted(readings, key=lambda reading: reading.row):
         # A suite that times longer, or shorter, leaves another record of the same condition: the newest counts.
