@@ -70,38 +70,59 @@ class Entry(Generic[Made]):
                 raise SkylineError(f"--{option} is not for '{what}'; leave it out", Code.CONFLICT)
 
 
-def _board(build: Callable[[Sources, Choice], Board]) -> Callable[[Sources, Choice], Board]:
-    """`build`, and of what it builds the front alone where that was chosen."""
-
-    def built(sources: Sources, choice: Choice) -> Board:
-        board = build(sources, choice)
-        return board.front() if choice.front else board
-
-    return built
-
-
-def _measured(sources: Sources, choice: Choice) -> Board:
+def _measured(made: Sources, choice: Choice) -> Board:
     axis = choice.axis or "disk"
-    return measured.measured_board(sources.records, choice.model, choice.task, cards=sources.cards, axis=axis)
+    return measured.measured_board(made.records, choice.model, choice.task, cards=made.cards, axis=axis)
 
 
-def _architecture(sources: Sources, choice: Choice) -> Board:
+def _architecture(made: Sources, choice: Choice) -> Board:
     model, axis = choice.model or "bert-base", choice.axis or "disk"
-    return architecture.architecture_board(sources.records, model, cards=sources.cards, axis=axis)
+    return architecture.architecture_board(made.records, model, cards=made.cards, axis=axis)
 
 
-def _usual(records: Sequence[Record]) -> list[Record]:
-    return [record for record in records if record.kind == "profile" and reproduction.is_usual(record)]
+def _sizes(made: Sources, _: Choice) -> Table:
+    return artifacts.sizes_table(made.records, made.tables, made.cards)
 
 
-MEASURED = Entry(
-    "measured", "", "", ("records", "cards"), _board(_measured), ("task", "model", "axis", "front")
-)
-ARCHITECTURE = Entry(
-    "architecture", "", "", ("records", "cards"), _board(_architecture), ("model", "axis", "front")
-)
-PUBLISHED = tuple(
-    Entry("published", name, about, ("tables",), _board(build), ("axis", "front"))
+def _realised(made: Sources, _: Choice) -> Table:
+    return roofline.realisation_table(made.records, cards=made.cards)
+
+
+def _breakdown(made: Sources, _: Choice) -> Table:
+    return breakdown.breakdown_table(breakdown.breakdown_of(made.records))
+
+
+def _reproduction(made: Sources, _: Choice) -> Table:
+    usual = [
+        record for record in made.records if record.kind == "profile" and reproduction.Taken.of(record).usual
+    ]
+    return reproduction.reproduction_table(usual, made.tables)
+
+
+def _grid(made: Sources, _: Choice) -> Table:
+    return workload_grid.grid_table(made.records, made.tables)
+
+
+def _claims(made: Sources, _: Choice) -> Table:
+    return claims_ledger.claims_table(claims_ledger.measured_claims(made.records, made.tables))
+
+
+def _findings(made: Sources, _: Choice) -> Table:
+    return trials.findings_table(made.records)
+
+
+def _curves(made: Sources, _: Choice) -> Table:
+    return curves.curves_table(made.records, cards=made.cards)
+
+
+RECORDS: tuple[Need, ...] = ("records",)
+WITH_CARDS: tuple[Need, ...] = ("records", "cards")
+WITH_TABLES: tuple[Need, ...] = ("records", "tables")
+
+MEASURED = Entry("measured", "", "", WITH_CARDS, _measured, ("task", "model", "axis", "front"))
+ARCHITECTURE = Entry("architecture", "", "", WITH_CARDS, _architecture, ("model", "axis", "front"))
+PUBLISHED: tuple[Entry[Board], ...] = tuple(
+    Entry("published", name, about, ("tables",), build, ("axis", "front"))
     for name, about, build in (
         ("ganesh2021", "default", lambda made, choice: published.survey_board(made.tables, choice.axis)),
         ("gordon2020", "", lambda made, choice: published.pruning_board(made.tables, choice.axis)),
@@ -110,70 +131,22 @@ PUBLISHED = tuple(
         ("lilbobby", "", lambda made, choice: published.students_board(made.tables, choice.axis)),
     )
 )
-TABLES = (
-    Entry(
-        "architecture",
-        "sizes",
-        "beside the survey's",
-        ("records", "cards", "tables"),
-        lambda sources, _: artifacts.sizes_table(sources.records, sources.tables, sources.cards),
-    ),
-    Entry(
-        "architecture",
-        "realised",
-        "speedups over FLOPs",
-        ("records", "cards"),
-        lambda sources, _: roofline.realisation_table(sources.records, cards=sources.cards),
-    ),
-    Entry(
-        "architecture",
-        "breakdown",
-        "costs by component",
-        ("records",),
-        lambda sources, _: breakdown.breakdown_table(breakdown.breakdown_of(sources.records)),
-    ),
-    Entry(
-        "architecture",
-        "reproduction",
-        "the survey's rows measured again",
-        ("records", "tables"),
-        lambda sources, _: reproduction.reproduction_table(_usual(sources.records), sources.tables),
-    ),
-    Entry(
-        "architecture",
-        "grid",
-        "their speedups by workload",
-        ("records", "tables"),
-        lambda sources, _: workload_grid.grid_table(sources.records, sources.tables),
-    ),
-    Entry(
-        "architecture",
-        "claims",
-        "the ledger of their claims",
-        ("records", "tables"),
-        lambda sources, _: claims_ledger.claims_table(
-            claims_ledger.measured_claims(sources.records, sources.tables)
-        ),
-    ),
-    Entry(
-        "measured",
-        "findings",
-        "the papers' findings, tried",
-        ("records",),
-        lambda sources, _: trials.findings_table(sources.records),
-    ),
-    Entry(
-        "measured",
-        "curves",
-        "accuracy against speed",
-        ("records", "cards"),
-        lambda sources, _: curves.curves_table(sources.records, cards=sources.cards),
-    ),
-)
 ENTRIES: Mapping[BoardKind, tuple[Entry[Board | Table], ...]] = {
     "published": PUBLISHED,
-    "architecture": (ARCHITECTURE, *(entry for entry in TABLES if entry.kind == "architecture")),
-    "measured": (MEASURED, *(entry for entry in TABLES if entry.kind == "measured")),
+    "architecture": (
+        ARCHITECTURE,
+        Entry("architecture", "sizes", "beside the survey's", (*WITH_TABLES, "cards"), _sizes),
+        Entry("architecture", "realised", "speedups over FLOPs", WITH_CARDS, _realised),
+        Entry("architecture", "breakdown", "costs by component", RECORDS, _breakdown),
+        Entry("architecture", "reproduction", "the survey's rows measured again", WITH_TABLES, _reproduction),
+        Entry("architecture", "grid", "their speedups by workload", WITH_TABLES, _grid),
+        Entry("architecture", "claims", "the ledger of their claims", WITH_TABLES, _claims),
+    ),
+    "measured": (
+        MEASURED,
+        Entry("measured", "findings", "the papers' findings, tried", RECORDS, _findings),
+        Entry("measured", "curves", "accuracy against speed", WITH_CARDS, _curves),
+    ),
 }
 """By kind of board; the first is what is shown where no table is named."""
 

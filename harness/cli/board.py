@@ -14,6 +14,7 @@ from harness.common.lazy import lazy_imports
 from leaderboard import registry
 
 with lazy_imports():
+    from leaderboard.boards import board as boards
     from leaderboard.survey import breakdown, breakdown_chart
     from leaderboard.tables import plain, printing
 
@@ -60,6 +61,8 @@ def board(
         made = entry.build(found.sources, choice)
     except SkylineError as error:
         raise SkylineError(f"{error}{found.others if found.folder else ''}", error.code) from None
+    if front and isinstance(made, boards.Board):
+        made = made.front()
     if chart is not None:
         breakdown_chart.write_chart(breakdown.breakdown_of(found.sources.records), chart)
         typer.echo(f"wrote {chart}", err=True)

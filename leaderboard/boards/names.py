@@ -47,26 +47,6 @@ def is_averaged(task: str) -> bool:
     return task not in GLUE or GLUE[task].averaged
 
 
-SURVEY_FAMILIES: Mapping[str, str] = MappingProxyType(
-    {
-        "baseline": BASELINE,
-        "quantization": "quantization",
-        "unstructured pruning": "unstructured-pruning",
-        "structured pruning": "structured-pruning",
-        "KD from output logits": "distillation",
-        "KD from attention maps": "distillation",
-        "multiple KD combined": "distillation",
-        "matrix decomposition": "matrix-decomposition",
-        "dynamic inference": "dynamic-inference",
-        "parameter sharing": "parameter-sharing",
-        "pruning with KD": COMBINATION,
-        "quantization with KD": COMBINATION,
-        "compound": COMBINATION,
-    }
-)
-"""The survey's families (Ganesh et al. 2021, Table 1) in the words of `harness.compression.card.FAMILIES`."""
-
-
 @dataclass(frozen=True)
 class Part:
     """One method of a recipe with its options as written; `joint` stands before it: "", "+" or ">"."""

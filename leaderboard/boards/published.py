@@ -17,7 +17,7 @@ from types import MappingProxyType
 from harness.recipes.recipe import BASELINE
 from leaderboard.boards.board import AXES, Board, pick_axis
 from leaderboard.boards.bootstrap import Drop, Score
-from leaderboard.boards.names import COMBINATION, SURVEY_FAMILIES
+from leaderboard.boards.names import COMBINATION
 from leaderboard.boards.ranking import with_fronts
 from leaderboard.boards.row import Costs, Row, Size, Speedup
 from leaderboard.published_tables.reading import (
@@ -31,6 +31,24 @@ from leaderboard.published_tables.reading import (
     read_table,
 )
 
+SURVEY_FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "baseline": BASELINE,
+        "quantization": "quantization",
+        "unstructured pruning": "unstructured-pruning",
+        "structured pruning": "structured-pruning",
+        "KD from output logits": "distillation",
+        "KD from attention maps": "distillation",
+        "multiple KD combined": "distillation",
+        "matrix decomposition": "matrix-decomposition",
+        "dynamic inference": "dynamic-inference",
+        "parameter sharing": "parameter-sharing",
+        "pruning with KD": COMBINATION,
+        "quantization with KD": COMBINATION,
+        "compound": COMBINATION,
+    }
+)
+"""The survey's families (Ganesh et al. 2021, Table 1) in the words of `harness.compression.card.FAMILIES`."""
 RATIO_FAMILIES: Mapping[str, str] = MappingProxyType(
     {"": BASELINE, "QAT": "quantization", "KD": "distillation", "MP": "unstructured-pruning"}
 )

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from harness.common.errors import Code, SkylineError, unknown_name
 from harness.recipes.recipe import BASELINE, Recipe
@@ -121,43 +120,51 @@ def rows_of(
     for reading in sorted(readings, key=lambda reading: reading.row):
         # A suite that times longer, or shorter, leaves another record of the same condition: the newest counts.
         latest = {
-            (_condition(record), record.profile is None): record
-            for record in sorted(by_recipe.get(recipe_of(reading), []), key=_started)
+            (Taken.of(record).order, record.profile is None): record
+            for record in sorted(by_recipe.get(recipe_of(reading), []), key=lambda r: r.provenance.started)
         }
-        own = sorted(latest.values(), key=_condition)
+        own = sorted(latest.values(), key=lambda record: Taken.of(record).order)
         measured = tuple(record for record in own if record.profile is not None)
         failed = tuple(record for record in own if record.profile is None)
         rows.append(RowRecords(lines[reading.row], reading, measured, failed))
     return rows
 
 
-def _started(record: Record) -> str:
-    return record.provenance.started
+@dataclass(frozen=True)
+class Taken:
+    """How a record's artifact was profiled, or was to be."""
 
+    device: str
+    runtime: str
+    precision: str
+    workload: Workload
 
-def _condition(record: Record) -> tuple[object, ...]:
-    cell, workload = cell_of(record), cell_of(record)["workload"]
-    return (
-        cell["device"],
-        cell["runtime"] != "eager",
-        cell["runtime"],
-        cell["precision"],
-        *(int(workload.get(name) or 0) for name in ("cached", "batch", "length")),
-        workload.get("task") or "",
-    )
+    @classmethod
+    def of(cls, record: Record) -> Taken:
+        """From the record's profile, or from its cell where it has none."""
+        said = record.cell if record.profile is None else record.profile.model_dump(mode="json")
+        return cls(
+            said.get("device", "cpu"),
+            said.get("runtime", "eager"),
+            said.get("precision", "float32"),
+            Workload.model_validate(said.get("workload", {})),
+        )
 
+    def __str__(self) -> str:
+        """Such as `openvino in int8, cpu`."""
+        return f"{executed_by(self.runtime, self.precision)}, {self.device}"
 
-def cell_of(record: Record) -> dict[str, Any]:
-    """How a record's artifact was profiled, or was to be: device, runtime, precision and workload."""
-    said = record.cell if record.profile is None else record.profile.model_dump(mode="json")
-    usual: dict[str, Any] = {"device": "cpu", "runtime": "eager", "precision": "float32", "workload": {}}
-    return {name: said.get(name, value) for name, value in usual.items()}
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Sorts the lines of a row, and tells the conditions of two records apart."""
+        w = self.workload
+        shape = (w.cached or 0, w.batch, w.length, w.task or "")
+        return (self.device, self.runtime != "eager", self.runtime, self.precision, *shape)
 
-
-def is_usual(record: Record) -> bool:
-    """Whether a profile is of the survey's own workload, or of a part of cached passages, by which rows compare."""
-    workload = Workload.model_validate(cell_of(record)["workload"])
-    return workload == USUAL or workload.cached is not None
+    @property
+    def usual(self) -> bool:
+        """Whether the workload is the survey's own, or a part of cached passages, by which rows compare."""
+        return self.workload == USUAL or self.workload.cached is not None
 
 
 def reproduction_table(
@@ -217,8 +224,7 @@ def _line(row: RowRecords, record: Record | None, base_bytes: int | None) -> lis
     return [
         line.row,
         row.method,
-        "–" if record is None else executed(record),
-        "–" if record is None else workload_of(record),
+        *(("–", "–") if record is None else (str(Taken.of(record)), str(Taken.of(record).workload))),
         float(line.size_with_emb_pct),
         again[0],
         ours[0],
@@ -241,18 +247,6 @@ def _status(record: Record | None) -> str:
         return "not measured yet"
     reason = " ".join(record.reason.split())
     return record.status if not reason else f"{record.status}: {reason}"
-
-
-def executed(record: Record) -> str:
-    """Runtime, precision and device of a profile, such as `openvino in int8, cpu`."""
-    cell = cell_of(record)
-    return f"{executed_by(cell['runtime'], cell['precision'])}, {cell['device']}"
-
-
-def workload_of(record: Record) -> str:
-    """The workload of a profile: `(1, 128)`."""
-    workload = cell_of(record)["workload"]
-    return str(Workload.model_validate(workload)) if workload else "–"
 
 
 def _speedup(latency: Latency | None) -> tuple[float | None, float | None, float | None]:
@@ -296,7 +290,8 @@ def repeat_table(first: Iterable[Record], second: Iterable[Record]) -> Table:
         record, one = ones[key]
         other = others[key][1]
         difference = 100 * abs(other - one) / one
-        rows.append([record.recipe, executed(record), workload_of(record), key[1], one, other, difference])
+        taken = Taken.of(record)
+        rows.append([record.recipe, str(taken), str(taken.workload), key[1], one, other, difference])
     rows.sort(key=lambda row: (-float(row[-1] or 0.0), str(row[0])))
     differences = [float(row[-1] or 0.0) for row in rows]
     alone = len(ones) + len(others) - 2 * len(shared)

@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.common.errors import Code, SkylineError
 from harness.records.schema import Record, Workload
 from leaderboard.survey.artifacts import READINGS, Reading
-from leaderboard.survey.reproduction import USUAL, cell_of, executed, rows_of
+from leaderboard.survey.reproduction import USUAL, Taken, rows_of
 from leaderboard.tables.model import Column, Table, Value
 
 
@@ -25,9 +25,9 @@ def grid_table(
     lines: dict[tuple[int, str, str], dict[Workload, Record]] = {}
     for row in rows_of(records, tables, model=model, readings=readings):
         for record in (*row.measured, *row.failed):
-            workload = Workload.model_validate(cell_of(record)["workload"])
-            if workload.cached is None:
-                lines.setdefault((row.line.row, row.method, executed(record)), {})[workload] = record
+            taken = Taken.of(record)
+            if taken.workload.cached is None:
+                lines.setdefault((row.line.row, row.method, str(taken)), {})[taken.workload] = record
     lines = {key: found for key, found in lines.items() if len(found) > 1}
     if not lines:
         raise SkylineError(
