@@ -13,7 +13,7 @@ from leaderboard.boards.board import MEASURED_AXES, Board, pick_axis
 from leaderboard.boards.claims import claimed_scores
 from leaderboard.boards.costs import profiled_costs, size_of
 from leaderboard.boards.names import Cards, recipe_family, recipe_title
-from leaderboard.boards.record_selection import ANY, Shelf, Wanted, artifact_id, newest, shelve, versions_of
+from leaderboard.boards.record_selection import Shelf, artifact_id, newest, shelve, versions_of
 from leaderboard.boards.row import Costs, Row
 
 
@@ -23,7 +23,6 @@ def architecture_board(
     *,
     cards: Cards | None = None,
     axis: str = "disk",
-    wanted: Wanted = ANY,
 ) -> Board:
     """The board of profiles whose artifacts were never scored: size, FLOPs, latency and memory, measured.
 
@@ -48,7 +47,7 @@ def architecture_board(
             + (f"; --model shows what there is: {', '.join(others)}" if others else ""),
             Code.NO_DATA,
         )
-    shelf = shelve(here, base_model, wanted)
+    shelf = shelve(here, base_model)
     recipes = dict.fromkeys([*shelf.profiles, *shelf.failures])
     rows = [_row(recipe, base_model, shelf, cards) for recipe in recipes]
     rows.sort(key=lambda row: (not row.baseline, row.costs.by_axis.get(axis, math.inf), row.id))
@@ -61,7 +60,7 @@ def architecture_board(
         axis=axis,
         rows=rows,
         hardware=shelf.hardware,
-        workload=next((r.profile.workload for r in used if r.profile is not None), None),
+        workload=next(iter(shelf.workloads), None),
         runtime=shelf.condition.executed_by if shelf.condition else None,
         device=shelf.condition.device if shelf.condition else None,
         versions=versions_of(used),

@@ -6,16 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from harness.common.errors import Code, NotComparable, SkylineError, unknown_name
 from harness.recipes.recipe import BASELINE
-from harness.records.schema import Record, Workload
+from harness.records.schema import Record
 from harness.tasks import task_names
 from leaderboard.boards.board import MEASURED_AXES, Board, pick_axis
 from leaderboard.boards.measured_row import measured_row, shown_failures
 from leaderboard.boards.names import Cards, is_averaged, is_toy, task_title
 from leaderboard.boards.ranking import hypervolumes, ranked, with_fronts
 from leaderboard.boards.record_selection import (
-    ANY,
     Shelf,
-    Wanted,
     newest,
     pick_model,
     shelve,
@@ -31,7 +29,6 @@ def measured_board(
     *,
     cards: Cards | None = None,
     axis: str = "disk",
-    wanted: Wanted = ANY,
 ) -> Board:
     """The board of one base model: a row is a recipe over tasks and seeds, with one of its artifacts' costs.
 
@@ -42,7 +39,6 @@ def measured_board(
             where there are no real ones, or where they are asked for.
         cards: the methods' cards as plain values, by id: titles, families and claimed costs come from them.
         axis: the cost of the front that the board shows: `disk`, `flops`, `latency` or `memory`.
-        wanted: the condition of the profiles that count; by default that of most recipes.
 
     Raises SkylineError where nothing fits, and NotComparable for real and toy tasks together.
     """
@@ -55,9 +51,9 @@ def measured_board(
             "no quality was measured yet; `skyline run` trains and evaluates recipes", Code.NO_DATA
         )
     model, skipped = pick_model(quality, base_model)
-    shelf = shelve(found, model, wanted)
+    shelf = shelve(found, model)
     columns, hidden = _columns(quality, model, tasks)
-    skipped += hidden + shelf.skipped
+    skipped += [*hidden, *shelf.skipped]
     compared = _compared(shelf, columns) if tasks is None else list(columns)
     rows = ranked(
         measured_row(recipe, model, shelf, columns, compared, cards) for recipe in _recipes(shelf, columns)
@@ -83,7 +79,7 @@ def measured_board(
         hypervolume=areas,
         hypervolume_reference=reference,
         hardware=shelf.hardware,
-        workload=_workload(shelf),
+        workload=next(iter(sorted(shelf.workloads, key=lambda each: each.inputs != "synthetic")), None),
         runtime=shelf.condition.executed_by if shelf.condition else None,
         device=shelf.condition.device if shelf.condition else None,
         versions=versions,
@@ -149,18 +145,6 @@ def _compared(shelf: Shelf, columns: Sequence[str]) -> list[str]:
         key=lambda tasks: (sum(tasks <= own for own in sets) * len(tasks), len(tasks), sorted(tasks)),
     )
     return sorted(best, key=_order)
-
-
-def _workload(shelf: Shelf) -> Workload | None:
-    if shelf.condition is None:
-        return None
-    kinds = [
-        record.profile.workload
-        for records in shelf.profiles.values()
-        for record in records
-        if record.profile is not None
-    ]
-    return next((kind for kind in kinds if kind.inputs == "synthetic"), kinds[0])
 
 
 def _notes(

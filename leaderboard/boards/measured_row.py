@@ -125,13 +125,10 @@ def _costs(
 
 def _baseline_facts(shelf: Shelf, record: Record) -> ArtifactFacts | None:
     """The baseline's artifact of the same task and seed, or else any of the baseline's."""
-    runs = shelf.quality.get(BASELINE, {})
-    if record.task in runs and record.seed in runs[record.task]:
-        same = runs[record.task][record.seed].artifact
-        if same is not None:
-            return same
-    candidates = [r for seeds in runs.values() for r in seeds.values()] + shelf.profiles.get(BASELINE, [])
-    return next((r.artifact for r in candidates if r.artifact is not None), None)
+    runs = [each for seeds in shelf.quality.get(BASELINE, {}).values() for each in seeds.values()]
+    same = [each for each in runs if (each.task, each.seed) == (record.task, record.seed)]
+    candidates = [*same, *runs, *shelf.profiles.get(BASELINE, [])]
+    return next((each.artifact for each in candidates if each.artifact is not None), None)
 
 
 def _where(record: Record) -> str:

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.common.errors import Code, SkylineError, unknown_name
+from harness.common.errors import unknown_name
 from harness.common.hardware import Hardware
-from harness.records.schema import Profile, Record
+from harness.records.schema import Profile, Record, Workload
 from leaderboard.boards.names import task_title
 from leaderboard.boards.row import Failure
 
@@ -24,43 +24,43 @@ class Condition:
     batch: int
     length: int
 
+    @classmethod
+    def of(cls, profile: Profile) -> Condition:
+        """The condition that a profile was taken under."""
+        workload = profile.workload
+        return cls(
+            profile.hardware.id,
+            profile.runtime,
+            profile.executed_by,
+            profile.device,
+            workload.batch,
+            workload.length,
+        )
+
     def __str__(self) -> str:
         where = f"on {self.device}, hardware {self.hardware}"
         return f"({self.batch}, {self.length}) under {self.executed_by} {where}"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The part of a condition that the caller asked for; None is any. `shape` is (batch, length)."""
-
-    hardware: str | None = None
-    runtime: str | None = None
-    device: str | None = None
-    shape: tuple[int, int] | None = None
-
-    def admits(self, condition: Condition) -> bool:
-        """Whether `condition` is one of those asked for."""
-        return (
-            self.hardware in (None, condition.hardware)
-            and self.runtime in (None, condition.runtime)
-            and self.device in (None, condition.device)
-            and self.shape in (None, (condition.batch, condition.length))
-        )
-
-
-ANY = Wanted()
-
-
-@dataclass
 class Shelf:
-    """The records of one base model: quality by recipe, task and seed, and profiles of one condition."""
+    """The records of one base model: quality by recipe, task and seed, and profiles of one condition by recipe.
 
-    quality: dict[str, dict[str, dict[int, Record]]] = field(default_factory=dict)
-    profiles: dict[str, list[Record]] = field(default_factory=dict)
-    failures: dict[str, list[Failure]] = field(default_factory=dict)
+    `skipped` has a line for each other condition.
+    """
+
+    quality: Mapping[str, Mapping[str, Mapping[int, Record]]]
+    failures: Mapping[str, Sequence[Failure]]
+    profiles: Mapping[str, Sequence[Record]] = field(default_factory=dict)
     condition: Condition | None = None
     hardware: Hardware | None = None
-    skipped: list[str] = field(default_factory=list)
+    skipped: Sequence[str] = ()
+
+    @property
+    def workloads(self) -> list[Workload]:
+        """The workload of each profile."""
+        records = (record for own in self.profiles.values() for record in own)
+        return [record.profile.workload for record in records if record.profile is not None]
 
 
 def newest(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
@@ -95,67 +95,34 @@ def pick_model(records: Sequence[Record], wanted: str | None) -> tuple[str, list
     return model, others
 
 
-def shelve(records: Sequence[Record], model: str, wanted: Wanted) -> Shelf:
-    """Sort the records of `model`. Raises SkylineError where no profile is of the wanted condition."""
-    shelf = Shelf()
-    profiles = []
+def shelve(records: Iterable[Record], model: str) -> Shelf:
+    """Sort the records of `model`; of its profiles those of the condition under which most recipes were measured."""
+    quality: dict[str, dict[str, dict[int, Record]]] = {}
+    failures: dict[str, list[Failure]] = {}
+    profiles: dict[Condition, dict[str, list[Record]]] = {}
+    machines: dict[Condition, Hardware] = {}
     for record in records:
         if record.model != model:
             continue
         if record.status != "ok" or (record.quality is None and record.profile is None):
-            shelf.failures.setdefault(record.recipe, []).append(_failure(record))
+            failures.setdefault(record.recipe, []).append(_failure(record))
         elif record.quality is not None and record.task is not None:
-            runs = shelf.quality.setdefault(record.recipe, {}).setdefault(record.task, {})
-            runs[record.seed if record.seed is not None else 0] = record
+            quality.setdefault(record.recipe, {}).setdefault(record.task, {})[record.seed or 0] = record
         elif record.profile is not None:
-            profiles.append(record)
-    _choose_profiles(shelf, profiles, wanted)
-    return shelf
-
-
-def condition_of(profile: Profile) -> Condition:
-    """The condition that a profile was taken under."""
-    return Condition(
-        hardware=profile.hardware.id,
-        runtime=profile.runtime,
-        executed_by=profile.executed_by,
-        device=profile.device,
-        batch=profile.workload.batch,
-        length=profile.workload.length,
+            condition = Condition.of(record.profile)
+            profiles.setdefault(condition, {}).setdefault(record.recipe, []).append(record)
+            machines[condition] = record.profile.hardware
+    if not profiles:
+        return Shelf(quality, failures)
+    chosen = min(
+        profiles, key=lambda c: (-len(profiles[c]), c.device != "cpu", c.executed_by != "eager", str(c))
     )
-
-
-def _choose_profiles(shelf: Shelf, profiles: Sequence[Record], wanted: Wanted) -> None:
-    """Keep the profiles of the condition under which most recipes were measured; the others are listed."""
-    recipes: dict[Condition, set[str]] = {}
-    for record in profiles:
-        if record.profile is not None:
-            recipes.setdefault(condition_of(record.profile), set()).add(record.recipe)
-    admitted = [condition for condition in recipes if wanted.admits(condition)]
-    if recipes and not admitted:
-        known = "; ".join(sorted(str(condition) for condition in recipes))
-        raise SkylineError(
-            f"no profile was taken under the condition that was asked for; choose one of these: {known}",
-            Code.NO_DATA,
-        )
-    if not admitted:
-        return
-    shelf.condition = min(
-        admitted,
-        key=lambda c: (-len(recipes[c]), c.device != "cpu", c.executed_by != "eager", str(c)),
-    )
-    for record in profiles:
-        profile = record.profile
-        if profile is None:
-            continue
-        if condition_of(profile) == shelf.condition:
-            shelf.profiles.setdefault(record.recipe, []).append(record)
-            shelf.hardware = profile.hardware
-    shelf.skipped += [
-        f"profiles of {len(found)} recipes taken at {condition}"
-        for condition, found in sorted(recipes.items(), key=lambda item: str(item[0]))
-        if condition != shelf.condition
+    skipped = [
+        f"profiles of {len(profiles[other])} recipes taken at {other}"
+        for other in sorted(profiles, key=str)
+        if other != chosen
     ]
+    return Shelf(quality, failures, profiles[chosen], chosen, machines[chosen], skipped)
 
 
 def _failure(record: Record) -> Failure:
