@@ -83,17 +83,9 @@ def _compared(
     drop, _ = average_drop({task: first}, {task: second})
     mean = None if drop is None else drop.mean
     low, high = (None, None) if drop is None or drop.ci95 is None else drop.ci95
-    return [
-        label,
-        task_title(task),
-        len(shared),
-        score(task, first).mean,
-        score(task, second).mean,
-        mean,
-        low,
-        high,
-        verdict(comparison.expected, mean, low, high, comparison.margin) + _collapsed(task, first, second),
-    ]
+    said = verdict(comparison.expected, mean, low, high, comparison.margin) + _collapsed(task, first, second)
+    scores = (score(task, first).mean, score(task, second).mean)
+    return [label, task_title(task), len(shared), *scores, mean, low, high, said]
 
 
 def _collapsed(task: str, first: dict[int, Quality], second: dict[int, Quality]) -> str:
@@ -148,17 +140,7 @@ def _shares(
         for task in tasks:
             values = _figures(runs.get((recipe, task), {}), share.figure)
             if values:
-                mean = 100 * fmean(values)
-                verdict_ = "reproduced" if mean < 100 * share.limit else "contradicted"
-                yield [
-                    f"{share.statement} ({share.source})",
-                    recipe,
-                    task_title(task),
-                    len(values),
-                    mean,
-                    100 * share.limit,
-                    mean - 100 * share.limit,
-                    None,
-                    None,
-                    verdict_,
-                ]
+                mean, limit = 100 * fmean(values), 100 * share.limit
+                said = "reproduced" if mean < limit else "contradicted"
+                figures = (len(values), mean, limit, mean - limit, None, None)
+                yield [f"{share.statement} ({share.source})", recipe, task_title(task), *figures, said]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from leaderboard.boards.board import Board
 from leaderboard.boards.names import METRIC_TITLES, cost_title, family_title, task_title
 from leaderboard.boards.row import Row
 from leaderboard.site import charts
-from leaderboard.site.marks import Mark, mark
+from leaderboard.site.marks import mark
 from leaderboard.survey import breakdown_chart
 from leaderboard.survey.breakdown import Breakdown, breakdown_table
 from leaderboard.survey.published_ledger import Entry, tally
@@ -37,16 +38,6 @@ KIND_TITLES = {
 
 
 @dataclass(frozen=True)
-class Family:
-    """A family in a board's legend, which is its filter as well."""
-
-    id: str
-    title: str
-    mark: Mark
-    count: int
-
-
-@dataclass(frozen=True)
 class Costs:
     """A breakdown as the template draws it: a picture, and its figures as a table."""
 
@@ -65,7 +56,7 @@ class Section:
     board: Board
     columns: tuple[Column, ...]
     lines: list[tuple[Row, tuple[Cell, ...], dict[str, dict[str, str]]]]
-    families: list[Family]
+    families: dict[str, int]
     axes: list[Any]
     picture: str
     charts: dict[str, Any]
@@ -78,10 +69,7 @@ class Section:
 
 
 def render_page(
-    boards: Sequence[Board],
-    entries: Sequence[Entry] = (),
-    *,
-    costs: Breakdown | None = None,
+    boards: Sequence[Board], entries: Sequence[Entry] = (), *, costs: Breakdown | None = None
 ) -> str:
     """The page as text: every board with its chart, the ledger, and where the figures come from. A base model's costs
     by component stand with the first architecture board of that model.
@@ -97,9 +85,8 @@ def render_page(
     )
     environment.filters["cost_title"] = cost_title
     environment.filters["sort_key"] = sort_key
-    environment.filters["raw"] = (
-        markupsafe.Markup
-    )  # for the picture, the scripts and the styles, which are ours
+    # For the picture, the scripts and the styles, which are ours.
+    environment.filters["raw"] = markupsafe.Markup
     place = next(
         (b for b in boards if costs is not None and b.kind == "architecture" and b.model == costs.model), None
     )
@@ -175,14 +162,10 @@ def sort_key(cell: Cell) -> str:
     return "" if cell.value is None else str(cell.value)
 
 
-def _families(board: Board) -> list[Family]:
-    counts: dict[str, int] = {}
-    for row in board.rows:
-        counts[row.family] = counts.get(row.family, 0) + 1
-    return [
-        Family(family, family_title(family), mark(family), counts[family])
-        for family in sorted(counts, key=lambda name: (name != "baseline", name))
-    ]
+def _families(board: Board) -> dict[str, int]:
+    """How many rows each family has, in the order of the legend, which is the filter as well."""
+    counts = Counter(row.family for row in board.rows)
+    return {name: counts[name] for name in sorted(counts, key=lambda name: (name != "baseline", name))}
 
 
 def _lead(boards: Sequence[Board]) -> str:

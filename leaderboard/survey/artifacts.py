@@ -208,24 +208,11 @@ def sizes_table(records: Iterable[Record], tables: Path | None = None, cards: Ca
         mine, line = facts[recipe], printed[reading.row]
         ours = reading.sizes(mine)
         theirs = (float(line.size_with_emb_pct), float(line.size_without_emb_pct))
-        again = recomputed(line)
-        gap, again_gap = _largest(reading, ours, theirs), _largest(reading, ours, again)
+        gaps = _largest(reading, ours, theirs), _largest(reading, ours, recomputed(line))
         title = f"{line.paper_method} ({line.provenance}): {recipe_title(reading.recipe, cards or {})}"
         honest = 100 * mine.disk_bytes / base.disk_bytes
-        rows.append(
-            [
-                title,
-                theirs[0],
-                ours[0],
-                theirs[1],
-                ours[1],
-                reading.by,
-                gap,
-                again_gap,
-                honest,
-                reading.remark,
-            ]
-        )
+        pairs = (theirs[0], ours[0], theirs[1], ours[1])
+        rows.append([title, *pairs, reading.by, *gaps, honest, reading.remark])
     if not rows:
         raise SkylineError(
             "no row of the survey was built yet; `skyline reproduce ganesh2021 --out profiles` does",
@@ -249,7 +236,7 @@ def sizes_table(records: Iterable[Record], tables: Path | None = None, cards: Ca
 
 
 def recomputed(line: published.SurveyRow) -> tuple[float | None, float | None]:
-    """Both columns of a row as its paper's description gives them (see `survey_sizes`)."""
+    """Both columns of a row as its paper's description gives them (see `sizes`)."""
     if line.row in ENCODER_ONLY:
         density = float(line.size_without_emb_pct)
         return with_embeddings(density), density
