@@ -44,7 +44,7 @@ def board(
         Path | None, typer.Option(help="Of breakdown: write its chart into this file, SVG or PNG.")
     ] = None,
 ) -> None:
-    """Print a board. Exit status 1: a file among the records is no record and was left out."""
+    """Print a board. Exit status 1: a file among the records could not be read and was left out."""
     entry = registry.find(kind, table)
     if json_ + markdown + csv > 1:
         raise SkylineError("--json, --markdown and --csv exclude each other; choose one", Code.CONFLICT)
@@ -80,7 +80,7 @@ def board(
 
 
 def _marker(entry: registry.Entry[Any], table: str | None, front: bool) -> str:
-    """What stands in the markers of a README: a table's name, or a board's kind with what was asked of it."""
+    """The name in a README's markers: a table's, or a board's kind followed by what was asked of it."""
     if not entry.options:
         return entry.name
     return "-".join([entry.kind, *([table] if table else []), *(["front"] if front else [])])

@@ -35,7 +35,7 @@ class Found:
         return ""
 
     def finish(self) -> None:
-        """Say which folder was read where none was named. Exit with status 1 where a file was no record."""
+        """Say which folder was read where none was named. Exit with status 1 if a file was not a record."""
         if self.given is None and self.folder is not None:
             typer.echo(f"records of {self.folder}{self.others}", err=True)
         if not self.whole:
@@ -43,7 +43,7 @@ class Found:
 
 
 def read_sources(given: Path | None, needs: Collection[registry.Need]) -> Found:
-    """What `needs` names, from the folder given or the usual one; a line on stderr for each file that is no record."""
+    """Read what `needs` names from a folder. Each file that is not a record gets a line on stderr."""
     folder = _profiles_folder(given, "measured") if "records" in needs else None
     records, problems = store.read_records(folder) if folder is not None else ([], [])
     for problem in problems:

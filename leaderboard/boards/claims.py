@@ -38,7 +38,7 @@ def claims_of(recipe: str, model: str, cards: Cards) -> list[Mapping[str, Any]]:
 
 
 def claimed_scores(recipe: str, model: str, cards: Cards) -> tuple[dict[str, float], list[str]]:
-    """What the method's paper published for a recipe on a base model, by column, and where each figure stands."""
+    """The scores that the method's paper published for a recipe on a base model, by column, and a note on each."""
     variant = cards.get(recipe.partition(":")[0], {}).get("fidelity") == "variant"
     scores, notes = {}, []
     for claim in claims_of(recipe, model, cards):

@@ -90,7 +90,7 @@ def measured_board(
 
 
 def _recipes(shelf: Shelf, columns: Sequence[str]) -> list[str]:
-    """Recipes with quality or with a failed quality cell; one only profiled is no row of this board."""
+    """Recipes with quality or with a failed quality cell; a recipe that was only profiled has no row."""
     scored = [recipe for recipe, runs in shelf.quality.items() if runs.keys() & set(columns)]
     failed = [
         recipe

@@ -49,7 +49,7 @@ def is_averaged(task: str) -> bool:
 
 @dataclass(frozen=True)
 class Part:
-    """One method of a recipe with its options as written; `joint` stands before it: "", "+" or ">"."""
+    """One method of a recipe with its options as written. `joint` comes before it: "", "+" or ">"."""
 
     method: str
     options: str

@@ -96,7 +96,7 @@ def pick_model(records: Sequence[Record], wanted: str | None) -> tuple[str, list
 
 
 def shelve(records: Iterable[Record], model: str) -> Shelf:
-    """Sort the records of `model`; of its profiles those of the condition under which most recipes were measured."""
+    """Sort the records of `model`. Of its profiles, keep the condition under which most recipes were measured."""
     quality: dict[str, dict[str, dict[int, Record]]] = {}
     failures: dict[str, list[Failure]] = {}
     profiles: dict[Condition, dict[str, list[Record]]] = {}

@@ -16,7 +16,7 @@ def dev_size(task: str) -> int:
 
 
 def gives_one_answer(task: str, quality: Quality) -> bool:
-    """Whether all of the scores are those of one answer for every example. False of a task that is not known."""
+    """Whether a model that answers every example alike would have all of these scores. False for an unknown task."""
     if task not in POSITIVES or quality.examples != dev_size(task):
         return False
     share = POSITIVES[task] / dev_size(task)

@@ -12,9 +12,10 @@ MODEL = "minilm-l6"
 
 @dataclass(frozen=True)
 class Comparison:
-    """`first` is expected above (or below) `second`, or at most `margin` points under it; `label` says at which
-    setting. With a `figure`, `{}` in the label stands for its mean in the records of `first`. `task`: the only one that
-    the settings were chosen for.
+    """`first` is expected above (or below) `second`, or at most `margin` points under it; `label` names the setting.
+
+    With a `figure`, `{}` in the label is replaced by its mean in the records of `first`. `task`: the only one that the
+    settings were chosen for.
     """
 
     label: str

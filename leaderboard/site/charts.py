@@ -170,7 +170,7 @@ def _points(board: Board, axis: Axis) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a label stands beside its mark, in pixels."""
+    """A label's alignment and its distance from its mark, in pixels."""
 
     align: Literal["left", "right", "center"]
     dx: int
@@ -265,7 +265,7 @@ def _point(row: Row, drop: Drop, axis: Axis, cost: float) -> dict[str, Any]:
 def _front_line(board: Board, points: list[dict[str, Any]], edge: float, x: Any, y: Any) -> list[Any]:
     """The staircase through the front, up to the right edge.
 
-    A published board has none: its rows compete on different tasks, so that its front is no staircase.
+    A published board has none: its rows compete on different tasks, so its front has no such line.
     """
     steps = sorted(
         ({"cost": point["cost"], "drop": point["drop"]} for point in points if point["front"]),

@@ -74,7 +74,7 @@ def render_page(
     """The page as text: every board with its chart, the ledger, and where the figures come from. A base model's costs
     by component stand with the first architecture board of that model.
 
-    Nothing on it comes from a network: Vega stands inside, and a content security policy forbids requests.
+    Nothing on it comes from a network: Vega is part of it, and a content security policy forbids requests.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),

@@ -1,5 +1,5 @@
-"""The ledger of measured claims: each figure of Ganesh et al. 2021, Table 1, beside what its paper's own numbers give
-and what was measured for it here, with a verdict and a reason.
+"""The ledger of measured claims: each figure of Ganesh et al. 2021, Table 1, is compared with what its paper's own
+numbers give and with what was measured here, and gets a verdict and a reason.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ledger: every published figure that follows from others, beside what it recomputes to.
+"""The ledger of published figures: each one that follows from others is recomputed and compared.
 
 A figure adds up where rounding or truncating the recomputed one to the printed digits gives it. Sizes may be
 one unit of the last digit off, because they are computed from figures that were themselves rounded; a mean of

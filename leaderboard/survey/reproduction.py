@@ -1,4 +1,4 @@
-"""Ganesh et al. 2021, Table 1, measured again: every row built at BERT-base size, beside what was published of it."""
+"""Ganesh et al. 2021, Table 1, measured again: every row is built at BERT-base size and compared with the print."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def axis_words(axis: Axis) -> str:
 
 
 def notes(board: Board) -> list[str]:
-    """What stands below a board's table: its legend, its notes, each failed cell, its rows' notes, what is left out."""
+    """The notes below a board's table: legend, the board's own, failed cells, the rows' own, and what is left out."""
     return [
         *legend(board),
         *board.notes,

@@ -28,7 +28,7 @@ def points(value: float | None, ci95: Interval | None = None) -> str:
 
 
 def score(value: float | None, ci95: Interval | None = None) -> str:
-    """A score such as `91.3 ± 1.9`: half the width of its interval stands behind the sign."""
+    """A score such as `91.3 ± 1.9`: the sign is followed by half the width of its interval."""
     if value is None:
         return MISSING
     return number(value, 1) + (f" ± {number((ci95[1] - ci95[0]) / 2, 1)}" if ci95 else "")
