@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from harness.records.schema import Record, Workload
     from harness.runs.run import Outcome
     from leaderboard.survey.artifacts import Reading
-    from leaderboard.tables.plain import PlainTable
+    from leaderboard.tables.model import Table as PlainTable
 
 SUITE = "ganesh2021"
 LATER = ("gordon2020", "lilbobby", "movva2022")

@@ -2,55 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.cli.options import Profiles
-from harness.cli.record_folders import profiles_folder, read_whole, say_folder
+from harness.cli.record_folders import read_sources
 from harness.common.errors import SkylineError
+from harness.common.files import write_atomically
 from harness.common.lazy import lazy_imports
+from leaderboard import registry
 
 with lazy_imports():
-    from leaderboard.boards import architecture, claims, measured, published
     from leaderboard.site import page
-    from leaderboard.survey import (
-        breakdown,
-        published_ledger,
-    )
-
-
-if TYPE_CHECKING:
-    from leaderboard import Board
+    from leaderboard.survey import breakdown, published_ledger
 
 
 def site(
     out: Annotated[Path, typer.Option(help="Folder for index.html.")] = Path("site"),
     profiles: Profiles = None,
 ) -> None:
-    """Write the leaderboard as one self-contained page. Exit status 1: a file among the records is none."""
-    folder, tables = profiles_folder(profiles, "measured"), profiles_folder(profiles, "published")
-    records, whole = read_whole(folder)
-    cards, boards = claims.installed_cards(), []
-    kinds: dict[str, Callable[..., Board]] = {
-        "measured": measured.measured_board,
-        "architecture": architecture.architecture_board,
-    }
-    for kind, make in kinds.items():
+    """Write the leaderboard as one self-contained page. Exit status 1: a file among the records could not be read."""
+    found = read_sources(profiles, ("records", "cards", "tables"))
+    boards, costs = [], None
+    for entry in (registry.MEASURED, registry.ARCHITECTURE, *registry.PUBLISHED):
         try:
-            boards.append(make(records, cards=cards))
+            boards.append(entry.build(found.sources, registry.Choice()))
         except SkylineError as error:
-            typer.echo(f"no {kind} board: {error}", err=True)
-    boards += [published.published_board(tables, table) for table in published.TABLES]
+            if entry.kind == "published":
+                raise
+            typer.echo(f"no {entry.kind} board: {error}", err=True)
     try:
-        costs = breakdown.breakdown_of(records)
+        costs = breakdown.breakdown_of(found.sources.records)
     except SkylineError as error:
         typer.echo(f"no breakdown: {error}", err=True)
-        costs = None
-    page.write_page(out / "index.html", boards, published_ledger.read_ledger(tables), costs=costs)
-    typer.echo(f"wrote {out / 'index.html'}")
-    say_folder(profiles, folder)
-    if not whole:
-        raise typer.Exit(1)
+    ledger = published_ledger.read_ledger(found.sources.tables)
+    path = out / "index.html"
+    write_atomically(path, page.render_page(boards, ledger, costs=costs))
+    typer.echo(f"wrote {path}")
+    found.finish()

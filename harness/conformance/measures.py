@@ -18,7 +18,8 @@ from harness.recipes.discovery import in_words
 from harness.recipes.recipe import Recipe
 from harness.records.checks import check_records
 from harness.records.schema import Cost, parse_record
-from leaderboard import measured_board, to_csv, to_json, to_markdown
+from leaderboard.boards.measured import measured_board
+from leaderboard.tables.printing import to_csv, to_json, to_markdown
 
 
 def check_costs(subject: Subject) -> None:
@@ -96,7 +97,7 @@ def check_record(subject: Subject) -> None:
     recipe = str(Recipe((subject.runs.stage,)))
     board = measured_board(records, cards={subject.id: subject.method.card.to_dict()})
     row = next((row for row in board.rows if row.recipe == recipe), None)
-    if row is None or row.drop is None or row.disk_bytes is None:
+    if row is None or row.drop is None or row.costs.size is None:
         raise Broken(f"the board has no complete row for '{recipe}'")
     if recipe not in [row["recipe"] for row in json.loads(to_json(board))["rows"]]:
         raise Broken(f"the board's JSON has no row for '{recipe}'")

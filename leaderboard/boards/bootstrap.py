@@ -19,34 +19,39 @@ import numpy.typing as npt
 from harness.records.schema import Quality
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Interval: TypeAlias = tuple[float, float]
 BySeed: TypeAlias = Mapping[int, Quality]
 """The scores of one recipe on one task, by seed."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One task's score in points: the mean over seeds, and its 95 % interval where replicates allow one."""
+    """One task's score in points: the mean over seeds, and its 95 % interval where replicates allow one.
 
-    metric: str
+    A score from a paper's table has neither metric ("") nor seeds.
+    """
+
     mean: float
-    ci95: tuple[float, float] | None
-    seeds: tuple[int, ...]
+    ci95: Interval | None = None
+    metric: str = ""
+    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Drop:
-    """The average drop in points (negative: below the baseline) over the tasks and seeds that both have.
+    """The average drop in points (negative: below the baseline) over the tasks of `by_task`.
 
-    `replicates` is its bootstrap distribution, or None where a record has no replicates to pair; `unpaired`
-    says in words what could not be compared.
+    `seeds` are those that both sides have. `replicates` is the drop's bootstrap distribution, None where a record has
+    no replicates to pair. `complete`: no compared task is missing. `printed` is what the paper's table says itself.
     """
 
-    mean: float | None
-    ci95: tuple[float, float] | None
-    by_task: dict[str, float] = field(default_factory=dict)
-    seeds: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    replicates: Floats | None = None
-    unpaired: tuple[str, ...] = ()
+    mean: float
+    by_task: Mapping[str, float]
+    ci95: Interval | None = None
+    seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    replicates: Floats | None = field(default=None, compare=False, repr=False)
+    complete: bool = True
+    printed: float | None = None
 
 
 def score(task: str, runs: BySeed) -> Score:
@@ -55,16 +60,17 @@ def score(task: str, runs: BySeed) -> Score:
     metric = runs[seeds[0]].metric
     mean = float(np.mean([runs[seed].scores[runs[seed].metric] for seed in seeds]))
     replicates = _over_seeds(task, seeds, [np.asarray(runs[seed].replicates) for seed in seeds])
-    return Score(metric, mean, interval(replicates), seeds)
+    return Score(mean, interval(replicates), metric, seeds)
 
 
 def average_drop(
     method: Mapping[str, BySeed], baseline: Mapping[str, BySeed], tasks: Sequence[str] | None = None
-) -> Drop:
+) -> tuple[Drop | None, list[str]]:
     """Mean over the tasks that both have of the mean over the seeds that both have of method - baseline.
 
-    `tasks` narrows the comparison to these tasks. Records of one task that were scored by different metrics
-    or on dev sets of different sizes are not compared, and `unpaired` says so.
+    `tasks` narrows the comparison to these tasks. The drop is None where nothing can be compared. Records of one task
+    that were scored by different metrics or on dev sets of different sizes are not compared: the second result has a
+    line for each.
     """
     by_task: dict[str, float] = {}
     shared_seeds: dict[str, tuple[int, ...]] = {}
@@ -89,12 +95,14 @@ def average_drop(
         shared_seeds[task] = tuple(seeds)
         pairs = [_paired(runs[seed], base[seed]) for seed in seeds]
         distributions.append(_over_seeds(task, seeds, pairs))
+    if not by_task:
+        return None, unpaired
     replicates = _mean_of(distributions)
-    mean = float(np.mean(list(by_task.values()))) if by_task else None
-    return Drop(mean, interval(replicates), by_task, shared_seeds, replicates, tuple(unpaired))
+    mean = float(np.mean(list(by_task.values())))
+    return Drop(mean, by_task, interval(replicates), shared_seeds, replicates), unpaired
 
 
-def interval(replicates: Floats | None) -> tuple[float, float] | None:
+def interval(replicates: Floats | None) -> Interval | None:
     """The 2.5th and the 97.5th percentile of a bootstrap distribution; None where there is none."""
     if replicates is None or not len(replicates):
         return None
@@ -113,7 +121,7 @@ def seed_draws(task: str, seeds: Sequence[int], replicates: int) -> npt.NDArray[
     return generator.integers(0, len(seeds), size=(replicates, len(seeds)))
 
 
-def overlap(first: tuple[float, float], second: tuple[float, float]) -> bool:
+def overlap(first: Interval, second: Interval) -> bool:
     """Whether two closed intervals share a point."""
     return first[0] <= second[1] and second[0] <= first[1]
 

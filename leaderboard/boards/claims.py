@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from harness.recipes.discovery import discover
-from leaderboard.boards.names import Cards, Part, recipe_parts
+from leaderboard.boards.names import Cards, Part, claimed_column, recipe_parts, task_title
 
 
 def installed_cards() -> dict[str, dict[str, Any]]:
@@ -35,6 +35,22 @@ def claims_of(recipe: str, model: str, cards: Cards) -> list[Mapping[str, Any]]:
         if claim.get("model", "bert-base") == model and wanted.items() <= options.items():
             found.setdefault(str(claim["task"]), claim)
     return list(found.values())
+
+
+def claimed_scores(recipe: str, model: str, cards: Cards) -> tuple[dict[str, float], list[str]]:
+    """The scores that the method's paper published for a recipe on a base model, by column, and a note on each."""
+    variant = cards.get(recipe.partition(":")[0], {}).get("fidelity") == "variant"
+    scores, notes = {}, []
+    for claim in claims_of(recipe, model, cards):
+        task = claimed_column(str(claim["task"]), str(claim.get("metric", "")))
+        scores[task] = float(claim["value"])
+        split = claim.get("split", "unknown")
+        on = "on a split that is not known" if split == "unknown" else f"on {split}"
+        doubt = "" if claim.get("sure", True) else ", remembered of the paper, not read in it"
+        where = f" ({claim['where']}{doubt})" if claim.get("where") else ""
+        suffix = "; this method is a variant of the paper's" if variant else ""
+        notes.append(f"as published: {task_title(task)} {scores[task]:g} {on}{where}{suffix}")
+    return scores, notes
 
 
 def _options(part: Part, cards: Cards) -> dict[str, str]:

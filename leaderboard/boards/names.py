@@ -1,4 +1,4 @@
-"""What boards call recipes, families and tasks."""
+"""What boards call recipes, families, tasks and metrics."""
 
 from __future__ import annotations
 
@@ -8,32 +8,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-BASELINE = "baseline"
+from harness.recipes.recipe import BASELINE
+from harness.tasks import glue
+
 COMBINATION = "combination"
 TOY_PREFIX = "toy-"
 
 Cards = Mapping[str, Mapping[str, Any]]
 """Methods' cards as plain values (`Card.to_dict`), by method id."""
 
-TASK_TITLES: Mapping[str, str] = MappingProxyType(
-    {
-        "sst2": "SST-2",
-        "mrpc": "MRPC",
-        "rte": "RTE",
-        "cola": "CoLA",
-        "stsb": "STS-B",
-        "wnli": "WNLI",
-        "qnli": "QNLI",
-        "qqp": "QQP",
-        "mnli": "MNLI",
-        "squad": "SQuAD",
-        "toy-sentiment": "Toy sentiment",
-        "toy-pairs": "Toy pairs",
-        "glue": "GLUE average",
-        "qqp-f1": "QQP F1",
-        "cola-accuracy": "CoLA accuracy",
-    }
-)
+GLUE = MappingProxyType({spec.name: spec for spec in glue.TASKS})
+OTHER_TITLES: Mapping[str, str] = MappingProxyType({"squad": "SQuAD", "glue": "GLUE average"})
 
 METRIC_TITLES: Mapping[str, str] = MappingProxyType(
     {
@@ -46,43 +31,25 @@ METRIC_TITLES: Mapping[str, str] = MappingProxyType(
     }
 )
 
-PRIMARY_METRICS: Mapping[str, str] = MappingProxyType(
-    {"cola": "matthews_correlation", "stsb": "pearson", "squad": "f1"}
-)
-"""By which tasks are scored that are not scored by accuracy."""
-
 
 def claimed_column(task: str, metric: str) -> str:
     """The column of a published figure: the task's, or one of its own where the paper took another metric."""
-    return task if not metric or metric == PRIMARY_METRICS.get(task, "accuracy") else f"{task}-{metric}"
+    return task if metric in ("", primary_metric(task)) else f"{task}-{metric}"
 
 
-SURVEY_FAMILIES: Mapping[str, str] = MappingProxyType(
-    {
-        "baseline": BASELINE,
-        "quantization": "quantization",
-        "unstructured pruning": "unstructured-pruning",
-        "structured pruning": "structured-pruning",
-        "KD from output logits": "distillation",
-        "KD from attention maps": "distillation",
-        "multiple KD combined": "distillation",
-        "matrix decomposition": "matrix-decomposition",
-        "dynamic inference": "dynamic-inference",
-        "parameter sharing": "parameter-sharing",
-        "pruning with KD": COMBINATION,
-        "quantization with KD": COMBINATION,
-        "compound": COMBINATION,
-    }
-)
-"""The survey's families (Ganesh et al. 2021, Table 1) in the words of `harness.compression.card.FAMILIES`."""
+def primary_metric(task: str) -> str:
+    """The metric by which a task is scored."""
+    return GLUE[task].metrics[0] if task in GLUE else {"squad": "f1"}.get(task, "accuracy")
 
-# A plus or greater-than sign joins methods, unless it is the exponent's sign of a number.
-_JOINT = re.compile(r"\s*(>|(?<![0-9][eE])\+)\s*")
+
+def is_averaged(task: str) -> bool:
+    """Whether a task enters averages. WNLI does not: its dev split contradicts its training split."""
+    return task not in GLUE or GLUE[task].averaged
 
 
 @dataclass(frozen=True)
 class Part:
-    """One method of a recipe with its options as written; `joint` stands before it: "", "+" or ">"."""
+    """One method of a recipe with its options as written. `joint` comes before it: "", "+" or ">"."""
 
     method: str
     options: str
@@ -90,12 +57,14 @@ class Part:
 
 
 def recipe_parts(recipe: str) -> list[Part]:
-    """The methods of a recipe, in order. Takes any text: a board has to show what a record says."""
-    pieces = _JOINT.split(recipe.strip())
-    parts = []
-    for index in range(0, len(pieces), 2):
-        method, _, options = pieces[index].partition(":")
-        parts.append(Part(method.strip(), options.strip(), pieces[index - 1] if index else ""))
+    """The methods of a recipe as `str(Recipe)` writes it. They need not be installed: a board shows any record."""
+    joint, parts = "", []
+    for piece in re.split(r" ([>+]) ", recipe):
+        if piece in ("+", ">"):
+            joint = piece
+        else:
+            method, _, options = piece.partition(":")
+            parts.append(Part(method, options, joint))
     return parts
 
 
@@ -103,7 +72,8 @@ def recipe_title(recipe: str, cards: Cards) -> str:
     """What a board calls a recipe: its methods' titles with their options, joined as it joins them."""
     title = ""
     for part in recipe_parts(recipe):
-        name = str(cards.get(part.method, {}).get("title") or _plain_title(part.method))
+        plain = "Baseline" if part.method == BASELINE else part.method
+        name = str(cards.get(part.method, {}).get("title") or plain)
         options = f" ({part.options.replace(',', ', ')})" if part.options else ""
         joint = f" {part.joint} " if part.joint else ""
         title += f"{joint}{name}{options}"
@@ -133,19 +103,20 @@ def cost_title(cost: str) -> str:
 
 
 def task_title(task: str) -> str:
-    """What a board calls a task."""
-    return TASK_TITLES.get(task, task)
+    """What a board calls a task or, of a task and another metric than its own (`qqp-f1`), both."""
+    if task in GLUE:
+        return GLUE[task].title
+    name, _, metric = task.partition("-")
+    if name in GLUE and metric in METRIC_TITLES:
+        return f"{GLUE[name].title} {METRIC_TITLES[metric]}"
+    return family_title(task) if is_toy(task) else OTHER_TITLES.get(task, task)
 
 
 def family_title(family: str) -> str:
-    """What a board calls a family."""
+    """What a board calls a family, such as `Early exit` for `early-exit`."""
     return family.replace("-", " ").capitalize()
 
 
 def is_toy(task: str) -> bool:
     """Whether a task is generated, and therefore never shares a board with real ones."""
     return task.startswith(TOY_PREFIX)
-
-
-def _plain_title(method: str) -> str:
-    return "Baseline" if method == BASELINE else method

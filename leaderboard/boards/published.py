@@ -1,73 +1,97 @@
-"""The boards that the papers' own tables make."""
+"""The boards that the papers' own tables make.
+
+Rows keep the paper's order and have no rank: their tasks, splits and teachers differ. A row is on the front where no
+row that has all of its tasks is as good on them and as cheap. Each function takes the folder that holds `published`
+(by default the checkout's) and the axis of the front, and raises SkylineError for an axis that the table does not have
+and where the table cannot be read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 
-from harness.common.errors import unknown_name
-from leaderboard.boards.board import AXES, Axis, Board, Row, pick_axis
-from leaderboard.boards.names import BASELINE, COMBINATION, SURVEY_FAMILIES
-from leaderboard.boards.ranking import mark_fronts
-from leaderboard.published_tables import reading as published
-from leaderboard.published_tables.reading import TableSource
-from leaderboard.survey.published_ledger import average_drop
+from harness.recipes.recipe import BASELINE
+from leaderboard.boards.board import AXES, Board, pick_axis
+from leaderboard.boards.bootstrap import Drop, Score
+from leaderboard.boards.names import COMBINATION
+from leaderboard.boards.ranking import with_fronts
+from leaderboard.boards.row import Costs, Row, Size, Speedup
+from leaderboard.published_tables.reading import (
+    PruningRow,
+    RatioRow,
+    SizeRow,
+    StudentCompressionRow,
+    SurveyRow,
+    TableSource,
+    average_drop,
+    read_table,
+)
 
+SURVEY_FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "baseline": BASELINE,
+        "quantization": "quantization",
+        "unstructured pruning": "unstructured-pruning",
+        "structured pruning": "structured-pruning",
+        "KD from output logits": "distillation",
+        "KD from attention maps": "distillation",
+        "multiple KD combined": "distillation",
+        "matrix decomposition": "matrix-decomposition",
+        "dynamic inference": "dynamic-inference",
+        "parameter sharing": "parameter-sharing",
+        "pruning with KD": COMBINATION,
+        "quantization with KD": COMBINATION,
+        "compound": COMBINATION,
+    }
+)
+"""The survey's families (Ganesh et al. 2021, Table 1) in the words of `harness.compression.card.FAMILIES`."""
 RATIO_FAMILIES: Mapping[str, str] = MappingProxyType(
     {"": BASELINE, "QAT": "quantization", "KD": "distillation", "MP": "unstructured-pruning"}
 )
-BASE_NOTE = "scores, sizes and speedups as printed; drops recomputed from the printed scores"
 
 
-def published_board(
-    profiles: Path | None = None, table: str = "ganesh2021", axis: str | None = None
+def _board(
+    name: str, source: TableSource, rows: list[Row], keys: Sequence[str], axis: str | None, notes: list[str]
 ) -> Board:
-    """The board of one paper's table: `ganesh2021` (default) or another of `TABLES`.
-
-    Rows keep the paper's order and have no rank: their tasks, splits and teachers differ. A row is on the
-    front where no row that has all of its tasks is as good on them and as cheap. Raises SkylineError for an
-    unknown table or axis, and where the tables cannot be read.
-    """
-    build = BUILDERS.get(table)
-    if build is None:
-        raise unknown_name("published table", table, BUILDERS)
-    folder = published.published_folder(profiles)
-    return build(folder, axis).model_copy(update={"name": table})
-
-
-def _finish(
-    source: TableSource, rows: list[Row], axes: list[Axis], axis: str | None, notes: list[str]
-) -> Board:
-    keys = [known.key for known in axes]
-    chosen = pick_axis(axis, keys) if axis is not None else keys[0]
-    mark_fronts(rows, axes, chosen, shared_tasks=True)
+    axes = [AXES[key] for key in keys]
     tasks = list(dict.fromkeys(task for row in rows for task in row.scores))
+    as_printed = ["scores, sizes and speedups as printed; drops recomputed from the printed scores"]
     return Board(
         kind="published",
+        name=name,
         title=f"{source.cite()}: {source.title}",
         label=source.cite(),
         tasks=tasks,
         compared=tasks,
-        axis=chosen,
+        axis=keys[0] if axis is None else pick_axis(axis, axes),
         axes=axes,
-        rows=rows,
-        notes=[f"{source.authors} ({source.year}), {source.venue}, {source.table}", BASE_NOTE, *notes],
+        rows=with_fronts(rows, axes, shared_tasks=True),
+        notes=[
+            f"{source.authors} ({source.year}), {source.venue}, {source.table}",
+            *(as_printed if tasks else []),
+            *notes,
+        ],
         date=str(source.year),
     )
 
 
-def _survey(folder: Path, axis: str | None) -> Board:
-    source = published.load_sources(folder)["ganesh2021_table1"]
-    table = published.load_survey(folder)
-    base = table[0].scores
+def survey_board(profiles: Path | None = None, axis: str | None = None) -> Board:
+    """Ganesh et al. 2021, Table 1."""
+    table, source = read_table(SurveyRow, profiles)
     rows = []
     for line in table:
-        drop = average_drop(line.scores, base)
-        costs = {"size": float(line.size_with_emb_pct)}
+        with_pct, without_pct = float(line.size_with_emb_pct), float(line.size_without_emb_pct)
         speedups = {"gpu-latency": line.speedup_gpu, "cpu-latency": line.speedup_cpu}
-        costs |= {key: float(1 / speedup) for key, speedup in speedups.items() if speedup}
+        costs = Costs(
+            Size(survey_pct=with_pct, survey_pct_without_embeddings=without_pct),
+            speedup=None if line.speedup_gpu is None else Speedup(float(line.speedup_gpu)),
+            by_axis={"size": with_pct} | {key: float(1 / each) for key, each in speedups.items() if each},
+            source=f"{source.cite()}, row {line.row}",
+        )
         notes = [f"in the survey's family '{line.family}'"]
         if line.teacher_large:
             notes.append("distilled from BERT-LARGE")
@@ -75,175 +99,142 @@ def _survey(folder: Path, axis: str | None) -> Board:
             notes.append("sizes are averages over tasks")
         if line.device:
             notes.append(f"GPU speedup on {line.device}")
-        rows.append(
-            Row(
-                id=f"ganesh2021/{line.row}",
-                title=f"{line.paper_method} ({line.provenance})",
-                family=SURVEY_FAMILIES.get(line.family, line.family),
-                recipe="baseline" if line.row == 1 else line.paper_method,
-                model="bert-base",
-                baseline=line.row == 1,
-                scores=_floats(line.scores),
-                drop=None if drop is None else float(drop),
-                drops=_drops(line.scores, base),
-                drop_published=float(line.avg_drop),
-                tasks=[task for task in line.scores if task in base],
-                size_pct=float(line.size_with_emb_pct),
-                size_pct_without_embeddings=float(line.size_without_emb_pct),
-                speedup=None if line.speedup_gpu is None else float(line.speedup_gpu),
-                costs=costs,
-                notes=notes,
-                source=f"{source.cite()}, row {line.row}",
-            )
+        row = _row(
+            f"ganesh2021/{line.row}",
+            f"{line.paper_method} ({line.provenance})",
+            SURVEY_FAMILIES.get(line.family, line.family),
+            recipe=line.paper_method,
+            baseline=line is table[0],
+            costs=costs,
+            notes=notes,
         )
+        rows.append(_scored(row, line.scores, table[0].scores, line.avg_drop))
     notes = [
         "the speedup is the GPU's; rows are compared on shared tasks only; splits, devices, teachers differ",
         *(f"row {p.row}: {p.reason}" for p in source.problems if p.row == 1),
     ]
-    axes = [AXES["size"], AXES["gpu-latency"], AXES["cpu-latency"]]
-    return _finish(source, rows, axes, axis, notes)
+    return _board("ganesh2021", source, rows, ("size", "gpu-latency", "cpu-latency"), axis, notes)
 
 
-def _pruning(folder: Path, axis: str | None) -> Board:
-    source = published.load_sources(folder)["gordon2020_table1"]
-    table = published.load_pruning(folder)
-    base = table[0].scores
+def pruning_board(profiles: Path | None = None, axis: str | None = None) -> Board:
+    """Gordon et al. 2020, Table 1."""
+    table, source = read_table(PruningRow, profiles)
     rows = []
     for number, line in enumerate(table, start=1):
-        drop = average_drop(line.scores, base)
-        rows.append(
-            Row(
-                id=f"gordon2020/{number}",
-                title=f"{line.regime}, {line.pruned_pct} %",
-                family="baseline" if number == 1 else "unstructured-pruning",
-                recipe="baseline" if number == 1 else f"{line.regime}, {line.pruned_pct} %",
-                model="bert-base",
-                baseline=number == 1,
-                scores=_floats(line.scores),
-                drop=None if drop is None else float(drop),
-                drops=_drops(line.scores, base),
-                tasks=list(line.scores),
-                costs={"kept": float(100 - line.pruned_pct)},
-                source=f"{source.cite()}, row {number}",
-            )
+        row = _row(
+            f"gordon2020/{number}",
+            f"{line.regime}, {line.pruned_pct} %",
+            "unstructured-pruning",
+            baseline=line is table[0],
+            costs=Costs(
+                by_axis={"kept": float(100 - line.pruned_pct)}, source=f"{source.cite()}, row {number}"
+            ),
         )
+        rows.append(_scored(row, line.scores, table[0].scores))
     notes = ["pruned: the six matrices of each layer and the word embeddings; CoLA's figure is an accuracy"]
-    return _finish(source, rows, [AXES["kept"]], axis, notes)
+    return _board("gordon2020", source, rows, ("kept",), axis, notes)
 
 
-def _sizes(folder: Path, axis: str | None) -> Board:
-    source = published.load_sources(folder)["movva2022_table2"]
-    table = published.load_sizes(folder)
+def sizes_board(profiles: Path | None = None, axis: str | None = None) -> Board:
+    """Movva et al. 2022, Table 2."""
+    table, source = read_table(SizeRow, profiles)
     base = next(line for line in table if line.size == "BASE")
     rows = []
     for number, line in enumerate(table, start=1):
-        drop = line.avg_glue - base.avg_glue
-        rows.append(
-            Row(
-                id=f"movva2022/{line.size}",
-                title=f"BERT {line.size}",
-                family="baseline" if line is base else "smaller-pretrained",
-                recipe="baseline" if line is base else f"BERT {line.size}",
-                model=f"bert-{line.size.lower()}",
-                baseline=line is base,
-                scores={"glue": float(line.avg_glue)},
-                drop=float(drop),
-                drops={"glue": float(drop)},
-                tasks=["glue"],
-                disk_bytes=round(line.size_mb * 10**6),
-                disk_pct=float(100 * line.size_mb / base.size_mb),
-                costs={"disk": float(line.size_mb * 10**6)},
-                source=f"{source.cite()}, row {number}",
-            )
+        row = _row(
+            f"movva2022/{line.size}",
+            f"BERT {line.size}",
+            "smaller-pretrained",
+            model=f"bert-{line.size.lower()}",
+            baseline=line is base,
+            costs=_disk(line.size_mb, 100 * line.size_mb / base.size_mb, source, number),
         )
-    return _finish(source, rows, [AXES["disk"]], axis, ["one score: the average over GLUE's tasks"])
+        rows.append(_scored(row, {"glue": line.avg_glue}, {"glue": base.avg_glue}))
+    notes = ["one score: the average over GLUE's tasks"]
+    return _board("movva2022", source, rows, ("disk",), axis, notes)
 
 
-def _ratios(folder: Path, axis: str | None) -> Board:
-    """A row for each size, and one for each combination of quantization, distillation and pruning on it."""
-    source = published.load_sources(folder)["movva2022_table1"]
-    rows = []
-    for number, line in enumerate(published.load_ratios(folder), start=1):
-        for combination, ratio in {"": Decimal(1), **line.ratios}.items():
-            bytes_ = line.size_mb * 10**6 / ratio
-            family = RATIO_FAMILIES.get(combination, COMBINATION)
-            rows.append(
-                Row(
-                    id=f"movva2022-ratios/{line.size}{'/' if combination else ''}{combination}",
-                    title=f"BERT {line.size}{', ' if combination else ''}{combination.replace('+', ' + ')}",
-                    family=family,
-                    recipe=combination or BASELINE,
-                    model=f"bert-{line.size.lower()}",
-                    baseline=not combination,
-                    disk_bytes=round(bytes_),
-                    disk_pct=float(100 / ratio),
-                    costs={"disk": float(bytes_)},
-                    notes=[f"printed: {ratio} times smaller"] if combination else [],
-                    source=f"{source.cite()}, row {number}",
-                )
-            )
+def ratios_board(profiles: Path | None = None, axis: str | None = None) -> Board:
+    """Movva et al. 2022, Table 1: a row for each size and for each combination of methods on it."""
+    table, source = read_table(RatioRow, profiles)
+    rows = [
+        _row(
+            f"movva2022-ratios/{line.size}{'/' if combination else ''}{combination}",
+            f"BERT {line.size}{', ' if combination else ''}{combination.replace('+', ' + ')}",
+            RATIO_FAMILIES.get(combination, COMBINATION),
+            recipe=combination,
+            model=f"bert-{line.size.lower()}",
+            baseline=not combination,
+            costs=_disk(line.size_mb / ratio, 100 / ratio, source, number),
+            notes=[f"printed: {ratio} times smaller"] if combination else [],
+        )
+        for number, line in enumerate(table, start=1)
+        for combination, ratio in {"": Decimal(1), **line.ratios}.items()
+    ]
     notes = [
         "the table prints how many times smaller a model becomes at most 0.5 points below its own size's average",
         "QAT: quantization-aware training, KD: distillation, MP: magnitude pruning; a baseline is its own size's",
         "no front: the table prints no scores",
     ]
-    board = _finish(source, rows, [AXES["disk"]], axis, notes)
-    return board.model_copy(update={"notes": [note for note in board.notes if note != BASE_NOTE]})
+    return _board("movva2022-ratios", source, rows, ("disk",), axis, notes)
 
 
-def _students(folder: Path, axis: str | None) -> Board:
-    source = published.load_sources(folder)["lilbobby_table7_5"]
-    table = published.load_student_compression(folder)
+def students_board(profiles: Path | None = None, axis: str | None = None) -> Board:
+    """The thesis behind pocketML/lil_bobby, Table 7.5."""
+    table, source = read_table(StudentCompressionRow, profiles)
     teacher = table[0]
-    base = _student_scores(teacher)
     compressions = {"p": "pruned", "q": "quantized", "p+q": "pruned and quantized"}
     rows = []
     for number, line in enumerate(table, start=1):
-        scores = _student_scores(line)
-        drop = average_drop(scores, base)
         suffix = compressions.get(line.compression or "", "")
-        family = "baseline" if line is teacher else ("combination" if suffix else "distillation")
-        rows.append(
-            Row(
-                id=f"lilbobby/{number}",
-                title=f"{line.model}, {suffix}" if suffix else line.model,
-                family=family,
-                recipe="baseline" if line is teacher else f"{line.model} {line.compression or ''}".strip(),
-                model="roberta-large",
-                baseline=line is teacher,
-                scores=_floats(scores),
-                drop=None if drop is None else float(drop),
-                drops=_drops(scores, base),
-                tasks=list(scores),
-                disk_bytes=round(line.size_sentence_pair_mb * 10**6),
-                disk_pct=float(100 * line.size_sentence_pair_mb / teacher.size_sentence_pair_mb),
-                costs={"disk": float(line.size_sentence_pair_mb * 10**6)},
-                source=f"{source.cite()}, row {number}",
-            )
+        size, whole = line.size_sentence_pair_mb, teacher.size_sentence_pair_mb
+        row = _row(
+            f"lilbobby/{number}",
+            f"{line.model}, {suffix}" if suffix else line.model,
+            COMBINATION if suffix else "distillation",
+            recipe=f"{line.model} {line.compression or ''}".strip(),
+            model="roberta-large",
+            baseline=line is teacher,
+            costs=_disk(size, 100 * size / whole, source, number),
         )
-    return _finish(source, rows, [AXES["disk"]], axis, ["the size is that of the model for sentence pairs"])
+        rows.append(_scored(row, line.scores, teacher.scores))
+    notes = ["the size is that of the model for sentence pairs"]
+    return _board("lilbobby", source, rows, ("disk",), axis, notes)
 
 
-def _student_scores(line: published.StudentCompressionRow) -> dict[str, Decimal]:
-    return {"sst2": line.sst2_acc, "qqp": line.qqp_acc, "mnli": line.mnli_acc}
+def _row(
+    identity: str,
+    title: str,
+    family: str,
+    *,
+    baseline: bool,
+    costs: Costs,
+    recipe: str = "",
+    model: str = "bert-base",
+    notes: Sequence[str] = (),
+) -> Row:
+    """A row without scores. The baseline is its own family and recipe."""
+    family, recipe = (BASELINE, BASELINE) if baseline else (family, recipe or title)
+    return Row(identity, title, family, recipe, model, baseline, costs=costs, notes=tuple(notes))
 
 
-def _floats(scores: Mapping[str, Decimal]) -> dict[str, float]:
-    return {task: float(score) for task, score in scores.items()}
+def _scored(
+    row: Row, scores: Mapping[str, Decimal], base: Mapping[str, Decimal], printed: Decimal | None = None
+) -> Row:
+    """The row with printed scores and the drop that follows from them; `printed` is the drop in the table itself."""
+    found, mean = {task: Score(float(score)) for task, score in scores.items()}, average_drop(scores, base)
+    if mean is None:
+        return replace(row, scores=found)
+    by_task = {task: float(scores[task] - base[task]) for task in scores if task in base}
+    drop = Drop(float(mean), by_task, printed=None if printed is None else float(printed))
+    return replace(row, scores=found, drop=drop)
 
 
-def _drops(scores: Mapping[str, Decimal], base: Mapping[str, Decimal]) -> dict[str, float]:
-    return {task: float(scores[task] - base[task]) for task in scores if task in base}
-
-
-BUILDERS: Mapping[str, Callable[[Path, str | None], Board]] = MappingProxyType(
-    {
-        "ganesh2021": _survey,
-        "gordon2020": _pruning,
-        "movva2022": _sizes,
-        "movva2022-ratios": _ratios,
-        "lilbobby": _students,
-    }
-)
-"""By the name that `published_board` takes."""
-TABLES = tuple(BUILDERS)
+def _disk(megabytes: Decimal, pct: Decimal, source: TableSource, row: int) -> Costs:
+    """The costs of a row whose size in MB is all that is printed; `pct` is percent of its baseline's."""
+    size = megabytes * 10**6
+    return Costs(
+        Size(round(size), float(pct)),
+        by_axis={"disk": float(size)},
+        source=f"{source.cite()}, row {row}",
+    )

@@ -2,74 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from leaderboard.boards import bootstrap as statistics
 from leaderboard.boards import pareto
-from leaderboard.boards.board import Axis, Row
+from leaderboard.boards.board import Axis
+from leaderboard.boards.bootstrap import Interval, overlap
+from leaderboard.boards.row import Front, Rank, Row
 
 QUALITY_FLOOR = 10.0
 """Points below the baseline at which a hypervolume starts to count."""
 
 
-def rank(rows: Sequence[Row]) -> list[Row]:
-    """Set each complete row's rank by drop; return the rows: ranked, then incomplete, then without a drop.
+def ranked(rows: Iterable[Row]) -> list[Row]:
+    """The rows in order: those that can be ranked, with their ranks, then incomplete ones, then those without a drop.
 
     A row shares the leader's rank where their intervals overlap; the first row below the leader's interval
     leads the next rank, whose number is its position. Without intervals only equal drops tie.
     """
-    ranked = sorted(
-        (row for row in rows if row.complete and row.drop is not None),
-        key=lambda row: (-(row.drop or 0.0), not row.baseline, row.id),
-    )
-    leader: Row | None = None
-    for position, row in enumerate(ranked, start=1):
-        if leader is None or not statistics.overlap(_interval(leader), _interval(row)):
-            leader = row
-            row.rank = position
+    groups: list[list[Row]] = []
+    others = []
+    for row in sorted(rows, key=lambda row: (row.drop is None, -_mean(row), not row.baseline, row.id)):
+        if row.compared is None:
+            others.append(row)
+        elif groups and overlap(_interval(groups[-1][0]), _interval(row)):
+            groups[-1].append(row)
         else:
-            row.rank = leader.rank
-            row.tied = leader.tied = True
-    others = sorted(
-        (row for row in rows if row.rank is None),
-        key=lambda row: (row.drop is None, -(row.drop or 0.0), not row.baseline, row.id),
-    )
-    return [*ranked, *others]
+            groups.append([row])
+    found: list[Row] = []
+    for group in groups:
+        rank = Rank(len(found) + 1, tied=len(group) > 1)
+        found += [replace(row, rank=rank) for row in group]
+    return found + others
 
 
-def mark_fronts(
-    rows: Sequence[Row], axes: Sequence[Axis], chosen: str, *, shared_tasks: bool = False
-) -> None:
-    """Set `fronts`, `front_probabilities`, `pareto` and `pareto_probability` of every row.
+def with_fronts(rows: Sequence[Row], axes: Iterable[Axis], *, shared_tasks: bool = False) -> list[Row]:
+    """The rows with their membership of the front of each axis.
 
-    On an axis only complete rows with a drop and a cost compete; with `shared_tasks`, rows of different
-    task sets compete on the tasks that both have (`pareto.front_on_shared_tasks`), and no probability is
-    given.
+    On an axis only complete rows with a cost compete; with `shared_tasks`, rows of different task sets compete on the
+    tasks that both have (`pareto.front_on_shared_tasks`), and no probability is given.
     """
+    fronts: list[dict[str, Front]] = [{} for _ in rows]
     for axis in axes:
-        competing = [row for row in rows if row.complete and row.drop is not None and axis.key in row.costs]
-        costs = [row.costs[axis.key] for row in competing]
+        competing = [
+            (place, drop, row.costs.by_axis[axis.key])
+            for place, row in enumerate(rows)
+            if (drop := row.compared) is not None and axis.key in row.costs.by_axis
+        ]
+        drops, costs = [drop for _, drop, _ in competing], [cost for _, _, cost in competing]
         if shared_tasks:
-            flags = pareto.front_on_shared_tasks([row.drops for row in competing], costs)
+            flags = pareto.front_on_shared_tasks([drop.by_task for drop in drops], costs)
             shares: Sequence[float | None] = [None] * len(competing)
         else:
-            drops = [row.drop if row.drop is not None else 0.0 for row in competing]
-            flags = pareto.front(drops, costs)
-            replicates = [
-                row.replicates if row.replicates is not None else drop
-                for row, drop in zip(competing, drops, strict=True)
-            ]
-            shares = pareto.front_probability(replicates, costs)
-        for row, flag, share in zip(competing, flags, shares, strict=True):
-            row.fronts[axis.key] = flag
-            if share is not None:
-                row.front_probabilities[axis.key] = share
-    for row in rows:
-        row.pareto = row.fronts.get(chosen, False)
-        row.pareto_probability = row.front_probabilities.get(chosen)
+            flags = pareto.front([drop.mean for drop in drops], costs)
+            shares = pareto.front_probability(
+                [drop.mean if drop.replicates is None else drop.replicates for drop in drops], costs
+            )
+        for (place, _, _), flag, share in zip(competing, flags, shares, strict=True):
+            fronts[place][axis.key] = Front(flag, share)
+    return [replace(row, fronts=own) for row, own in zip(rows, fronts, strict=True)]
 
 
-def hypervolumes(rows: Sequence[Row], axes: Sequence[Axis]) -> tuple[dict[str, dict[str, float]], str]:
+def hypervolumes(rows: Sequence[Row], axes: Iterable[Axis]) -> tuple[dict[str, dict[str, float]], str]:
     """Each family's hypervolume by axis, from 0 to 1, and the reference point in words.
 
     The reference point is the baseline's cost at `QUALITY_FLOOR` points below the baseline; 1 would be a
@@ -78,26 +72,28 @@ def hypervolumes(rows: Sequence[Row], axes: Sequence[Axis]) -> tuple[dict[str, d
     found: dict[str, dict[str, float]] = {}
     base = next((row for row in rows if row.baseline), None)
     for axis in axes:
-        if base is None or not base.costs.get(axis.key):
+        worst = base.costs.by_axis.get(axis.key) if base is not None else None
+        if not worst:
             continue
-        worst = base.costs[axis.key]
-        families: dict[str, list[Row]] = {}
+        families: dict[str, list[tuple[float, float]]] = {}
         for row in rows:
-            if row.complete and not row.baseline and row.drop is not None and axis.key in row.costs:
-                families.setdefault(row.family, []).append(row)
+            drop, cost = row.compared, row.costs.by_axis.get(axis.key)
+            if drop is not None and cost is not None and not row.baseline:
+                families.setdefault(row.family, []).append((drop.mean, cost / worst))
         found[axis.key] = {
             family: pareto.hypervolume(
-                [row.drop if row.drop is not None else 0.0 for row in group],
-                [row.costs[axis.key] / worst for row in group],
-                -QUALITY_FLOOR,
-                1.0,
+                [drop for drop, _ in points], [cost for _, cost in points], -QUALITY_FLOOR, 1.0
             )
             / QUALITY_FLOOR
-            for family, group in sorted(families.items())
+            for family, points in sorted(families.items())
         }
     return found, f"the baseline's cost, {QUALITY_FLOOR:g} points below the baseline"
 
 
-def _interval(row: Row) -> tuple[float, float]:
-    drop = row.drop if row.drop is not None else 0.0
-    return row.drop_ci95 or (drop, drop)
+def _mean(row: Row) -> float:
+    return 0.0 if row.drop is None else row.drop.mean
+
+
+def _interval(row: Row) -> Interval:
+    drop = row.drop
+    return (0.0, 0.0) if drop is None else drop.ci95 or (drop.mean, drop.mean)

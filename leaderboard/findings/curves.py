@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
+from harness.recipes.recipe import BASELINE
 from harness.records.schema import Profile, Quality, Record
 from leaderboard.boards.bootstrap import score
-from leaderboard.boards.names import BASELINE, Cards, recipe_parts, recipe_title, task_title
+from leaderboard.boards.names import Cards, recipe_parts, recipe_title, task_title
 from leaderboard.boards.record_selection import newest
-from leaderboard.findings.findings import MODEL
-from leaderboard.tables.plain import Cell, Column, PlainTable
+from leaderboard.findings.statements import MODEL
+from leaderboard.tables.model import Column, Table, Value
 
 METHODS = ("deebert", "fastbert", "pabee", "power-bert", "kd-logits")
 """Those whose curves are asked for: each recorded setting of one of these alone is a point."""
 THRESHOLDS = ("threshold", "patience")
 COLUMNS = (
-    Column(key="method", heading="Method"),
-    Column(key="task", heading="Task"),
-    Column(key="threshold", heading="Threshold", digits=3),
-    Column(key="depth", heading="Mean depth", digits=2),
-    Column(key="seeds", heading="Seeds"),
-    Column(key="score", heading="Score"),
-    Column(key="drop", heading="To baseline"),
-    Column(key="flops_ratio", heading="FLOPs ratio", digits=2),
-    Column(key="speedup", heading="Speedup", digits=2),
-    Column(key="low", heading="95 % from", digits=2),
-    Column(key="high", heading="to", digits=2),
+    Column("method", "Method"),
+    Column("task", "Task"),
+    Column("threshold", "Threshold", digits=3),
+    Column("depth", "Mean depth", digits=2),
+    Column("seeds", "Seeds"),
+    Column("score", "Score"),
+    Column("drop", "To baseline"),
+    Column("flops_ratio", "FLOPs ratio", digits=2),
+    Column("speedup", "Speedup", digits=2),
+    Column("low", "95 % from", digits=2),
+    Column("high", "to", digits=2),
 )
 
 
@@ -35,7 +36,7 @@ def curves_table(
     model: str = MODEL,
     cards: Cards | None = None,
     methods: Sequence[str] = METHODS,
-) -> PlainTable:
+) -> Table:
     """Every recorded point of each method's curve, by task, the slowest first. Raises SkylineError without any."""
     runs: dict[tuple[str, str], dict[int, Quality]] = {}
     profiles: dict[tuple[str, str], list[Profile]] = {}
@@ -58,14 +59,15 @@ def curves_table(
     if not points:
         raise SkylineError(
             f"no point of {', '.join(methods)} is recorded on {model} yet; run one of them on a task, with several "
-            "speeds"
+            "speeds",
+            Code.NO_DATA,
         )
     slowest = [column.key for column in COLUMNS].index("flops_ratio")
     points.sort(key=lambda point: (point[0], point[1][slowest] or 0.0))
-    return PlainTable(
+    return Table.of(
         name="curves",
         title=f"Accuracy against speed on {model}",
-        columns=list(COLUMNS),
+        columns=COLUMNS,
         rows=[row for _, row in points],
         notes=[
             "score: the task's metric on dev, mean over seeds; FLOPs ratio and speedup: the baseline's over the "
@@ -77,7 +79,7 @@ def curves_table(
 
 def _point(
     task: str, seeds: dict[int, Quality], profiles: Sequence[Profile], base: dict[int, Quality]
-) -> list[Cell]:
+) -> list[Value]:
     """The figures of one point, from the threshold on."""
     first = seeds[min(seeds)]
     figures = {name: value for stage in first.training for name, value in stage.figures.items()}

@@ -6,13 +6,14 @@ Figures stay decimals, so that what was printed can be recomputed exactly.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from harness.common.errors import SkylineError, unknown_name
+from harness.common.errors import Code, SkylineError
 from harness.common.lazy import lazy_imports
 
 with lazy_imports():
@@ -24,7 +25,9 @@ class _Frozen(BaseModel):
 
 
 class PublishedRow(_Frozen):
-    """A row of a table from a paper. An empty cell is a figure that the paper does not report."""
+    """A row of a table from a paper; `table` is its file's name. An empty cell is a figure that is not reported."""
+
+    table: ClassVar[str]
 
     @field_validator("*", mode="before")
     @classmethod
@@ -34,6 +37,8 @@ class PublishedRow(_Frozen):
 
 class SurveyRow(PublishedRow):
     """Ganesh et al. 2021, Table 1. Scores and drop in points, sizes in percent of BERT-base, ratios."""
+
+    table: ClassVar = "ganesh2021_table1"
 
     row: int
     family: str
@@ -65,6 +70,8 @@ class SurveyRow(PublishedRow):
 
 class PruningRow(PublishedRow):
     """Gordon et al. 2020, Table 1. Scores in points, pruned weights in percent, training losses in nats."""
+
+    table: ClassVar = "gordon2020_table1"
 
     regime: str
     pruned_pct: int
@@ -102,6 +109,8 @@ class PruningRow(PublishedRow):
 class RatioRow(PublishedRow):
     """Movva et al. 2022, Table 1: compression ratio of each subset of {QAT, KD, MP} within 0.5 points."""
 
+    table: ClassVar = "movva2022_table1"
+
     size: str
     size_mb: Decimal
     ratios: dict[str, Decimal]
@@ -109,6 +118,8 @@ class RatioRow(PublishedRow):
 
 class SizeRow(PublishedRow):
     """Movva et al. 2022, Table 2: the uncompressed sizes."""
+
+    table: ClassVar = "movva2022_table2"
 
     size: str
     layers: int
@@ -120,6 +131,8 @@ class SizeRow(PublishedRow):
 
 class StudentRow(PublishedRow):
     """The thesis behind pocketML/lil_bobby, Table 7.1: students' SST-2 accuracy, mean and sd of four runs."""
+
+    table: ClassVar = "lilbobby_table7_1_sst2"
 
     student: str
     embedding: str
@@ -139,6 +152,8 @@ class StudentRow(PublishedRow):
 class StudentCompressionRow(PublishedRow):
     """The same thesis, Table 7.5: students pruned (p) and quantized (q); scores in points, sizes in MB."""
 
+    table: ClassVar = "lilbobby_table7_5"
+
     model: str
     compression: str | None
     sst2_acc: Decimal
@@ -147,6 +162,11 @@ class StudentCompressionRow(PublishedRow):
     mnli_acc: Decimal
     size_single_sentence_mb: Decimal
     size_sentence_pair_mb: Decimal
+
+    @property
+    def scores(self) -> dict[str, Decimal]:
+        """The accuracies by task."""
+        return {"sst2": self.sst2_acc, "qqp": self.qqp_acc, "mnli": self.mnli_acc}
 
 
 class Problem(_Frozen):
@@ -176,14 +196,15 @@ class TableSource(_Frozen):
 
 RowType = TypeVar("RowType", bound=PublishedRow)
 
-TABLE_NAMES = (
-    "ganesh2021_table1",
-    "gordon2020_table1",
-    "movva2022_table1",
-    "movva2022_table2",
-    "lilbobby_table7_1_sst2",
-    "lilbobby_table7_5",
+KINDS: tuple[type[PublishedRow], ...] = (
+    SurveyRow,
+    PruningRow,
+    RatioRow,
+    SizeRow,
+    StudentRow,
+    StudentCompressionRow,
 )
+"""The rows of all tables, in the order in which the ledger shows the tables."""
 
 
 def published_folder(profiles: Path | None = None) -> Path:
@@ -199,7 +220,8 @@ def published_folder(profiles: Path | None = None) -> Path:
         if (folder / "sources.toml").is_file():
             return folder
     raise SkylineError(
-        "the published tables are missing; install Skyline again, or name their parent folder with --profiles"
+        "the published tables are missing; install Skyline again, or name their parent folder with --profiles",
+        Code.NOT_FOUND,
     )
 
 
@@ -210,67 +232,57 @@ def load_sources(folder: Path) -> dict[str, TableSource]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         return {name: TableSource.model_validate(value) for name, value in data.items()}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SkylineError(f"{path} cannot be read ({error}); restore it") from None
+        raise SkylineError(f"{path} cannot be read ({error}); restore it", Code.UNREADABLE) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise SkylineError(f"{path}: {where}: {first['msg']}; mend it") from None
+        raise SkylineError(f"{path}: {where}: {first['msg']}; mend it", Code.DAMAGED) from None
 
 
-def load_survey(folder: Path) -> list[SurveyRow]:
-    """Ganesh et al. 2021, Table 1."""
-    return _load(folder, "ganesh2021_table1", SurveyRow)
+def read_table(kind: type[RowType], profiles: Path | None = None) -> tuple[list[RowType], TableSource]:
+    """The table whose rows are of that kind, and where it was published. Raises as `published_folder` and `load` do."""
+    folder = published_folder(profiles)
+    return load(kind, folder), load_sources(folder)[kind.table]
 
 
-def load_pruning(folder: Path) -> list[PruningRow]:
-    """Gordon et al. 2020, Table 1."""
-    return _load(folder, "gordon2020_table1", PruningRow)
+def survey_lines(profiles: Path | None = None) -> dict[int, SurveyRow]:
+    """Ganesh et al. 2021, Table 1, by number of row; row 1 is BERT-base."""
+    return {line.row: line for line in load(SurveyRow, published_folder(profiles))}
 
 
-def load_ratios(folder: Path) -> list[RatioRow]:
-    """Movva et al. 2022, Table 1."""
-    return _load(folder, "movva2022_table1", RatioRow)
+def average_drop(scores: Mapping[str, Decimal], base: Mapping[str, Decimal]) -> Decimal | None:
+    """Mean over the tasks that both have of score - base, in points; None where they share none."""
+    shared = [task for task in scores if task in base]
+    if not shared:
+        return None
+    return sum((scores[task] - base[task] for task in shared), Decimal()) / len(shared)
 
 
-def load_sizes(folder: Path) -> list[SizeRow]:
-    """Movva et al. 2022, Table 2."""
-    return _load(folder, "movva2022_table2", SizeRow)
-
-
-def load_students(folder: Path) -> list[StudentRow]:
-    """The students' table on SST-2 (7.1) of the thesis behind pocketML/lil_bobby."""
-    return _load(folder, "lilbobby_table7_1_sst2", StudentRow)
-
-
-def load_student_compression(folder: Path) -> list[StudentCompressionRow]:
-    """The compressed students' table (7.5) of the thesis behind pocketML/lil_bobby."""
-    return _load(folder, "lilbobby_table7_5", StudentCompressionRow)
-
-
-def _load(folder: Path, name: str, model: type[RowType]) -> list[RowType]:
-    """Read one table. Raises SkylineError naming the file, the line and the column that is wrong."""
-    if name not in TABLE_NAMES:
-        raise unknown_name("published table", name, TABLE_NAMES)
-    path = folder / f"{name}.csv"
+def load(kind: type[RowType], folder: Path) -> list[RowType]:
+    """Read one table from its file. Raises SkylineError naming the file, the line and the column that is wrong."""
+    path = folder / f"{kind.table}.csv"
     try:
         frame = pandas.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, UnicodeDecodeError, pandas.errors.ParserError, pandas.errors.EmptyDataError) as error:
-        raise SkylineError(f"{path} cannot be read ({str(error).strip()}); restore it") from None
+        raise SkylineError(
+            f"{path} cannot be read ({str(error).strip()}); restore it", Code.UNREADABLE
+        ) from None
     rows = []
     for line, cells in enumerate(frame.to_dict(orient="records"), start=2):
         values: dict[str, object] = {str(column): text for column, text in cells.items()}
-        if model is RatioRow:
+        if kind is RatioRow:
             own = {"size", "size_mb"}
             ratios = {column: text for column, text in values.items() if column not in own}
             values = {**{column: values[column] for column in own & values.keys()}, "ratios": ratios}
         try:
-            rows.append(model.model_validate(values))
+            rows.append(kind.model_validate(values))
         except ValidationError as error:
             first = error.errors()[0]
             column = ".".join(str(part) for part in first["loc"])
             raise SkylineError(
-                f"{path}, line {line}, column {column}: {first['msg']}; restore the table"
+                f"{path}, line {line}, column {column}: {first['msg']}; restore the table",
+                Code.DAMAGED,
             ) from None
     if not rows:
-        raise SkylineError(f"{path} holds no rows; restore it")
+        raise SkylineError(f"{path} holds no rows; restore it", Code.DAMAGED)
     return rows

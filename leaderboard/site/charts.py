@@ -11,10 +11,12 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from harness.common.lazy import lazy_imports
-from leaderboard.boards.board import Axis, Board, Row
+from leaderboard.boards.board import Axis, Board
+from leaderboard.boards.bootstrap import Drop
 from leaderboard.boards.names import family_title
+from leaderboard.boards.row import Row
 from leaderboard.site.marks import mark
-from leaderboard.tables import cells
+from leaderboard.tables import formatting
 
 with lazy_imports():
     import altair
@@ -52,13 +54,10 @@ def floor(board: Board) -> float:
 
 def _lows(board: Board) -> list[float]:
     """The lower end of each row's interval, or its drop where that lies below `FLOOR` already."""
-    found = []
-    for row in board.rows:
-        if row.drop is not None:
-            found.append(
-                row.drop if row.drop < FLOOR or row.drop_ci95 is None else max(FLOOR, row.drop_ci95[0])
-            )
-    return found
+    drops = [row.drop for row in board.rows if row.drop is not None]
+    return [
+        drop.mean if drop.mean < FLOOR or drop.ci95 is None else max(FLOOR, drop.ci95[0]) for drop in drops
+    ]
 
 
 def specification(board: Board, axis: Axis) -> dict[str, Any]:
@@ -163,15 +162,15 @@ def picture(specification: dict[str, Any]) -> str:
 
 def _points(board: Board, axis: Axis) -> list[dict[str, Any]]:
     return [
-        _point(row, axis, row.costs[axis.key] * axis.scale)
+        _point(row, row.drop, axis, row.costs.by_axis[axis.key] * axis.scale)
         for row in board.rows
-        if row.drop is not None and axis.key in row.costs
+        if row.drop is not None and axis.key in row.costs.by_axis
     ]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a label stands beside its mark, in pixels."""
+    """A label's alignment and its distance from its mark, in pixels."""
 
     align: Literal["left", "right", "center"]
     dx: int
@@ -233,14 +232,14 @@ def _cover(first: Box, second: Box) -> bool:
     return first[0] <= second[2] and second[0] <= first[2] and first[1] <= second[3] and second[1] <= first[3]
 
 
-def _point(row: Row, axis: Axis, cost: float) -> dict[str, Any]:
-    on_front = row.fronts.get(axis.key, False)
-    share = row.front_probabilities.get(axis.key)
-    front_text = ("yes" if on_front else "no" if row.complete else "not compared") + (
+def _point(row: Row, drop: Drop, axis: Axis, cost: float) -> dict[str, Any]:
+    front = row.fronts.get(axis.key)
+    on_front, share = (False, None) if front is None else (front.on, front.probability)
+    front_text = ("yes" if on_front else "no" if drop.complete else "not compared") + (
         f", in {100 * share:.0f} % of resamples" if share is not None else ""
     )
-    cost_text = f"{cells.number(cost, axis.decimals)} {axis.unit}"
-    drop_text = cells.points(row.drop, row.drop_ci95)
+    cost_text = f"{formatting.number(cost, axis.decimals)} {axis.unit}"
+    drop_text = formatting.points(drop.mean, drop.ci95)
     label = row.recipe if len(row.recipe) <= LABEL_LENGTH else row.recipe[: LABEL_LENGTH - 1] + "…"
     return {
         "id": row.id,
@@ -248,13 +247,13 @@ def _point(row: Row, axis: Axis, cost: float) -> dict[str, Any]:
         "label": label,
         "family": row.family,
         "family_title": family_title(row.family),
-        "drop": row.drop,
-        "low": row.drop_ci95[0] if row.drop_ci95 else None,
-        "high": row.drop_ci95[1] if row.drop_ci95 else None,
+        "drop": drop.mean,
+        "low": drop.ci95[0] if drop.ci95 else None,
+        "high": drop.ci95[1] if drop.ci95 else None,
         "cost": cost,
         "front": on_front,
         "place": "",
-        "compared": row.complete,
+        "compared": drop.complete,
         "baseline": row.baseline,
         "drop_text": drop_text,
         "cost_text": cost_text,
@@ -266,7 +265,7 @@ def _point(row: Row, axis: Axis, cost: float) -> dict[str, Any]:
 def _front_line(board: Board, points: list[dict[str, Any]], edge: float, x: Any, y: Any) -> list[Any]:
     """The staircase through the front, up to the right edge.
 
-    A published board has none: its rows compete on different tasks, so that its front is no staircase.
+    A published board has none: its rows compete on different tasks, so its front has no such line.
     """
     steps = sorted(
         ({"cost": point["cost"], "drop": point["drop"]} for point in points if point["front"]),

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.common.files import write_atomically
 from harness.common.lazy import lazy_imports
 from harness.version import __version__
-from leaderboard.boards.board import Board, Row
+from leaderboard.boards.board import Board
 from leaderboard.boards.names import METRIC_TITLES, cost_title, family_title, task_title
+from leaderboard.boards.row import Row
 from leaderboard.site import charts
-from leaderboard.site.marks import Mark, mark
+from leaderboard.site.marks import mark
 from leaderboard.survey import breakdown_chart
 from leaderboard.survey.breakdown import Breakdown, breakdown_table
 from leaderboard.survey.published_ledger import Entry, tally
-from leaderboard.tables import boards as tables
-from leaderboard.tables import cells
-from leaderboard.tables.cells import Column
+from leaderboard.tables.board_table import board_table, front_cell, legend
+from leaderboard.tables.formatting import number
+from leaderboard.tables.model import Cell, Column, Table
 
 with lazy_imports():
     import jinja2
@@ -37,48 +38,11 @@ KIND_TITLES = {
 
 
 @dataclass(frozen=True)
-class Family:
-    """A family in a board's legend, which is its filter as well."""
-
-    id: str
-    title: str
-    mark: Mark
-    count: int
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table: its text, and the value that sorts it (an empty string sorts last)."""
-
-    text: str
-    value: str
-
-
-@dataclass(frozen=True)
 class Costs:
-    """A breakdown as the template draws it: a picture, and its figures as text."""
+    """A breakdown as the template draws it: a picture, and its figures as a table."""
 
-    title: str
+    table: Table
     picture: str
-    headings: list[str]
-    lines: list[list[str]]
-    notes: list[str]
-
-    @classmethod
-    def of(cls, made: Breakdown) -> Costs:
-        """Its table's cells for people, and the chart in the page's own colour of text."""
-        table = breakdown_table(made)
-        drawn = breakdown_chart.specification(made, ink="currentColor", background="transparent")
-        return cls(
-            title=table.title,
-            picture=charts.picture(drawn),
-            headings=[column.heading for column in table.columns],
-            lines=[
-                [column.text(value) for column, value in zip(table.columns, row, strict=True)]
-                for row in table.rows
-            ],
-            notes=table.notes,
-        )
 
 
 @dataclass(frozen=True)
@@ -90,9 +54,9 @@ class Section:
     link: str
     subtitle: str
     board: Board
-    columns: list[Column]
-    lines: list[tuple[Row, list[Cell], dict[str, dict[str, str]]]]
-    families: list[Family]
+    columns: tuple[Column, ...]
+    lines: list[tuple[Row, tuple[Cell, ...], dict[str, dict[str, str]]]]
+    families: dict[str, int]
     axes: list[Any]
     picture: str
     charts: dict[str, Any]
@@ -105,17 +69,12 @@ class Section:
 
 
 def render_page(
-    boards: Sequence[Board],
-    entries: Sequence[Entry] = (),
-    *,
-    title: str = "Skyline",
-    lead: str = "",
-    costs: Breakdown | None = None,
+    boards: Sequence[Board], entries: Sequence[Entry] = (), *, costs: Breakdown | None = None
 ) -> str:
     """The page as text: every board with its chart, the ledger, and where the figures come from. A base model's costs
     by component stand with the first architecture board of that model.
 
-    Nothing on it comes from a network: Vega stands inside, and a content security policy forbids requests.
+    Nothing on it comes from a network: Vega is part of it, and a content security policy forbids requests.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -125,17 +84,16 @@ def render_page(
         lstrip_blocks=True,
     )
     environment.filters["cost_title"] = cost_title
-    environment.filters["raw"] = (
-        markupsafe.Markup
-    )  # for the picture, the scripts and the styles, which are ours
+    environment.filters["sort_key"] = sort_key
+    # For the picture, the scripts and the styles, which are ours.
+    environment.filters["raw"] = markupsafe.Markup
     place = next(
         (b for b in boards if costs is not None and b.kind == "architecture" and b.model == costs.model), None
     )
     sections = [_section(board, boards, costs if board is place else None) for board in boards]
     drawn = any(section.charts for section in sections)
     return environment.get_template("page.html.j2").render(
-        title=title,
-        lead=lead or _lead(boards),
+        lead=_lead(boards),
         sections=sections,
         entries=sorted(
             (entry for entry in entries if entry.verdict != "adds up"),
@@ -146,30 +104,17 @@ def render_page(
         vega=charts.vega_bundle() if drawn else "",
         script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
         style=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
-        cells=cells,
+        number=number,
         mark=mark,
         family_title=family_title,
     )
-
-
-def write_page(
-    path: Path,
-    boards: Sequence[Board],
-    entries: Sequence[Entry] = (),
-    *,
-    title: str = "Skyline",
-    lead: str = "",
-    costs: Breakdown | None = None,
-) -> None:
-    """Write the page of `render_page` to `path`, whole or not at all."""
-    write_atomically(path, render_page(boards, entries, title=title, lead=lead, costs=costs))
 
 
 def _section(board: Board, boards: Sequence[Board], costs: Breakdown | None = None) -> Section:
     label = board.label or board.title
     alike = [other for other in boards if other.kind == board.kind]
     suffix = f"-{board.name or alike.index(board) + 1}" if len(alike) > 1 else ""
-    shown = [column for column in cells.columns(board) if column.key != "family"]
+    shown = board_table(board).only(lambda column: column.key != "family")
     axes = charts.drawn_axes(board)
     specifications = {axis.key: charts.specification(board, axis) for axis in axes}
     floor = charts.floor(board)
@@ -179,47 +124,48 @@ def _section(board: Board, boards: Sequence[Board], costs: Breakdown | None = No
         link=label if suffix else KIND_TITLES[board.kind],
         subtitle=board.title.removeprefix(f"{label}: ") if suffix else board.title,
         board=board,
-        columns=shown,
-        lines=[(row, [_cell(column, row) for column in shown], _fronts(row, board)) for row in board.rows],
+        columns=shown.columns,
+        lines=[
+            (row, line.cells, _fronts(row, board)) for row, line in zip(board.rows, shown.lines, strict=True)
+        ],
         families=_families(board),
         axes=axes,
         picture=charts.picture(specifications[axes[0].key]) if axes else "",
         charts=specifications,
         floor=floor,
         lowest=charts.lowest(board),
-        below=sum(row.drop is not None and row.drop < floor for row in board.rows),
-        legend=[*tables.legend(board, "the chosen cost"), *board.notes],
+        below=sum(row.drop is not None and row.drop.mean < floor for row in board.rows),
+        legend=[*legend(board, "the chosen cost"), *board.notes],
         facts=_facts(board),
-        costs=None if costs is None else Costs.of(costs),
+        costs=None if costs is None else _costs(costs),
     )
 
 
-def _cell(column: Column, row: Row) -> Cell:
-    value = column.value(row)
-    return Cell(text=column.text(row), value="" if value is None else str(value))
+def _costs(made: Breakdown) -> Costs:
+    """A breakdown's table, and its chart in the page's own colour of text."""
+    drawn = breakdown_chart.specification(made, ink="currentColor", background="transparent")
+    return Costs(breakdown_table(made), charts.picture(drawn))
 
 
 def _fronts(row: Row, board: Board) -> dict[str, dict[str, str]]:
     """What the front's column says and sorts by on each axis."""
     found = {}
     for axis in board.axes:
-        order = cells.front_order(row, axis.key)
-        found[axis.key] = {
-            "text": cells.front(row, axis.key),
-            "value": "" if order is None else str(order),
-            "on": "yes" if row.fronts.get(axis.key) else "",
-        }
+        cell = front_cell(row, axis.key)
+        on = axis.key in row.fronts and row.fronts[axis.key].on
+        found[axis.key] = {"text": cell.text, "value": sort_key(cell), "on": "yes" if on else ""}
     return found
 
 
-def _families(board: Board) -> list[Family]:
-    counts: dict[str, int] = {}
-    for row in board.rows:
-        counts[row.family] = counts.get(row.family, 0) + 1
-    return [
-        Family(family, family_title(family), mark(family), counts[family])
-        for family in sorted(counts, key=lambda name: (name != "baseline", name))
-    ]
+def sort_key(cell: Cell) -> str:
+    """What a cell sorts by; an empty string sorts last."""
+    return "" if cell.value is None else str(cell.value)
+
+
+def _families(board: Board) -> dict[str, int]:
+    """How many rows each family has, in the order of the legend, which is the filter as well."""
+    counts = Counter(row.family for row in board.rows)
+    return {name: counts[name] for name in sorted(counts, key=lambda name: (name != "baseline", name))}
 
 
 def _lead(boards: Sequence[Board]) -> str:
@@ -232,7 +178,7 @@ def _lead(boards: Sequence[Board]) -> str:
     if board.kind == "measured":
         tasks = ", ".join(task_title(task) for task in board.compared)
         text = f"{count} {'recipe' if count == 1 else 'recipes'} on {board.model}, measured on {tasks}"
-    fronts = sum(row.pareto for row in board.rows)
+    fronts = sum(board.on_front(row) for row in board.rows)
     return text + (f"; {fronts} on the Pareto front" if fronts else "") + "."
 
 
@@ -243,7 +189,7 @@ def _facts(board: Board) -> list[tuple[str, str]]:
         facts.append(("Last measured" if board.kind != "published" else "Published", board.date[:10]))
     if board.model:
         facts.append(("Base model", board.model))
-    metrics = {task: row.metrics[task] for row in board.rows for task in row.metrics}
+    metrics = {task: score.metric for row in board.rows for task, score in row.scores.items() if score.metric}
     if metrics:
         said = (f"{task_title(task)}: {METRIC_TITLES.get(m, m)}" for task, m in metrics.items())
         facts.append(("Metrics, dev split", "; ".join(said)))

@@ -12,14 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.common.errors import SkylineError
-from harness.recipes.recipe import Recipe
+from harness.common.errors import Code, SkylineError
+from harness.recipes.recipe import BASELINE, Recipe
 from harness.records.schema import ArtifactFacts, Record
-from leaderboard.boards.names import BASELINE, Cards, recipe_title
+from leaderboard.boards.names import Cards, recipe_title
 from leaderboard.boards.record_selection import newest
 from leaderboard.published_tables import reading as published
 from leaderboard.survey.sizes import BASE, EMBEDDING_SHARE, ENCODER_ONLY, RECOMPUTED, with_embeddings
-from leaderboard.tables.plain import Cell, Column, PlainTable
+from leaderboard.tables.model import Column, Table, Value
 
 CONVENTION, COUNTED = "convention", "counted"
 
@@ -154,16 +154,16 @@ READINGS: tuple[Reading, ...] = (
 """The survey's 25 rows, which the suite `ganesh2021` builds."""
 
 COLUMNS = (
-    Column(key="method", heading="Method"),
-    Column(key="survey_with", heading="Survey, with embeddings (%)"),
-    Column(key="ours_with", heading="Ours", digits=2),
-    Column(key="survey_without", heading="Survey, without (%)"),
-    Column(key="ours_without", heading="Ours", digits=2),
-    Column(key="by", heading="Counted by"),
-    Column(key="difference", heading="From the print (points)", digits=2),
-    Column(key="from_recomputed", heading="From the recomputed", digits=2),
-    Column(key="honest", heading="Bytes on disk (%)", digits=2),
-    Column(key="remark", heading="Remark"),
+    Column("method", "Method"),
+    Column("survey_with", "Survey, with embeddings", "%"),
+    Column("ours_with", "Ours", digits=2),
+    Column("survey_without", "Survey, without", "%"),
+    Column("ours_without", "Ours", digits=2),
+    Column("by", "Counted by"),
+    Column("difference", "From the print", "points", digits=2),
+    Column("from_recomputed", "From the recomputed", digits=2),
+    Column("honest", "Bytes on disk", "%", digits=2),
+    Column("remark", "Remark"),
 )
 
 
@@ -172,7 +172,9 @@ def by_convention(facts: ArtifactFacts) -> tuple[float, float]:
     record is too old to hold the layers' share.
     """
     if facts.survey_layer_params is None:
-        raise SkylineError("a record is of before sizes were kept by layer; run its suite again")
+        raise SkylineError(
+            "a record is of before sizes were kept by layer; run its suite again", Code.WRONG_VERSION
+        )
     density = facts.survey_layer_params / BASE.layers
     words = (facts.survey_params - facts.survey_params_without_embeddings) / BASE.word_embedding
     return 100 * (EMBEDDING_SHARE * words + (1 - EMBEDDING_SHARE) * density), 100 * density
@@ -184,9 +186,7 @@ def by_count(facts: ArtifactFacts) -> tuple[float, float]:
     return 100 * facts.survey_params / BASE.total, 100 * without / BASE.without_word_embedding
 
 
-def sizes_table(
-    records: Iterable[Record], tables: Path | None = None, cards: Cards | None = None
-) -> PlainTable:
+def sizes_table(records: Iterable[Record], tables: Path | None = None, cards: Cards | None = None) -> Table:
     """The table, for the readings of which there is a profile at BERT-base size. Raises SkylineError where there is
     none at all.
     """
@@ -196,9 +196,9 @@ def sizes_table(
         for record in found
         if record.kind == "profile" and record.model == "bert-base" and record.artifact is not None
     }
-    printed = {line.row: line for line in published.load_survey(published.published_folder(tables))}
+    printed = published.survey_lines(tables)
     base = facts.get(BASELINE)
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     missing = []
     for reading in READINGS:
         recipe = str(Recipe.parse(reading.recipe))
@@ -208,27 +208,15 @@ def sizes_table(
         mine, line = facts[recipe], printed[reading.row]
         ours = reading.sizes(mine)
         theirs = (float(line.size_with_emb_pct), float(line.size_without_emb_pct))
-        again = recomputed(line)
-        gap, again_gap = _largest(reading, ours, theirs), _largest(reading, ours, again)
+        gaps = _largest(reading, ours, theirs), _largest(reading, ours, recomputed(line))
         title = f"{line.paper_method} ({line.provenance}): {recipe_title(reading.recipe, cards or {})}"
         honest = 100 * mine.disk_bytes / base.disk_bytes
-        rows.append(
-            [
-                title,
-                theirs[0],
-                ours[0],
-                theirs[1],
-                ours[1],
-                reading.by,
-                gap,
-                again_gap,
-                honest,
-                reading.remark,
-            ]
-        )
+        pairs = (theirs[0], ours[0], theirs[1], ours[1])
+        rows.append([title, *pairs, reading.by, *gaps, honest, reading.remark])
     if not rows:
         raise SkylineError(
-            "no row of the survey was built yet; `skyline reproduce ganesh2021 --out profiles` does"
+            "no row of the survey was built yet; `skyline reproduce ganesh2021 --out profiles` does",
+            Code.NO_DATA,
         )
     notes = [
         "convention: share of word embeddings × their density + the rest × the layers' density, masks and scales free; "
@@ -238,17 +226,17 @@ def sizes_table(
         "bytes on disk: of the artifact over the float32 baseline's, everything charged",
         *([f"not built yet: {', '.join(missing)}"] if missing else []),
     ]
-    return PlainTable(
+    return Table.of(
         name="sizes",
         title="Sizes at BERT-base, beside Ganesh et al. 2021, Table 1",
-        columns=list(COLUMNS),
+        columns=COLUMNS,
         rows=rows,
         notes=notes,
     )
 
 
 def recomputed(line: published.SurveyRow) -> tuple[float | None, float | None]:
-    """Both columns of a row as its paper's description gives them (see `survey_sizes`)."""
+    """Both columns of a row as its paper's description gives them (see `sizes`)."""
     if line.row in ENCODER_ONLY:
         density = float(line.size_without_emb_pct)
         return with_embeddings(density), density

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
+from harness.recipes.recipe import BASELINE
 from harness.records.schema import Component, Profile, Record, Workload
-from leaderboard.boards.names import BASELINE
 from leaderboard.boards.record_selection import newest
-from leaderboard.tables.plain import Cell, Column, PlainTable
+from leaderboard.tables.model import Column, Table, Value
 
 COMPONENT_TITLES: Mapping[str, str] = MappingProxyType(
     {
@@ -54,17 +54,17 @@ PUBLISHED: Mapping[str, PublishedLatency] = MappingProxyType(
 SOURCE = "Ganesh et al. 2021, Figure 3"
 
 COLUMNS = (
-    Column(key="component", heading="Component"),
-    Column(key="size_mb", heading="Size (MB)"),
-    Column(key="size_pct", heading="Size (%)"),
-    Column(key="gflops", heading="FLOPs (G)", digits=2),
-    Column(key="flops_pct", heading="FLOPs (%)"),
-    Column(key="memory_mb", heading="Run-time memory (MB)"),
-    Column(key="memory_pct", heading="Memory (%)"),
-    Column(key="cpu_ms", heading="CPU (ms)", digits=2),
-    Column(key="cpu_pct", heading="CPU (%)", digits=2),
-    Column(key="cuda_ms", heading="CUDA (ms)", digits=2),
-    Column(key="cuda_pct", heading="CUDA (%)", digits=2),
+    Column("component", "Component"),
+    Column("size_mb", "Size", "MB"),
+    Column("size_pct", "Size", "%"),
+    Column("gflops", "FLOPs", "G", digits=2),
+    Column("flops_pct", "FLOPs", "%"),
+    Column("memory_mb", "Run-time memory", "MB"),
+    Column("memory_pct", "Memory", "%"),
+    Column("cpu_ms", "CPU", "ms", digits=2),
+    Column("cpu_pct", "CPU", "%", digits=2),
+    Column("cuda_ms", "CUDA", "ms", digits=2),
+    Column("cuda_pct", "CUDA", "%", digits=2),
 )
 
 
@@ -122,7 +122,8 @@ def breakdown_of(
     if not profiles:
         raise SkylineError(
             f"the baseline of {model} was not profiled at {workload} under eager yet; `skyline run first-result` does "
-            "so for bert-base"
+            "so for bert-base",
+            Code.NO_DATA,
         )
     profiles = {device: profiles[device] for device in DEVICES if device in profiles}
     first = next(iter(profiles.values()))
@@ -162,25 +163,25 @@ def _latency(profile: Profile, device: str) -> Amounts:
     )
 
 
-def breakdown_table(made: Breakdown) -> PlainTable:
+def breakdown_table(made: Breakdown) -> Table:
     """One row a component, with absolute figures and percent of the whole; then the whole, and what the survey
     published of it.
     """
     rows = [_row(made, name, part_title(name)) for name in made.names]
     rows.append(_row(made, RESIDUAL, RESIDUAL_TITLE))
-    whole: list[Cell] = ["Whole model"]
+    whole: list[Value] = ["Whole model"]
     for amounts in (made.size, made.flops, made.memory, *(made.latency.get(device) for device in DEVICES)):
         whole += [None, None] if amounts is None else [amounts.whole, 100.0]
     rows.append(whole)
     if made.workload == WORKLOAD and made.model == "bert-base":
-        theirs: list[Cell] = [f"Whole model ({SOURCE})", *[None] * 6]
+        theirs: list[Value] = [f"Whole model ({SOURCE})", *[None] * 6]
         for device in DEVICES:
             theirs += [PUBLISHED[device].ms, None]
         rows.append(theirs)
-    return PlainTable(
+    return Table.of(
         name="breakdown",
         title=f"Where {made.model} spends its costs, at (batch, length) = {made.workload}",
-        columns=list(COLUMNS),
+        columns=COLUMNS,
         rows=rows,
         notes=_notes(made),
     )
@@ -191,8 +192,8 @@ def part_title(name: str) -> str:
     return RESIDUAL_TITLE if name == RESIDUAL else COMPONENT_TITLES.get(name, name)
 
 
-def _row(made: Breakdown, name: str, title: str) -> list[Cell]:
-    row: list[Cell] = [title]
+def _row(made: Breakdown, name: str, title: str) -> list[Value]:
+    row: list[Value] = [title]
     for amounts in (made.size, made.flops, made.memory, *(made.latency.get(device) for device in DEVICES)):
         known = amounts is not None and name in amounts.parts
         row += [amounts.parts[name], amounts.share(name)] if amounts is not None and known else [None, None]

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.files import write_atomically
 from harness.common.lazy import lazy_imports
 from leaderboard.survey.breakdown import RESIDUAL, Amounts, Breakdown, part_title
@@ -131,7 +131,8 @@ def check_format(path: Path) -> None:
     """Raise SkylineError unless the file's ending is one of `FORMATS`."""
     if path.suffix not in FORMATS:
         raise SkylineError(
-            f"a chart is written as {' or '.join(FORMATS)}, not as '{path.name}'; end its name so"
+            f"a chart is written as {' or '.join(FORMATS)}, not as '{path.name}'; end its name so",
+            Code.OUT_OF_RANGE,
         )
 
 

@@ -1,10 +1,11 @@
-"""The ledger of measured claims: each figure of Ganesh et al. 2021, Table 1, beside what its paper's own numbers give
-and what was measured for it here, with a verdict and a reason.
+"""The ledger of measured claims: each figure of Ganesh et al. 2021, Table 1, is compared with what its paper's own
+numbers give and with what was measured here, and gets a verdict and a reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -13,10 +14,10 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.records.schema import Record
 from leaderboard.published_tables import reading as published
+from leaderboard.published_tables.reading import average_drop
 from leaderboard.survey.artifacts import READINGS, Reading, recomputed
-from leaderboard.survey.published_ledger import average_drop
-from leaderboard.survey.reproduction import RowRecords, cell_of, executed, is_usual, rows_of, workload_of
-from leaderboard.tables.plain import Column, PlainTable
+from leaderboard.survey.reproduction import RowRecords, Taken, rows_of
+from leaderboard.tables.model import Column, Table
 
 Verdict = Literal["reproduced", "above", "below", "not comparable"]
 Figure = Literal["size with embeddings", "size without embeddings", "CPU speedup", "GPU speedup", "drop"]
@@ -109,7 +110,7 @@ def measured_claims(
     readings: Sequence[Reading] = READINGS,
 ) -> list[MeasuredClaim]:
     """Every published figure of the rows that are read, row by row."""
-    base = published.load_survey(published.published_folder(tables))[0]
+    base = published.survey_lines(tables)[1]
     claims = []
     for row in rows_of(records, tables, model=model, readings=readings):
         claims += _sizes(row)
@@ -175,66 +176,57 @@ def _sizes(row: RowRecords) -> list[MeasuredClaim]:
 
 
 def _speeds(row: RowRecords) -> list[MeasuredClaim]:
-    claims = []
-    figures: tuple[tuple[Figure, str, object], ...] = (
+    figures: tuple[tuple[Figure, str, Decimal | None], ...] = (
         ("CPU speedup", "cpu", row.line.speedup_cpu),
         ("GPU speedup", "cuda", row.line.speedup_gpu),
     )
-    for figure, device, value in figures:
-        if value is not None:
-            claims.append(_speed(row, figure, device, float(str(value))))
-    return claims
+    return [
+        _speed(row, figure, device, float(value)) for figure, device, value in figures if value is not None
+    ]
 
 
 def _speed(row: RowRecords, figure: Figure, device: str, printed: float) -> MeasuredClaim:
-    own = [record for record in row.measured if cell_of(record)["device"].startswith(device)]
+    own = [record for record in row.measured if Taken.of(record).device.startswith(device)]
     # Of other workloads only where there is none of the usual.
-    own = [record for record in own if is_usual(record)] or own
+    own = [record for record in own if Taken.of(record).usual] or own
+    profiles = [(record, record.profile) for record in own if record.profile is not None]
     timed = [
-        (record, record.profile.latency)
-        for record in own
-        if record.profile is not None
-        and record.profile.latency is not None
-        and record.profile.latency.speedup is not None
+        (profile.latency.speedup, profile.latency, record)
+        for record, profile in profiles
+        if profile.latency is not None and profile.latency.speedup is not None
     ]
     over = [
-        record.profile.over_eager.speedup
-        for record in own
-        if record.profile is not None
-        and record.profile.over_eager is not None
-        and record.profile.over_eager.speedup is not None
+        profile.over_eager.speedup
+        for _, profile in profiles
+        if profile.over_eager is not None and profile.over_eager.speedup is not None
     ]
-    shared = {
-        "row": row.line.row,
-        "method": row.method,
-        "figure": figure,
-        "published": printed,
-        "over_eager": max(over, default=None),
-    }
+    claim = MeasuredClaim(
+        row=row.line.row,
+        method=row.method,
+        figure=figure,
+        published=printed,
+        over_eager=max(over, default=None),
+        verdict="not comparable",
+        reason=_why_not_measured(row),
+    )
     if not timed:
-        reason = _why_not_measured(row)
-        if device == "cuda" and not own:
-            published_on = f"; the paper's device: {row.line.device}" if row.line.device else ""
-            reason = f"other hardware: no profile on CUDA{published_on}"
-        return MeasuredClaim.model_validate({**shared, "verdict": "not comparable", "reason": reason})
-    best, latency = max(timed, key=lambda each: each[1].speedup or 0.0)
-    speedup, low, high = latency.speedup_with_interval
-    assert speedup is not None
+        if device == "cpu" or own:
+            return claim
+        published_on = f"; the paper's device: {row.line.device}" if row.line.device else ""
+        return claim.model_copy(update={"reason": f"other hardware: no profile on CUDA{published_on}"})
+    speedup, latency, best = max(timed, key=lambda each: each[0])
+    _, low, high = latency.speedup_with_interval
     verdict = verdict_of(printed, speedup, SPEED_TOLERANCE * printed)
-    reason = (
-        "" if verdict == "reproduced" and speedup >= printed else _speed_reason(row, best, printed, speedup)
-    )
-    return MeasuredClaim.model_validate(
-        {
-            **shared,
-            "measured": speedup,
-            "low": low,
-            "high": high,
-            "on": f"{executed(best)} at {workload_of(best)}",
-            "verdict": verdict,
-            "reason": reason,
-        }
-    )
+    as_published = verdict == "reproduced" and speedup >= printed
+    found = {
+        "measured": speedup,
+        "low": low,
+        "high": high,
+        "on": f"{Taken.of(best)} at {Taken.of(best).workload}",
+        "verdict": verdict,
+        "reason": "" if as_published else _speed_reason(row, best, printed, speedup),
+    }
+    return claim.model_copy(update=found)
 
 
 def _speed_reason(row: RowRecords, record: Record, printed: float, speedup: float) -> str:
@@ -279,33 +271,33 @@ def _why_not_measured(row: RowRecords) -> str:
         return "no verdict: the interval of the speedup stayed too wide"
     if row.failed:
         record = row.failed[0]
-        return f"{record.status} under {executed(record)}: {' '.join(record.reason.split())}"
+        return f"{record.status} under {Taken.of(record)}: {' '.join(record.reason.split())}"
     return "not measured yet"
 
 
 COLUMNS = (
-    Column(key="row", heading="Row"),
-    Column(key="method", heading="Method"),
-    Column(key="figure", heading="Figure"),
-    Column(key="published", heading="Published", digits=2),
-    Column(key="recomputed", heading="Recomputed", digits=2),
-    Column(key="measured", heading="Measured", digits=2),
-    Column(key="low", heading="95 % from", digits=2),
-    Column(key="high", heading="to", digits=2),
-    Column(key="on", heading="On"),
-    Column(key="over_eager", heading="Best over eager float32", digits=2),
-    Column(key="verdict", heading="Verdict"),
-    Column(key="reason", heading="Reason"),
+    Column("row", "Row"),
+    Column("method", "Method"),
+    Column("figure", "Figure"),
+    Column("published", "Published", digits=2),
+    Column("recomputed", "Recomputed", digits=2),
+    Column("measured", "Measured", digits=2),
+    Column("low", "95 % from", digits=2),
+    Column("high", "to", digits=2),
+    Column("on", "On"),
+    Column("over_eager", "Best over eager float32", digits=2),
+    Column("verdict", "Verdict"),
+    Column("reason", "Reason"),
 )
 
 
-def claims_table(claims: Sequence[MeasuredClaim]) -> PlainTable:
+def claims_table(claims: Sequence[MeasuredClaim]) -> Table:
     """The ledger as a table, with the tally of speedups below."""
     rows = [[getattr(claim, column.key) for column in COLUMNS] for claim in claims]
-    return PlainTable(
+    return Table.of(
         name="claims",
         title="Claims of Ganesh et al. 2021, Table 1, measured",
-        columns=list(COLUMNS),
+        columns=COLUMNS,
         rows=rows,
         notes=[
             tally_speeds(claims).line,

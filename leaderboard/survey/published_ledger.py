@@ -1,4 +1,4 @@
-"""The ledger: every published figure that follows from others, beside what it recomputes to.
+"""The ledger of published figures: each one that follows from others is recomputed and compared.
 
 A figure adds up where rounding or truncating the recomputed one to the printed digits gives it. Sizes may be
 one unit of the last digit off, because they are computed from figures that were themselves rounded; a mean of
@@ -7,7 +7,7 @@ figures with fewer digits than its own is a range.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Literal
@@ -15,17 +15,20 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from harness.models.parameter_counts import count
-from leaderboard.published_tables import reading as published
+from leaderboard.published_tables import reading
 from leaderboard.published_tables.reading import (
     PruningRow,
+    PublishedRow,
     SizeRow,
     StudentCompressionRow,
     StudentRow,
     SurveyRow,
+    average_drop,
 )
 from leaderboard.survey import sizes as survey_sizes
 from leaderboard.survey.shapes import BERT_SHAPES, bert, masked_language_head
-from leaderboard.tables.cells import number
+from leaderboard.survey.sizes import Recomputed
+from leaderboard.tables.formatting import number
 
 Verdict = Literal["adds up", "differs", "noted"]
 SCORE_ROUNDING = Decimal("0.05")
@@ -80,24 +83,24 @@ class Tally(BaseModel):
 
 
 def read_ledger(profiles: Path | None = None) -> list[Entry]:
-    """All entries, table by table, of the tables in `profiles`/published (see `published.published_folder`).
+    """All entries, table by table, of the tables in `profiles`/published (see `reading.published_folder`).
 
     Raises SkylineError where a table cannot be read.
     """
-    folder = published.published_folder(profiles)
-    sources = published.load_sources(folder)
-    survey = published.load_survey(folder)
+    folder = reading.published_folder(profiles)
+    sources = reading.load_sources(folder)
+    survey = reading.load(SurveyRow, folder)
     entries = [
         *_noted(sources, survey),
         *_survey_drops(survey),
         *_survey_sizes(survey),
-        *_pruning_averages(published.load_pruning(folder)),
-        *_movva_sizes(published.load_sizes(folder)),
-        *_students(published.load_students(folder), published.load_student_compression(folder)),
+        *_pruning_averages(reading.load(PruningRow, folder)),
+        *_movva_sizes(reading.load(SizeRow, folder)),
+        *_students(reading.load(StudentRow, folder), reading.load(StudentCompressionRow, folder)),
     ]
-    order = {name: index for index, name in enumerate(published.TABLE_NAMES)}
+    order = [kind.table for kind in reading.KINDS]
     cited = [entry.model_copy(update={"source": sources[entry.table].cite()}) for entry in entries]
-    return sorted(cited, key=lambda entry: order[entry.table])
+    return sorted(cited, key=lambda entry: order.index(entry.table))
 
 
 def tally(entries: Iterable[Entry]) -> list[Tally]:
@@ -118,14 +121,6 @@ def tally(entries: Iterable[Entry]) -> list[Tally]:
     ]
 
 
-def average_drop(scores: dict[str, Decimal], base: dict[str, Decimal]) -> Decimal | None:
-    """Mean over the tasks that both have of score - base, in points; None where they share none."""
-    shared = [task for task in scores if task in base]
-    if not shared:
-        return None
-    return sum((scores[task] - base[task] for task in shared), Decimal()) / len(shared)
-
-
 def same_to_the_digit(printed: Decimal, exact: Decimal, slack: int = 0) -> bool:
     """Whether `exact`, rounded or truncated to the digits of `printed`, gives it up to `slack` last units."""
     exponent = printed.as_tuple().exponent
@@ -135,28 +130,33 @@ def same_to_the_digit(printed: Decimal, exact: Decimal, slack: int = 0) -> bool:
 
 
 def _entry(
-    table: str,
+    kind: type[PublishedRow],
     row: str,
     check: str,
     printed: Decimal,
     exact: Decimal,
     unit: str,
+    reason: str = "",
     *,
     slack: int = 0,
-    reason: str | Callable[[], str] = "",
+    hidden: Decimal | None = None,
     sure: bool = True,
 ) -> Entry:
-    adds_up = same_to_the_digit(printed, exact, slack)
-    text = reason if isinstance(reason, str) else ("" if adds_up else reason())
+    """An entry for a figure. `hidden`: the recomputed one is only known up to so much."""
+    if hidden is None:
+        adds_up = same_to_the_digit(printed, exact, slack)
+    else:
+        adds_up = abs(printed - exact) <= hidden
+        reason = reason or f"the printed digits that it comes from leave ±{hidden.normalize()} {unit}"
     return Entry(
-        table=table,
+        table=kind.table,
         row=row,
         check=check,
         printed=float(printed),
         recomputed=float(exact),
         unit=unit,
         verdict="adds up" if adds_up else "differs",
-        reason=text,
+        reason=reason,
         sure=sure,
     )
 
@@ -165,7 +165,7 @@ def _label(row: SurveyRow) -> str:
     return f"{row.row} {row.paper_method} ({row.provenance})"
 
 
-def _noted(sources: dict[str, published.TableSource], survey: Sequence[SurveyRow]) -> list[Entry]:
+def _noted(sources: dict[str, reading.TableSource], survey: Sequence[SurveyRow]) -> list[Entry]:
     labels = {row.row: _label(row) for row in survey}
     entries = []
     for table, source in sources.items():
@@ -185,9 +185,7 @@ def _noted(sources: dict[str, published.TableSource], survey: Sequence[SurveyRow
     if teachers:
         reason = f"distilled from a BERT-LARGE teacher but held against BERT-base: {'; '.join(teachers)}"
         entries.append(
-            Entry(
-                table="ganesh2021_table1", row="whole table", check="teacher", verdict="noted", reason=reason
-            )
+            Entry(table=SurveyRow.table, row="whole table", check="teacher", verdict="noted", reason=reason)
         )
     return entries
 
@@ -197,128 +195,92 @@ def _survey_drops(rows: Sequence[SurveyRow]) -> list[Entry]:
     entries = []
     for row in rows[1:]:
         exact = average_drop(row.scores, base)
-        if exact is None:
-            continue
-        reason = _drop_reason(row.avg_drop - exact, len(row.scores))
-        entries.append(
-            _entry(
-                "ganesh2021_table1", _label(row), "average drop", row.avg_drop, exact, "points", reason=reason
-            )
-        )
+        if exact is not None:
+            reason = _drop_reason(row.avg_drop, exact, len(row.scores))
+            label = _label(row)
+            entries.append(_entry(SurveyRow, label, "average drop", row.avg_drop, exact, "points", reason))
     return entries
 
 
-def _drop_reason(by: Decimal, tasks: int) -> Callable[[], str]:
-    """Why a drop may differ: whether the rounding of the printed scores, of row and baseline, can hide it."""
-
-    def reason() -> str:
-        hidden = 2 * SCORE_ROUNDING
-        if abs(by) <= hidden:
-            return f"the rounding of the printed scores could hide up to {hidden}, this included"
-        return (
-            f"the rounding of the printed scores could hide up to {hidden}, this not: "
-            f"its {tasks} differences would have to sum to {by * tasks:+.2f} more"
-        )
-
-    return reason
+def _drop_reason(printed: Decimal, exact: Decimal, tasks: int) -> str:
+    """Why a drop differs: whether the rounding of the printed scores, of row and baseline, can hide it."""
+    if same_to_the_digit(printed, exact):
+        return ""
+    by, hidden = printed - exact, 2 * SCORE_ROUNDING
+    if abs(by) <= hidden:
+        return f"the rounding of the printed scores could hide up to {hidden}, this included"
+    return (
+        f"the rounding of the printed scores could hide up to {hidden}, this not: "
+        f"its {tasks} differences would have to sum to {by * tasks:+.2f} more"
+    )
 
 
 def _survey_sizes(rows: Sequence[SurveyRow]) -> list[Entry]:
-    table = "ganesh2021_table1"
     share = Decimal(str(100 * survey_sizes.EMBEDDING_SHARE))
-    entries = [
-        _entry(
-            table,
-            _label(rows[0]),
-            "embedding share",
-            Decimal(21),
-            share,
-            "%",
-            reason=f"the word-embedding matrix alone, of {survey_sizes.BASE.total:,} parameters; the text "
-            "says about 21 %, and sizes charge nothing for masks, indices, scales, centroids or exit ramps",
-        )
-    ]
+    reason = (
+        f"the word-embedding matrix alone, of {survey_sizes.BASE.total:,} parameters; the text "
+        "says about 21 %, and sizes charge nothing for masks, indices, scales, centroids or exit ramps"
+    )
+    entries = [_entry(SurveyRow, _label(rows[0]), "embedding share", Decimal(21), share, "%", reason)]
     for row in rows[1:]:
-        label = _label(row)
+        with_pct, without_pct = row.size_with_emb_pct, row.size_without_emb_pct
         if row.row in survey_sizes.ENCODER_ONLY:
-            exact = Decimal(str(survey_sizes.with_embeddings(float(row.size_without_emb_pct))))
             reason = "s + d (1 - s) from its own density d: the word embeddings stay"
-            entries.append(
-                _entry(
-                    table,
-                    label,
-                    "size with embeddings",
-                    row.size_with_emb_pct,
-                    exact,
-                    "%",
-                    slack=1,
-                    reason=reason,
-                )
-            )
-            continue
-        found = survey_sizes.RECOMPUTED.get(row.row)
-        if found is None:
-            continue
-        implied = survey_sizes.implied_embedding_density(
-            float(row.size_with_emb_pct), float(row.size_without_emb_pct)
-        )
-        for check, printed, percent in (
-            ("size with embeddings", row.size_with_emb_pct, found.with_embeddings),
-            ("size without embeddings", row.size_without_emb_pct, found.without_embeddings),
-        ):
-            if percent is None:
-                continue
+            found = Recomputed(survey_sizes.with_embeddings(float(without_pct)), None, reason)
+        elif row.row in survey_sizes.RECOMPUTED:
+            found = survey_sizes.RECOMPUTED[row.row]
+            implied = survey_sizes.implied_embedding_density(float(with_pct), float(without_pct))
             reason = found.how
             if abs(implied - 100) > 1:
                 reason += f"; the two columns imply word embeddings of {implied:.1f} % of BERT-base's"
-            exact = Decimal(str(percent))
-            entries.append(
-                _entry(table, label, check, printed, exact, "%", slack=1, reason=reason, sure=found.sure)
-            )
+        else:
+            continue
+        for check, printed, percent in (
+            ("size with embeddings", with_pct, found.with_embeddings),
+            ("size without embeddings", without_pct, found.without_embeddings),
+        ):
+            if percent is not None:
+                exact, label = Decimal(str(percent)), _label(row)
+                entries.append(
+                    _entry(SurveyRow, label, check, printed, exact, "%", reason, slack=1, sure=found.sure)
+                )
     return entries
 
 
 def _pruning_averages(rows: Sequence[PruningRow]) -> list[Entry]:
-    table = "gordon2020_table1"
     entries = []
+    # The losses have fewer digits than their mean is printed with, so what they give is a range.
+    hidden = 100 * Decimal("0.005") + SCORE_ROUNDING
     for row in rows:
         label = f"{row.regime}, {row.pruned_pct} %"
-        scores = list(row.scores.values())
-        mean = sum(scores, Decimal()) / len(scores)
+        mean = sum(row.scores.values(), Decimal()) / len(row.scores)
         loss = 100 * sum(row.losses, Decimal()) / len(row.losses)
-        reason = _rounding_reason(row.avg - mean, 2 * SCORE_ROUNDING)
-        entries.append(_entry(table, label, "average", row.avg, mean, "points", reason=reason))
-        # The losses have fewer digits than their mean is printed with, so what they give is a range.
-        hidden = 100 * Decimal("0.005") + SCORE_ROUNDING
-        entries.append(
-            _range_entry(table, label, "average loss", row.avg_train_loss_pct, loss, "× 0.01 nats", hidden)
-        )
+        printed, reason = row.avg_train_loss_pct, _rounding_reason(row.avg, mean, 2 * SCORE_ROUNDING)
+        entries += [
+            _entry(PruningRow, label, "average", row.avg, mean, "points", reason),
+            _entry(PruningRow, label, "average loss", printed, loss, "× 0.01 nats", hidden=hidden),
+        ]
     return entries
 
 
-def _rounding_reason(by: Decimal, hidden: Decimal) -> Callable[[], str]:
-    return lambda: (
-        f"the rounding of the row's printed figures could hide up to {hidden.normalize()}, "
-        f"this {'included' if abs(by) <= hidden else 'not'}"
-    )
+def _rounding_reason(printed: Decimal, exact: Decimal, hidden: Decimal) -> str:
+    if same_to_the_digit(printed, exact):
+        return ""
+    within = "included" if abs(printed - exact) <= hidden else "not"
+    return f"the rounding of the row's printed figures could hide up to {hidden.normalize()}, this {within}"
 
 
 def _movva_sizes(rows: Sequence[SizeRow]) -> list[Entry]:
-    table = "movva2022_table2"
     entries = []
     for row in rows:
         config = bert(*BERT_SHAPES.get(row.size, (row.layers, row.hidden)))
         encoder, head = count(config).total, masked_language_head(config)
-        millions = Decimal(encoder) / 10**6
-        with_head = Decimal(encoder + head) / 10**6
-        verdict = "gives it" if same_to_the_digit(row.params_millions, with_head, 0) else "comes near it"
+        millions, with_head = Decimal(encoder) / 10**6, Decimal(encoder + head) / 10**6
+        verdict = "gives it" if same_to_the_digit(row.params_millions, with_head) else "comes near it"
         reason = f"BERT plus an untied MLM head is {with_head:.1f} M, which {verdict}"
-        entries.append(
-            _entry(table, row.size, "parameters", row.params_millions, millions, "M", reason=reason)
-        )
-        megabytes = millions * 4
+        entries.append(_entry(SizeRow, row.size, "parameters", row.params_millions, millions, "M", reason))
         reason = "4 bytes a parameter of the encoder alone, without the head that the parameter count holds"
-        entries.append(_entry(table, row.size, "size", row.size_mb, megabytes, "MB", slack=1, reason=reason))
+        entries.append(_entry(SizeRow, row.size, "size", row.size_mb, millions * 4, "MB", reason, slack=1))
     return entries
 
 
@@ -330,52 +292,26 @@ def _students(students: Sequence[StudentRow], compressed: Sequence[StudentCompre
         exponent = row.params.as_tuple().exponent
         half = Decimal(5).scaleb(exponent - 1 if isinstance(exponent, int) else 0)
         hidden = 4 * half / 10**6 + Decimal("0.005")
-        entries.append(
-            _range_entry(
-                "lilbobby_table7_1_sst2", label, "size", row.size_mb, 4 * row.params / 10**6, "MB", hidden
-            )
-        )
+        exact = 4 * row.params / 10**6
+        entries.append(_entry(StudentRow, label, "size", row.size_mb, exact, "MB", hidden=hidden))
         name = f"{row.student}-{row.embedding}-{row.dim}".replace("Hash-2500-25", "Hash-25-vocab2500")
         accuracies[name] = (row.no_distill, row.no_distill_boot, row.alpha05_boot, row.alpha0_boot)
     for compact in compressed:
         if compact.compression is not None or compact.model not in accuracies:
             continue
-        accuracy = compact.sst2_acc
-        nearest = min(accuracies[compact.model], key=lambda printed: abs(printed - accuracy))
+        kind, printed = StudentCompressionRow, compact.sst2_acc
+        nearest = min(accuracies[compact.model], key=lambda accuracy: abs(accuracy - printed))
         reason = "the nearest of the four trainings in Table 7.1, rounded there"
         entries.append(
-            _range_entry(
-                "lilbobby_table7_5",
+            _entry(
+                kind,
                 compact.model,
                 "SST-2 accuracy",
-                accuracy,
+                printed,
                 nearest,
                 "points",
-                SCORE_ROUNDING,
                 reason,
+                hidden=SCORE_ROUNDING,
             )
         )
     return entries
-
-
-def _range_entry(
-    table: str,
-    row: str,
-    check: str,
-    printed: Decimal,
-    middle: Decimal,
-    unit: str,
-    hidden: Decimal,
-    reason: str = "",
-) -> Entry:
-    """An entry whose recomputed figure is only known up to ±`hidden`."""
-    return Entry(
-        table=table,
-        row=row,
-        check=check,
-        printed=float(printed),
-        recomputed=float(middle),
-        unit=unit,
-        verdict="adds up" if abs(printed - middle) <= hidden else "differs",
-        reason=reason or f"the printed digits that it comes from leave ±{hidden.normalize()} {unit}",
-    )

@@ -1,4 +1,4 @@
-"""Ganesh et al. 2021, Table 1, measured again: every row built at BERT-base size, beside what was published of it."""
+"""Ganesh et al. 2021, Table 1, measured again: every row is built at BERT-base size and compared with the print."""
 
 from __future__ import annotations
 
@@ -7,41 +7,39 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from harness.common.errors import SkylineError, unknown_name
-from harness.recipes.recipe import Recipe
+from harness.common.errors import Code, SkylineError, unknown_name
+from harness.recipes.recipe import BASELINE, Recipe
 from harness.records.schema import Latency, Record, Workload, executed_by
-from leaderboard.boards.names import BASELINE
 from leaderboard.boards.record_selection import newest
 from leaderboard.published_tables import reading as published
 from leaderboard.published_tables.reading import SurveyRow
 from leaderboard.survey.artifacts import READINGS, Reading, recomputed
-from leaderboard.tables.plain import Cell, Column, PlainTable
+from leaderboard.tables.model import Column, Table, Value
 
 COLUMNS = (
-    Column(key="row", heading="Row"),
-    Column(key="method", heading="Method"),
-    Column(key="on", heading="On"),
-    Column(key="workload", heading="(batch, length)"),
-    Column(key="survey_with", heading="Survey: size with embeddings (%)"),
-    Column(key="recomputed_with", heading="Recomputed"),
-    Column(key="ours_with", heading="Ours"),
-    Column(key="survey_without", heading="Survey: without (%)"),
-    Column(key="recomputed_without", heading="Recomputed"),
-    Column(key="ours_without", heading="Ours"),
-    Column(key="disk_pct", heading="Bytes on disk (%)"),
-    Column(key="flops_ratio", heading="FLOPs ratio", digits=2),
-    Column(key="survey_cpu", heading="Survey: CPU speedup", digits=2),
-    Column(key="survey_gpu", heading="Survey: GPU speedup", digits=2),
-    Column(key="speedup", heading="Speedup", digits=2),
-    Column(key="low", heading="95 % from", digits=2),
-    Column(key="high", heading="to", digits=2),
-    Column(key="over_eager", heading="Over eager float32", digits=2),
-    Column(key="over_eager_low", heading="95 % from", digits=2),
-    Column(key="over_eager_high", heading="to", digits=2),
-    Column(key="survey_drop", heading="Survey: drop (points)", digits=2),
-    Column(key="status", heading="Status"),
+    Column("row", "Row"),
+    Column("method", "Method"),
+    Column("on", "On"),
+    Column("workload", "(batch, length)"),
+    Column("survey_with", "Survey: size with embeddings", "%"),
+    Column("recomputed_with", "Recomputed"),
+    Column("ours_with", "Ours"),
+    Column("survey_without", "Survey: without", "%"),
+    Column("recomputed_without", "Recomputed"),
+    Column("ours_without", "Ours"),
+    Column("disk_pct", "Bytes on disk", "%"),
+    Column("flops_ratio", "FLOPs ratio", digits=2),
+    Column("survey_cpu", "Survey: CPU speedup", digits=2),
+    Column("survey_gpu", "Survey: GPU speedup", digits=2),
+    Column("speedup", "Speedup", digits=2),
+    Column("low", "95 % from", digits=2),
+    Column("high", "to", digits=2),
+    Column("over_eager", "Over eager float32", digits=2),
+    Column("over_eager_low", "95 % from", digits=2),
+    Column("over_eager_high", "to", digits=2),
+    Column("survey_drop", "Survey: drop", "points", digits=2),
+    Column("status", "Status"),
 )
 
 USUAL = Workload(batch=1, length=128)
@@ -74,7 +72,7 @@ def chosen_rows(wanted: Sequence[str], tables: Path | None = None) -> tuple[Read
     """The readings of rows by number (2 to 26, as in the table's file) or name; all where none is named. Raises
     SkylineError, naming the nearest, for a row that is not there.
     """
-    lines = {line.row: line for line in published.load_survey(published.published_folder(tables))}
+    lines = published.survey_lines(tables)
     names = {slug(lines[reading.row]): reading for reading in READINGS}
     numbers = {str(reading.row): reading for reading in READINGS}
     found = {}
@@ -84,7 +82,8 @@ def chosen_rows(wanted: Sequence[str], tables: Path | None = None) -> tuple[Read
         if reading is None and key.lstrip("+-").isdigit():
             rows = sorted(lines)
             raise SkylineError(
-                f"the table has no row {text} to build: use {rows[1]} to {rows[-1]} (row 1 is BERT-base), or a name"
+                f"the table has no row {text} to build: use {rows[1]} to {rows[-1]} (row 1 is BERT-base), or a name",
+                Code.OUT_OF_RANGE,
             )
         if reading is None:
             raise unknown_name("row of the survey", text, names)
@@ -94,7 +93,7 @@ def chosen_rows(wanted: Sequence[str], tables: Path | None = None) -> tuple[Read
 
 def with_published_speedup(readings: Sequence[Reading], tables: Path | None = None) -> tuple[Reading, ...]:
     """The readings of rows whose published CPU speedup is above 1."""
-    lines = {line.row: line for line in published.load_survey(published.published_folder(tables))}
+    lines = published.survey_lines(tables)
     return tuple(reading for reading in readings if (lines[reading.row].speedup_cpu or 0) > 1)
 
 
@@ -116,48 +115,56 @@ def rows_of(
     for record in found:
         if record.kind == "profile" and record.model == model and record.task is None:
             by_recipe.setdefault(record.recipe, []).append(record)
-    lines = {line.row: line for line in published.load_survey(published.published_folder(tables))}
+    lines = published.survey_lines(tables)
     rows = []
     for reading in sorted(readings, key=lambda reading: reading.row):
         # A suite that times longer, or shorter, leaves another record of the same condition: the newest counts.
         latest = {
-            (_condition(record), record.profile is None): record
-            for record in sorted(by_recipe.get(recipe_of(reading), []), key=_started)
+            (Taken.of(record).order, record.profile is None): record
+            for record in sorted(by_recipe.get(recipe_of(reading), []), key=lambda r: r.provenance.started)
         }
-        own = sorted(latest.values(), key=_condition)
+        own = sorted(latest.values(), key=lambda record: Taken.of(record).order)
         measured = tuple(record for record in own if record.profile is not None)
         failed = tuple(record for record in own if record.profile is None)
         rows.append(RowRecords(lines[reading.row], reading, measured, failed))
     return rows
 
 
-def _started(record: Record) -> str:
-    return record.provenance.started
+@dataclass(frozen=True)
+class Taken:
+    """How a record's artifact was profiled, or was to be."""
 
+    device: str
+    runtime: str
+    precision: str
+    workload: Workload
 
-def _condition(record: Record) -> tuple[object, ...]:
-    cell, workload = cell_of(record), cell_of(record)["workload"]
-    return (
-        cell["device"],
-        cell["runtime"] != "eager",
-        cell["runtime"],
-        cell["precision"],
-        *(int(workload.get(name) or 0) for name in ("cached", "batch", "length")),
-        workload.get("task") or "",
-    )
+    @classmethod
+    def of(cls, record: Record) -> Taken:
+        """From the record's profile, or from its cell where it has none."""
+        said = record.cell if record.profile is None else record.profile.model_dump(mode="json")
+        return cls(
+            said.get("device", "cpu"),
+            said.get("runtime", "eager"),
+            said.get("precision", "float32"),
+            Workload.model_validate(said.get("workload", {})),
+        )
 
+    def __str__(self) -> str:
+        """Such as `openvino in int8, cpu`."""
+        return f"{executed_by(self.runtime, self.precision)}, {self.device}"
 
-def cell_of(record: Record) -> dict[str, Any]:
-    """How a record's artifact was profiled, or was to be: device, runtime, precision and workload."""
-    said = record.cell if record.profile is None else record.profile.model_dump(mode="json")
-    usual: dict[str, Any] = {"device": "cpu", "runtime": "eager", "precision": "float32", "workload": {}}
-    return {name: said.get(name, value) for name, value in usual.items()}
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Sorts the lines of a row, and tells the conditions of two records apart."""
+        w = self.workload
+        shape = (w.cached or 0, w.batch, w.length, w.task or "")
+        return (self.device, self.runtime != "eager", self.runtime, self.precision, *shape)
 
-
-def is_usual(record: Record) -> bool:
-    """Whether a profile is of the survey's own workload, or of a part of cached passages, by which rows compare."""
-    workload = Workload.model_validate(cell_of(record)["workload"])
-    return workload == USUAL or workload.cached is not None
+    @property
+    def usual(self) -> bool:
+        """Whether the workload is the survey's own, or a part of cached passages, by which rows compare."""
+        return self.workload == USUAL or self.workload.cached is not None
 
 
 def reproduction_table(
@@ -166,7 +173,7 @@ def reproduction_table(
     *,
     model: str = "bert-base",
     readings: Sequence[Reading] = READINGS,
-) -> PlainTable:
+) -> Table:
     """A line for each profile of each row; a row without any has one line that says so."""
     found = list(records)
     base = next(
@@ -177,7 +184,7 @@ def reproduction_table(
         ),
         None,
     )
-    lines: list[list[Cell]] = []
+    lines: list[list[Value]] = []
     for row in rows_of(found, tables, model=model, readings=readings):
         for record in row.measured:
             disk = record.profile.baseline.disk_bytes if record.profile and record.profile.baseline else None
@@ -186,10 +193,10 @@ def reproduction_table(
         lines += [_line(row, record, None) for record in row.failed]
         if not row.measured and not row.failed:
             lines.append(_line(row, None, None))
-    return PlainTable(
+    return Table.of(
         name="reproduction",
         title=f"Ganesh et al. 2021, Table 1, and its rows built at {model}'s size, untrained",
-        columns=list(COLUMNS),
+        columns=COLUMNS,
         rows=lines,
         notes=[
             "row: as in the table's file, which counts BERT-base as 1",
@@ -203,7 +210,7 @@ def reproduction_table(
     )
 
 
-def _line(row: RowRecords, record: Record | None, base_bytes: int | None) -> list[Cell]:
+def _line(row: RowRecords, record: Record | None, base_bytes: int | None) -> list[Value]:
     line, reading = row.line, row.reading
     again = recomputed(line)
     ours: tuple[float | None, float | None] = (None, None)
@@ -217,8 +224,7 @@ def _line(row: RowRecords, record: Record | None, base_bytes: int | None) -> lis
     return [
         line.row,
         row.method,
-        "–" if record is None else executed(record),
-        "–" if record is None else workload_of(record),
+        *(("–", "–") if record is None else (str(Taken.of(record)), str(Taken.of(record).workload))),
         float(line.size_with_emb_pct),
         again[0],
         ours[0],
@@ -243,18 +249,6 @@ def _status(record: Record | None) -> str:
     return record.status if not reason else f"{record.status}: {reason}"
 
 
-def executed(record: Record) -> str:
-    """Runtime, precision and device of a profile, such as `openvino in int8, cpu`."""
-    cell = cell_of(record)
-    return f"{executed_by(cell['runtime'], cell['precision'])}, {cell['device']}"
-
-
-def workload_of(record: Record) -> str:
-    """The workload of a profile: `(1, 128)`."""
-    workload = cell_of(record)["workload"]
-    return str(Workload.model_validate(workload)) if workload else "–"
-
-
 def _speedup(latency: Latency | None) -> tuple[float | None, float | None, float | None]:
     return (None, None, None) if latency is None else latency.speedup_with_interval
 
@@ -264,17 +258,17 @@ def _number(value: object) -> float | None:
 
 
 REPEAT_COLUMNS = (
-    Column(key="recipe", heading="Recipe"),
-    Column(key="on", heading="On"),
-    Column(key="workload", heading="(batch, length)"),
-    Column(key="against", heading="Over"),
-    Column(key="first", heading="First run", digits=3),
-    Column(key="second", heading="Second run", digits=3),
-    Column(key="difference_pct", heading="Difference (%)", digits=2),
+    Column("recipe", "Recipe"),
+    Column("on", "On"),
+    Column("workload", "(batch, length)"),
+    Column("against", "Over"),
+    Column("first", "First run", digits=3),
+    Column("second", "Second run", digits=3),
+    Column("difference_pct", "Difference", "%", digits=2),
 )
 
 
-def repeat_table(first: Iterable[Record], second: Iterable[Record]) -> PlainTable:
+def repeat_table(first: Iterable[Record], second: Iterable[Record]) -> Table:
     """The speedups of two runs of the same cells, the largest difference first; the largest and the median below.
 
     Raises SkylineError where they have no speedup in common, or are of different machines.
@@ -282,18 +276,22 @@ def repeat_table(first: Iterable[Record], second: Iterable[Record]) -> PlainTabl
     ones, others = _speedups(first), _speedups(second)
     shared = [key for key in ones if key in others]
     if not shared:
-        raise SkylineError("the two folders share no profile with a speedup; name two runs of the same suite")
+        raise SkylineError(
+            "the two folders share no profile with a speedup; name two runs of the same suite", Code.NO_DATA
+        )
     machines = {run[key][0].provenance.hardware.id for run in (ones, others) for key in shared}
     if len(machines) > 1:
         raise SkylineError(
-            f"the records are of different machines ({', '.join(sorted(machines))}); a repeat is of one"
+            f"the records are of different machines ({', '.join(sorted(machines))}); a repeat is of one",
+            Code.NOT_COMPARABLE,
         )
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for key in shared:
         record, one = ones[key]
         other = others[key][1]
         difference = 100 * abs(other - one) / one
-        rows.append([record.recipe, executed(record), workload_of(record), key[1], one, other, difference])
+        taken = Taken.of(record)
+        rows.append([record.recipe, str(taken), str(taken.workload), key[1], one, other, difference])
     rows.sort(key=lambda row: (-float(row[-1] or 0.0), str(row[0])))
     differences = [float(row[-1] or 0.0) for row in rows]
     alone = len(ones) + len(others) - 2 * len(shared)
@@ -302,10 +300,10 @@ def repeat_table(first: Iterable[Record], second: Iterable[Record]) -> PlainTabl
         f"the median {median(differences):.2f} %",
         *([f"{alone} speedups are in one of the folders only"] if alone else []),
     ]
-    return PlainTable(
+    return Table.of(
         name="repeat",
         title="Two runs of the same cells",
-        columns=list(REPEAT_COLUMNS),
+        columns=REPEAT_COLUMNS,
         rows=rows,
         notes=notes,
     )

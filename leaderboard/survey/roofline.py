@@ -6,33 +6,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.profiling.costs.traffic import roofline
+from harness.recipes.recipe import BASELINE
 from harness.records.schema import Profile, Record
-from leaderboard.boards.names import BASELINE, Cards, recipe_title
+from leaderboard.boards.names import Cards, recipe_title
 from leaderboard.boards.record_selection import newest
-from leaderboard.tables.plain import Cell, Column, PlainTable
+from leaderboard.tables.model import Column, Table, Value
 
 COLUMNS = (
-    Column(key="method", heading="Method"),
-    Column(key="workload", heading="(batch, length)"),
-    Column(key="device", heading="On"),
-    Column(key="flops_ratio", heading="FLOPs ratio", digits=2),
-    Column(key="speedup", heading="Speedup", digits=2),
-    Column(key="low", heading="95 % from", digits=2),
-    Column(key="high", heading="to", digits=2),
-    Column(key="realised", heading="Speedup / FLOPs ratio", digits=2),
-    Column(key="moved_mb", heading="Bytes moved (MB)"),
-    Column(key="intensity", heading="FLOPs / byte"),
-    Column(key="bound", heading="Bound"),
-    Column(key="attained_pct", heading="Of the roofline (%)"),
+    Column("method", "Method"),
+    Column("workload", "(batch, length)"),
+    Column("device", "On"),
+    Column("flops_ratio", "FLOPs ratio", digits=2),
+    Column("speedup", "Speedup", digits=2),
+    Column("low", "95 % from", digits=2),
+    Column("high", "to", digits=2),
+    Column("realised", "Speedup / FLOPs ratio", digits=2),
+    Column("moved_mb", "Bytes moved", "MB"),
+    Column("intensity", "FLOPs / byte"),
+    Column("bound", "Bound"),
+    Column("attained_pct", "Of the roofline", "%"),
 )
 RANK = [column.key for column in COLUMNS].index("realised")
 
 
 def realisation_table(
     records: Iterable[Record], model: str = "bert-base", cards: Cards | None = None
-) -> PlainTable:
+) -> Table:
     """Every profile of `model` that has a speedup and fewer FLOPs than its baseline, the most realised first; and those
     of the baseline itself that were held against the machine's ceilings. Raises SkylineError where no recipe saves any.
     """
@@ -49,19 +50,20 @@ def realisation_table(
             saving = saving or not itself
     if not saving:
         raise SkylineError(
-            f"no recipe that saves FLOPs was profiled on {model} yet; `skyline run realised-speed` does"
+            f"no recipe that saves FLOPs was profiled on {model} yet; `skyline run realised-speed` does",
+            Code.NO_DATA,
         )
     rows.sort(key=lambda row: (-float(row[RANK] or 0.0), [str(cell) for cell in row[:3]]))
-    return PlainTable(
+    return Table.of(
         name="realised",
         title=f"What saved arithmetic brings in time at {model}'s size",
-        columns=list(COLUMNS),
+        columns=COLUMNS,
         rows=rows,
         notes=_notes(rows),
     )
 
 
-def _notes(rows: list[list[Cell]]) -> list[str]:
+def _notes(rows: list[list[Value]]) -> list[str]:
     notes = [
         "speedup: paired with the float32 baseline under the same runtime; 1.00 in the column beside its interval is "
         "all that FLOPs promise"
@@ -79,7 +81,7 @@ def _notes(rows: list[list[Cell]]) -> list[str]:
     return notes
 
 
-def _row(profile: Profile, title: str, itself: bool) -> list[Cell] | None:
+def _row(profile: Profile, title: str, itself: bool) -> list[Value] | None:
     """A row of the table, None for what does not belong there: without a verdict, without FLOPs saved; of the baseline,
     without ceilings.
     """
@@ -88,7 +90,7 @@ def _row(profile: Profile, title: str, itself: bool) -> list[Cell] | None:
         return None
     if roof is None if itself else ratio <= 1:
         return None
-    row: list[Cell] = [
+    row: list[Value] = [
         title,
         str(profile.workload),
         f"{profile.executed_by}, {profile.device}",

@@ -19,7 +19,7 @@ BERT_SHAPES = {
 def bert(
     layers: int, hidden: int, heads: int | None = None, ffn: int | None = None, **other: object
 ) -> EncoderConfig:
-    """A BERT without a task head, whose count is that of the published checkpoint (110 M for BERT-base)."""
+    """A BERT without a task head, which has as many parameters as the published checkpoint (BERT-base: 110 M)."""
     return EncoderConfig.bert(layers, hidden, heads, ffn, head={"kind": "none", "outputs": 2}, **other)
 
 

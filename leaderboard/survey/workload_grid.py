@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.records.schema import Record, Workload
 from leaderboard.survey.artifacts import READINGS, Reading
-from leaderboard.survey.reproduction import USUAL, cell_of, executed, rows_of
-from leaderboard.tables.plain import Cell, Column, PlainTable
+from leaderboard.survey.reproduction import USUAL, Taken, rows_of
+from leaderboard.tables.model import Column, Table, Value
 
 
 def grid_table(
@@ -18,31 +18,32 @@ def grid_table(
     *,
     model: str = "bert-base",
     readings: Sequence[Reading] = READINGS,
-) -> PlainTable:
+) -> Table:
     """The paired speedup of each row over the float32 baseline under the same runtime, by workload, the usual one
     first. Rows that were profiled under one workload alone are left out. Raises SkylineError where all were.
     """
     lines: dict[tuple[int, str, str], dict[Workload, Record]] = {}
     for row in rows_of(records, tables, model=model, readings=readings):
         for record in (*row.measured, *row.failed):
-            workload = Workload.model_validate(cell_of(record)["workload"])
-            if workload.cached is None:
-                lines.setdefault((row.line.row, row.method, executed(record)), {})[workload] = record
+            taken = Taken.of(record)
+            if taken.workload.cached is None:
+                lines.setdefault((row.line.row, row.method, str(taken)), {})[taken.workload] = record
     lines = {key: found for key, found in lines.items() if len(found) > 1}
     if not lines:
         raise SkylineError(
             "no row of the survey is profiled under several workloads yet; "
-            "`skyline reproduce ganesh2021 --grid --out profiles` does that"
+            "`skyline reproduce ganesh2021 --grid --out profiles` does that",
+            Code.NO_DATA,
         )
     workloads = sorted({workload for found in lines.values() for workload in found}, key=_order)
     columns = [Column(key=str(workload), heading=str(workload), digits=2) for workload in workloads]
-    return PlainTable(
+    return Table.of(
         name="grid",
         title=f"Speedups by workload, (batch, length), of the survey's rows built at {model}'s size",
         columns=[
-            Column(key="row", heading="Row"),
-            Column(key="method", heading="Method"),
-            Column(key="on", heading="On"),
+            Column("row", "Row"),
+            Column("method", "Method"),
+            Column("on", "On"),
             *columns,
         ],
         rows=[
@@ -59,7 +60,7 @@ def _order(workload: Workload) -> tuple[bool, str, int, int]:
     return (workload != USUAL, workload.task or "", workload.batch, workload.length)
 
 
-def _cell(record: Record | None) -> Cell:
+def _cell(record: Record | None) -> Value:
     if record is None:
         return None
     if record.profile is None:

@@ -1,88 +1,91 @@
-"""Small tables beside the boards: findings, and sizes against the survey's."""
+"""A table as plain text: Markdown, CSV, JSON, and columns of text; and a table inside a README."""
 
 from __future__ import annotations
 
-from typing import Any
+import csv
+import io
+import re
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
+from harness.common.errors import Code, SkylineError
+from harness.common.files import write_atomically
 from harness.common.lazy import lazy_imports
-from leaderboard.tables.boards import escape_markdown
+from leaderboard.tables.model import Table
 
 with lazy_imports():
-    import pandas
+    import pydantic_core
     import tabulate
 
 
-Cell = str | float | int | bool | None
-
-
-class Column(BaseModel):
-    """One column: its key in JSON and CSV, its heading, and the digits of its figures."""
-
-    model_config = ConfigDict(frozen=True)
-
-    key: str
-    heading: str
-    digits: int = 1
-
-    def text(self, value: Cell) -> str:
-        """A cell for people: – where nothing was measured."""
-        if value is None:
-            return "–"
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        return f"{value:.{self.digits}f}" if isinstance(value, float) else str(value)
-
-
-class PlainTable(BaseModel):
-    """A title, columns, one value for each in every row, and notes."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    title: str
-    columns: list[Column]
-    rows: list[list[Cell]]
-    notes: list[str] = []
-
-    def records(self) -> list[dict[str, Cell]]:
-        """The rows by column key, unrounded."""
-        return [dict(zip((c.key for c in self.columns), row, strict=True)) for row in self.rows]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The table as plain JSON values."""
-        return {"name": self.name, "title": self.title, "rows": self.records(), "notes": self.notes}
-
-
-def to_markdown(table: PlainTable) -> str:
-    """The table as Markdown, its notes below."""
-    lines = "\n".join(f"- {escape_markdown(note)}" for note in table.notes)
-    return f"{_tabulated(table, 'pipe', escape=True)}\n\n{lines}".rstrip() + "\n"
-
-
-def to_text(table: PlainTable) -> str:
-    """The table for a terminal."""
-    return "\n".join([table.title, "", _tabulated(table, "simple"), "", *table.notes]).rstrip() + "\n"
-
-
-def to_csv(table: PlainTable) -> str:
-    """The table as CSV, every figure unrounded."""
-    frame = pandas.DataFrame(table.records(), columns=[c.key for c in table.columns])
-    return str(frame.to_csv(index=False, lineterminator="\n"))
-
-
-def _tabulated(table: PlainTable, style: str, escape: bool = False) -> str:
-    made = [[column.text(v) for column, v in zip(table.columns, row, strict=True)] for row in table.rows]
-    heads = [column.heading for column in table.columns]
-    if escape:
-        made, heads = (
-            [[escape_markdown(cell) for cell in row] for row in made],
-            list(map(escape_markdown, heads)),
-        )
-    numeric = [
-        any(isinstance(row[i], float | int) and not isinstance(row[i], bool) for row in table.rows)
-        for i in range(len(heads))
+def to_markdown(table: Table) -> str:
+    """The table as Markdown, its notes below; the name of a line with a mark is bold."""
+    name = next((place for place, column in enumerate(table.columns) if not column.numeric), None)
+    body = [
+        [
+            cell.text if column.numeric else escape_markdown(cell.text)
+            for column, cell in zip(table.columns, line.cells, strict=True)
+        ]
+        for line in table.lines
     ]
-    align = ["right" if number else "left" for number in numeric]
-    return str(tabulate.tabulate(made, headers=heads, tablefmt=style, colalign=align, disable_numparse=True))
+    for line, texts in zip(table.lines, body, strict=True):
+        if line.mark and name is not None:
+            texts[name] = f"**{texts[name]}**"
+    heads = [escape_markdown(column.title) for column in table.columns]
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in table.notes)
+    return f"{_tabulated(table, heads, body, 'pipe')}\n\n{notes}".rstrip() + "\n"
+
+
+def to_text(table: Table) -> str:
+    """The table as text of any width, its title above and its notes below."""
+    heads = [column.title for column in table.columns]
+    body = [[cell.text for cell in line.cells] for line in table.lines]
+    parts = [table.title, "", _tabulated(table, heads, body, "simple"), "", *table.notes]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def to_csv(table: Table) -> str:
+    """The table as CSV: every figure unrounded, an empty field for what was not measured."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([column.key for column in table.columns])
+    writer.writerows([cell.value for cell in line.cells] for line in table.lines)
+    return text.getvalue()
+
+
+def to_json(document: object) -> str:
+    """Plain values, and what Pydantic can write, as indented JSON."""
+    return pydantic_core.to_json(document, indent=1).decode()
+
+
+def update_readme(path: Path, marker: str, markdown: str) -> None:
+    """Replace what stands between `<!-- board:MARKER -->` and `<!-- /board:MARKER -->` in the file at `path`.
+
+    Raises SkylineError where the file cannot be read or does not hold the two markers once, in order.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SkylineError(
+            f"{path} cannot be read ({error}); name a Markdown file", Code.UNREADABLE
+        ) from None
+    start, end = f"<!-- board:{marker} -->", f"<!-- /board:{marker} -->"
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
+        raise SkylineError(
+            f"{path} needs the lines '{start}' and '{end}' once each, in this order; add them",
+            Code.INCOMPLETE,
+        )
+    before, rest = text.split(start)
+    after = rest.split(end)[1]
+    write_atomically(path, f"{before}{start}\n\n{markdown.strip()}\n\n{end}{after}")
+
+
+def escape_markdown(text: str) -> str:
+    """Text that stays text in a Markdown table: no cell borders, tags, links, emphasis or line breaks."""
+    text = " ".join(text.split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_|\[\]])", r"\\\1", text)
+
+
+def _tabulated(table: Table, heads: list[str], body: list[list[str]], style: str) -> str:
+    align = ["right" if column.numeric else "left" for column in table.columns]
+    return tabulate.tabulate(body, headers=heads, tablefmt=style, colalign=align, disable_numparse=True)

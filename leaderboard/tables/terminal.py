@@ -1,17 +1,14 @@
-"""Boards in a terminal: what was measured keeps its place, what matters less gives way, and a line says what."""
+"""A table in a terminal: what was measured keeps its place, what matters less gives way, and a line says what."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from harness.common.lazy import lazy_imports
-from leaderboard.boards.board import Board, Row
-from leaderboard.tables.boards import heading, notes
-from leaderboard.tables.cells import FRONT_MARK, Column, columns
+from leaderboard.tables.model import Column, Line, Table
 
 with lazy_imports():
     import rich.box
@@ -19,10 +16,6 @@ with lazy_imports():
     import rich.console
     import rich.table
     import rich.text
-
-
-if TYPE_CHECKING:
-    pass
 
 TITLE_WIDTH = 20
 GAP = 2
@@ -43,120 +36,125 @@ intervals, the front (its mark goes before the method's name) and the rank (the 
 INTERVAL = re.compile(r" \[[^\]]*\]| ± [\d.,]+")
 
 
-def print_board(board: Board, console: rich.console.Console | None = None) -> None:
-    """Print the board: the columns that fit, then what is hidden, legend, notes and failed cells."""
+def print_table(table: Table, console: rich.console.Console | None = None) -> None:
+    """Print the table: the columns that fit, then what is hidden, and the notes."""
     console = console or rich.console.Console()
-    layout = fit(board, console.width)
-    table = rich.table.Table(
-        title=rich.text.Text(board.title, style="bold"),
+    fitted = fit(table, console.width)
+    drawn = rich.table.Table(
+        title=rich.text.Text(table.title, style="bold"),
         title_justify="left",
         box=rich.box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
         collapse_padding=True,
     )
-    for column in layout.columns:
+    for place, column in enumerate(fitted.columns):
         if column.key == "title":
-            table.add_column(
+            drawn.add_column(
                 rich.text.Text(column.heading), min_width=TITLE_WIDTH, overflow="fold", vertical="bottom"
             )
         else:
-            head = rich.text.Text("\n".join(layout.heading(column)))
-            table.add_column(head, justify="right" if column.numeric else "left", no_wrap=True)
-    for row in board.rows:
-        style = "bold" if row.pareto else ("dim" if row.failures and row.drop is None else "")
-        table.add_row(*(rich.text.Text(layout.text(column, row)) for column in layout.columns), style=style)
-    console.print(table)
-    for note in (*layout.hidden(console.width), *notes(board)):
+            # No wider than its cells where its words allow.
+            lines = textwrap.wrap(column.title, _column_width(fitted, place), break_long_words=False)
+            drawn.add_column(
+                rich.text.Text("\n".join(lines)), justify="right" if column.numeric else "left", no_wrap=True
+            )
+    for line in fitted.lines:
+        style = "bold" if line.mark else "dim" if line.faded else ""
+        drawn.add_row(*(rich.text.Text(cell.text) for cell in line.cells), style=style)
+    console.print(drawn)
+    for note in (*_hidden(table, fitted, console.width), *table.notes):
         console.print(rich.text.Text(f"· {note}", style="dim"))
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The columns of a board that are printed, and whether with intervals and with the front's own column."""
-
-    board: Board
-    columns: tuple[Column, ...]
-    intervals: bool = True
-    front_in_title: bool = False
-
-    @property
-    def width(self) -> int:
-        """The characters that it takes, with titles folded to `TITLE_WIDTH`."""
-        widths = [TITLE_WIDTH if c.key == "title" else self._width(c) for c in self.columns]
-        return sum(widths) + GAP * (len(widths) - 1)
-
-    def text(self, column: Column, row: Row) -> str:
-        """What a cell says."""
-        text = column.text(row)
-        if column.key == "title":
-            return f"{FRONT_MARK} {text}" if self.front_in_title and row.pareto else text
-        return text if self.intervals else INTERVAL.sub("", text)
-
-    def heading(self, column: Column) -> list[str]:
-        """The lines of a heading, no wider than its cells where its words allow."""
-        return textwrap.wrap(heading(column), self._width(column), break_long_words=False)
-
-    def hidden(self, width: int) -> list[str]:
-        """What a terminal of that width has no room for and how to see it, as one line; none where all is shown."""
-        whole = everything(self.board)
-        shown = {column.key for column in self.columns}
-        left_out = [heading(column) for column in whole.columns if column.key not in shown]
-        left_out += [] if self.intervals else ["the intervals"]
-        if not left_out:
-            return []
-        return [
-            f"hidden in {width} characters: {'; '.join(left_out)}. A terminal of {whole.width} shows them, "
-            "--csv and --json have every figure"
-        ]
-
-    def _width(self, column: Column) -> int:
-        words = heading(column).split()
-        return max(
-            rich.cells.cell_len(text)
-            for text in (*words, *(self.text(column, row) for row in self.board.rows))
-        )
+def fit(table: Table, width: int) -> Table:
+    """The table with what matters most in `width` characters; at last only titles are left."""
+    narrower = _narrower(table)
+    while width_of(table) > width and (less := next(narrower, None)) is not None:
+        table = less
+    return table
 
 
-def everything(board: Board) -> Layout:
-    """The layout that hides nothing."""
-    return Layout(board, tuple(columns(board)))
+def width_of(table: Table) -> int:
+    """The characters that a table takes, with titles folded to `TITLE_WIDTH`."""
+    widths = [
+        TITLE_WIDTH if column.key == "title" else _column_width(table, place)
+        for place, column in enumerate(table.columns)
+    ]
+    return sum(widths) + GAP * (len(widths) - 1)
 
 
-def fit(board: Board, width: int) -> Layout:
-    """The layout that keeps what matters most in `width` characters."""
-    layout = everything(board)
-    narrower = _narrower(layout)
-    while layout.width > width and (less := next(narrower, None)) is not None:
-        layout = less
-    return layout
+def _column_width(table: Table, place: int) -> int:
+    words = table.columns[place].title.split()
+    return max(
+        rich.cells.cell_len(text) for text in (*words, *(line.cells[place].text for line in table.lines))
+    )
 
 
-def _narrower(layout: Layout) -> Iterator[Layout]:
-    """Ever narrower layouts; at last only titles are left."""
-    keys = {column.key for column in layout.columns}
+def _hidden(whole: Table, fitted: Table, width: int) -> list[str]:
+    """What a terminal of that width has no room for and how to see it, as one line; none where all is shown."""
+    shown = {column.key for column in fitted.columns}
+    left_out = [column.title for column in whole.columns if column.key not in shown]
+    if _has_intervals(whole) and not _has_intervals(fitted):
+        left_out.append("the intervals")
+    if not left_out:
+        return []
+    return [
+        f"hidden in {width} characters: {'; '.join(left_out)}. A terminal of {width_of(whole)} shows them, "
+        "--csv and --json have every figure"
+    ]
+
+
+def _narrower(table: Table) -> Iterator[Table]:
+    """Ever narrower tables."""
     for key in SPARED_FIRST:
-        if key == "size_pct" and "disk_bytes" not in keys:
+        if key == "size_pct" and not _spared(table, "disk_bytes"):
             continue  # a table of a paper that has no other size
-        for less in _without(layout, key):
-            yield less
-            layout = less
-    if any(INTERVAL.search(column.text(row)) for column in layout.columns for row in layout.board.rows):
-        layout = replace(layout, intervals=False)
-        yield layout
-    if "pareto" in keys:
-        (less,) = _without(layout, "pareto")
-        layout = replace(less, front_in_title=True)
-        yield layout
+        for column in _spared(table, key):
+            table = _without(table, column)
+            yield table
+    if _has_intervals(table):
+        table = _with_texts(table, lambda c, _, text: INTERVAL.sub("", text) if c.numeric else text)
+        yield table
+    for column in _spared(table, "pareto"):
+        table = _with_texts(
+            _without(table, column),
+            lambda c, line, text: f"{line.mark} {text}" if c.key == "title" and line.mark else text,
+        )
+        yield table
     for key in ("rank", *SPARED_LAST):
-        for less in _without(layout, key):
-            yield less
-            layout = less
+        for column in _spared(table, key):
+            table = _without(table, column)
+            yield table
 
 
-def _without(layout: Layout, key: str) -> Iterator[Layout]:
-    """The layout without the column `key`; where it ends in `_`, one fewer of those that so begin, the last first."""
-    for column in reversed(layout.columns):
-        if column.key == key or (key.endswith("_") and column.key.startswith(key)):
-            layout = replace(layout, columns=tuple(c for c in layout.columns if c is not column))
-            yield layout
+def _spared(table: Table, key: str) -> list[Column]:
+    """The column `key`, if it is there; where it ends in `_`, all that so begin, the last first."""
+    prefix = key if key.endswith("_") else None
+    return [c for c in reversed(table.columns) if c.key == key or (prefix and c.key.startswith(prefix))]
+
+
+def _without(table: Table, column: Column) -> Table:
+    return table.only(lambda each: each is not column)
+
+
+def _with_texts(table: Table, change: Callable[[Column, Line, str], str]) -> Table:
+    lines = (
+        replace(
+            line,
+            cells=tuple(
+                replace(cell, text=change(column, line, cell.text))
+                for column, cell in zip(table.columns, line.cells, strict=True)
+            ),
+        )
+        for line in table.lines
+    )
+    return replace(table, lines=tuple(lines))
+
+
+def _has_intervals(table: Table) -> bool:
+    return any(
+        column.numeric and INTERVAL.search(cell.text)
+        for line in table.lines
+        for column, cell in zip(table.columns, line.cells, strict=True)
+    )

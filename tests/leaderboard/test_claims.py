@@ -9,8 +9,9 @@ import pytest
 
 from harness.recipes.discovery import discover
 from harness.recipes.recipe import Recipe
-from leaderboard import architecture_board, installed_cards, published_board
-from tests.support.board_records import CARDS, card, profile
+from leaderboard.boards.architecture import architecture_board
+from leaderboard.boards.claims import installed_cards
+from tests.support.board_records import CARDS, card, profile, published_board, rows_of
 
 
 def claim(value: float, task: str = "sst2", **more: Any) -> dict[str, Any]:
@@ -56,10 +57,10 @@ def test_the_first_claim_of_a_task_that_holds_counts_and_says_where_it_stands() 
     row = architecture_board([profile("svd", model="bert-base")], cards={"svd": svd}).rows[0]
     assert row.claimed == {"sst2": 92.4, "mnli": 84.8}
     variant = "; this method is a variant of the paper's"
-    assert row.notes == [
+    assert row.notes == (
         f"as published: SST-2 92.4 on test (Table 1, remembered of the paper, not read in it){variant}",
         f"as published: MNLI 84.8 on dev (Table 2){variant}",
-    ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_the_installed_cards_claim_what_their_papers_print(recipe: str, scores: 
 
 
 def test_gordons_claims_are_the_figures_of_the_published_table() -> None:
-    table = {row.recipe: row.scores for row in published_board(table="gordon2020").rows}
+    table = {row.recipe: row.scores for row in rows_of(published_board("gordon2020"))}
     for method in ("magnitude", "random-pruning"):
         for claim in installed_cards()[method]["claims"]:
             scores = table[claim["where"].removeprefix("Table 1, ")]

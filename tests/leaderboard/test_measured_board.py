@@ -6,19 +6,30 @@ import json
 
 import pytest
 
-from harness.common.errors import NotComparable, SkylineError
-from leaderboard import measured_board, published_board
-from tests.support.board_records import CARDS, ROW_KEYS, by_recipe, example_records, quality, replicates
+from harness.common.errors import Code
+from leaderboard.boards.measured import measured_board
+from leaderboard.tables.printing import to_json
+from tests.support.board_records import (
+    CARDS,
+    ROW_KEYS,
+    by_recipe,
+    example_records,
+    published_board,
+    quality,
+    refuses,
+    replicates,
+    rows_of,
+)
 
 
-def test_rows_have_all_keys_and_the_board_round_trips_as_json() -> None:
+def test_rows_have_all_keys_as_json() -> None:
     board = measured_board(example_records(), cards=CARDS)
-    data = json.loads(board.to_json())
+    data = json.loads(to_json(board))
     for row in data["rows"]:
         assert row.keys() >= ROW_KEYS
         assert "replicates" not in row
     assert data["axes"][0].keys() >= {"key", "title", "unit"}
-    assert type(board).model_validate(data).to_json() == board.to_json()
+    assert [row["id"] for row in data["rows"]] == [row.id for row in board.rows]
 
 
 def test_scores_drops_and_costs_of_one_row() -> None:
@@ -29,7 +40,7 @@ def test_scores_drops_and_costs_of_one_row() -> None:
     assert row.drop == pytest.approx(((88.1 - 91.0) + (79.0 - 84.0)) / 2)
     assert row.drop_ci95[0] < row.drop < row.drop_ci95[1]
     assert row.tasks == ["sst2", "mrpc"]
-    assert row.seeds == {"sst2": [0], "mrpc": [0, 1, 2]}
+    assert row.seeds == {"sst2": (0,), "mrpc": (0, 1, 2)}
     assert (row.disk_bytes, row.flops, row.speedup) == (53_000_000, 1_380_000_000, 3.1)
     assert row.disk_pct == pytest.approx(100 * 53.0 / 90.9)
     assert row.size_pct == pytest.approx(100 * 53.0 / 90.9)
@@ -39,18 +50,18 @@ def test_scores_drops_and_costs_of_one_row() -> None:
 
 def test_the_front_of_the_example() -> None:
     board = measured_board(example_records(), cards=CARDS)
-    front = {row.recipe for row in board.rows if row.pareto}
+    front = {row.recipe for row in rows_of(board) if row.pareto}
     assert front == {
         "baseline",
         "magnitude:sparsity=0.4",
         "dynamic-int8",
         "magnitude:sparsity=0.6 > dynamic-int8",
     }
-    for row in board.rows:
+    for row in rows_of(board):
         if row.rank is not None:
             assert 0 <= row.pareto_probability <= 1
     latency = measured_board(example_records(), cards=CARDS, axis="latency")
-    assert {row.recipe for row in latency.rows if row.pareto} == {
+    assert {row.recipe for row in rows_of(latency) if row.pareto} == {
         "baseline",
         "dynamic-int8",
         "kd-logits:layers=3",
@@ -66,7 +77,7 @@ def test_ranks_share_ties_with_their_leader() -> None:
         values = [90 + drop + n + e for n, e in zip(replicates(0.0), extra, strict=True)]
         records.append(quality(name, "sst2", 90 + drop, resampled=values))
     board = measured_board(records)
-    ranks = {row.recipe: (row.rank, row.tied) for row in board.rows}
+    ranks = {row.recipe: (row.rank, row.tied) for row in rows_of(board)}
     assert ranks["baseline"] == ranks["a"] == ranks["b"] == (1, True)
     assert ranks["c"] == ranks["d"] == (4, True)
     assert ranks["e"] == (6, False)
@@ -87,9 +98,9 @@ def test_toy_and_real_tasks_never_share_a_board() -> None:
     toys = [record for record in records if record.task == "toy-sentiment"]
     assert measured_board(toys).tasks == ["toy-sentiment"]
     assert measured_board(records, tasks=["toy-sentiment"]).tasks == ["toy-sentiment"]
-    with pytest.raises(NotComparable, match="toy tasks and real ones"):
+    with refuses(Code.NOT_COMPARABLE):
         measured_board(records, tasks=["sst2", "toy-sentiment"])
-    with pytest.raises(SkylineError, match="did you mean 'sst2'"):
+    with refuses(Code.UNKNOWN_NAME, "'sst2'"):
         measured_board(records, tasks=["sst1"])
 
 
@@ -99,17 +110,17 @@ def test_one_board_shows_one_base_model() -> None:
     board = measured_board(records)
     assert board.model == "minilm-l6"
     assert board.skipped == ["1 records of base model bert-base: choose it to see them"]
-    assert measured_board(records, "bert-base").rows[0].scores == {"sst2": 93.0}
-    with pytest.raises(SkylineError, match="did you mean 'bert-base'"):
+    assert rows_of(measured_board(records, "bert-base"))[0].scores == {"sst2": 93.0}
+    with refuses(Code.UNKNOWN_NAME, "'bert-base'"):
         measured_board(records, "bert-bass")
-    with pytest.raises(SkylineError, match="skyline run"):
+    with refuses(Code.NO_DATA, "`skyline run`"):
         measured_board([])
 
 
 def test_unknown_tables_and_axes_suggest_the_nearest() -> None:
-    with pytest.raises(SkylineError, match="did you mean 'movva2022'"):
-        published_board(table="movva2020")
-    with pytest.raises(SkylineError, match="did you mean 'size'"):
+    with refuses(Code.UNKNOWN_NAME, "'movva2022'"):
+        published_board("movva2020")
+    with refuses(Code.UNKNOWN_NAME, "'size'"):
         published_board(axis="sizes")
-    with pytest.raises(SkylineError, match="did you mean 'latency'"):
+    with refuses(Code.UNKNOWN_NAME, "'latency'"):
         measured_board(example_records(), axis="latencies")

@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from harness.records.schema import Quality
 from harness.tasks import load_task
-from leaderboard.boards.one_answer import POSITIVES, gives_one_answer
+from leaderboard.findings.one_answer import POSITIVES, dev_size, gives_one_answer
 
 
 def scored(examples: int, **scores: float) -> Quality:
@@ -19,7 +19,7 @@ def scored(examples: int, **scores: float) -> Quality:
 @pytest.mark.parametrize("task", POSITIVES)
 @pytest.mark.parametrize("answer", [0, 1])
 def test_the_scores_are_scikit_learns(task: str, answer: int) -> None:
-    positives, examples = POSITIVES[task]
+    positives, examples = POSITIVES[task], dev_size(task)
     labels, answers = [1] * positives + [0] * (examples - positives), [answer] * examples
     scores = {
         "accuracy": 100 * accuracy_score(labels, answers),
@@ -31,7 +31,7 @@ def test_the_scores_are_scikit_learns(task: str, answer: int) -> None:
 
 
 def test_another_dev_split_or_task_is_not_judged() -> None:
-    positives, examples = POSITIVES["sst2"]
+    positives, examples = POSITIVES["sst2"], dev_size("sst2")
     score = 100 * positives / examples
     assert not gives_one_answer("sst2", scored(2 * examples, accuracy=score))
     assert not gives_one_answer("another", scored(examples, accuracy=score))
@@ -41,4 +41,4 @@ def test_another_dev_split_or_task_is_not_judged() -> None:
 @pytest.mark.parametrize("task", POSITIVES)
 def test_the_counts_are_those_of_the_data(task: str) -> None:
     labels = [example.label for example in load_task(task, os.environ["SKYLINE_DATA_DIR"]).dev()]
-    assert (sum(map(float, labels)), len(labels)) == POSITIVES[task]
+    assert (sum(map(float, labels)), len(labels)) == (POSITIVES[task], dev_size(task))

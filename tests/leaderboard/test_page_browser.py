@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from leaderboard import measured_board, write_page
+from leaderboard.boards.measured import measured_board
+from leaderboard.site.page import render_page
 from tests.support.board_records import card, example_page, quality
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -225,7 +226,7 @@ def test_hostile_and_huge_names_do_no_harm(browser, tmp_path):
     cards = {"magnitude": card(evil, evil), "m" * 300: card("w" * 300, "quantization")}
     records = [quality(r, "sst2", s) for r, s in (("baseline", 90.0), ("magnitude", 89.0), ("m" * 300, 88.0))]
     path = tmp_path / "index.html"
-    write_page(path, [measured_board(records, cards=cards)])
+    path.write_text(render_page([measured_board(records, cards=cards)]), encoding="utf-8")
     found = Opened(browser, path, viewport={"width": 390, "height": 800})
     found.drawn(MEASURED, "disk")
     point = found.page.locator(f"{MEASURED} .mark-symbol path[aria-label^='<img']")

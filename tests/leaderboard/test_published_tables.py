@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.models.config import MATRICES, EncoderConfig, LayerConfig
 from harness.models.parameter_counts import count
-from leaderboard.published_tables import reading as published
+from leaderboard.published_tables import reading
+from leaderboard.published_tables.reading import average_drop
 from leaderboard.survey import sizes as survey_sizes
-from leaderboard.survey.published_ledger import average_drop, read_ledger, same_to_the_digit, tally
+from leaderboard.survey.published_ledger import read_ledger, same_to_the_digit, tally
 from leaderboard.survey.shapes import BERT_SHAPES, bert, masked_language_head
+from tests.support.board_records import refuses
 
 FOLDER = Path(__file__).resolve().parents[2] / "profiles" / "published"
 
@@ -34,29 +36,20 @@ def lines(name: str) -> int:
 
 
 def test_every_table_loads_whole_and_has_a_source():
-    folder = published.published_folder()
-    loaders = {
-        "ganesh2021_table1": published.load_survey,
-        "gordon2020_table1": published.load_pruning,
-        "movva2022_table1": published.load_ratios,
-        "movva2022_table2": published.load_sizes,
-        "lilbobby_table7_1_sst2": published.load_students,
-        "lilbobby_table7_5": published.load_student_compression,
-    }
-    sources = published.load_sources(folder)
-    assert set(sources) == set(loaders) == set(published.TABLE_NAMES)
-    assert {path.stem for path in folder.glob("*.csv")} == set(loaders)
-    for name, load in loaders.items():
-        assert len(load(folder)) == lines(name)
+    folder = reading.published_folder()
+    names = {kind.table for kind in reading.KINDS}
+    assert set(reading.load_sources(folder)) == {path.stem for path in folder.glob("*.csv")} == names
+    for kind in reading.KINDS:
+        assert len(reading.load(kind, folder)) == lines(kind.table)
 
 
 def test_empty_cells_are_figures_that_were_not_reported():
-    rows = published.load_survey(FOLDER)
+    rows = reading.load(reading.SurveyRow, FOLDER)
     gobo = next(row for row in rows if row.paper_method == "GOBO")
     assert gobo.scores == {"mnli": Decimal("83.7")}
     assert gobo.device is None
     assert rows[0].scores == {task: Decimal(s) for task, s in zip(gobo_tasks(), gobo_base(), strict=True)}
-    ratios = published.load_ratios(FOLDER)
+    ratios = reading.load(reading.RatioRow, FOLDER)
     assert ratios[0].ratios["QAT+KD+MP"] == Decimal("18.1")
 
 
@@ -69,51 +62,53 @@ def gobo_base() -> list[str]:
 
 
 def test_the_callers_folder_comes_first_and_the_package_copy_last(copy, tmp_path, monkeypatch):
-    assert published.published_folder(copy) == copy / "published"
-    assert published.published_folder(tmp_path / "nothing here") == FOLDER
+    assert reading.published_folder(copy) == copy / "published"
+    assert reading.published_folder(tmp_path / "nothing here") == FOLDER
     package = tmp_path / "site" / "leaderboard"
     shutil.copytree(FOLDER, package / "published_tables")
-    monkeypatch.setattr(published, "__file__", str(package / "published_tables" / "reading.py"))
-    assert published.published_folder() == package / "published_tables"
+    monkeypatch.setattr(reading, "__file__", str(package / "published_tables" / "reading.py"))
+    assert reading.published_folder() == package / "published_tables"
     shutil.rmtree(package / "published_tables")
-    with pytest.raises(SkylineError, match="published tables are missing"):
-        published.published_folder()
+    with refuses(Code.NOT_FOUND, "--profiles"):
+        reading.published_folder()
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("old", "new", "where"),
     [
         ("84.6,89.2", "84.6,many", "line 2, column qqp"),
         ("row,family", "number,family", "line 2, column row"),
         ("mnli,qqp", "mnli,extra", "column"),
     ],
 )
-def test_a_wrong_cell_is_named_by_line_and_column(copy, old, new, message):
+def test_a_wrong_cell_is_named_by_line_and_column(copy, old, new, where):
     path = copy / "published" / "ganesh2021_table1.csv"
     path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
-    with pytest.raises(SkylineError, match=message) as caught:
-        published.load_survey(copy / "published")
-    assert "\n" not in str(caught.value)
+    with refuses(Code.DAMAGED, where):
+        reading.load(reading.SurveyRow, copy / "published")
 
 
-@pytest.mark.parametrize("text", ["", "row,family\n", "\xff"])
-def test_a_table_without_rows_or_text_is_an_error(copy, text):
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("", Code.UNREADABLE), ("row,family\n", Code.DAMAGED), ("\xff", Code.UNREADABLE)],
+)
+def test_a_table_without_rows_or_text_is_an_error(copy, text, code):
     (copy / "published" / "gordon2020_table1.csv").write_bytes(text.encode("latin-1"))
-    with pytest.raises(SkylineError, match="gordon2020_table1"):
-        published.load_pruning(copy / "published")
+    with refuses(code, "gordon2020_table1"):
+        reading.load(reading.PruningRow, copy / "published")
 
 
 def test_missing_files_and_a_wrong_source_are_errors(copy):
     folder = copy / "published"
     (folder / "movva2022_table2.csv").unlink()
-    with pytest.raises(SkylineError, match="restore"):
-        published.load_sizes(folder)
+    with refuses(Code.UNREADABLE, "movva2022_table2"):
+        reading.load(reading.SizeRow, folder)
     (folder / "sources.toml").write_text("[a]\ntitle = 1\n", encoding="utf-8")
-    with pytest.raises(SkylineError, match=r"sources\.toml"):
-        published.load_sources(folder)
+    with refuses(Code.DAMAGED, "sources.toml"):
+        reading.load_sources(folder)
     (folder / "sources.toml").write_text("[a", encoding="utf-8")
-    with pytest.raises(SkylineError, match=r"sources\.toml"):
-        published.load_sources(folder)
+    with refuses(Code.UNREADABLE, "sources.toml"):
+        reading.load_sources(folder)
 
 
 def test_bert_base_and_the_share_of_its_word_embeddings():
@@ -167,7 +162,7 @@ def test_counting_agrees_with_the_encoder(layers, hidden, rank, pooler, kind, sh
 
 
 def test_movvas_counts_are_bert_and_an_untied_head():
-    for row in published.load_sizes(FOLDER):
+    for row in reading.load(reading.SizeRow, FOLDER):
         assert BERT_SHAPES[row.size] == (row.layers, row.hidden)
         config = bert(row.layers, row.hidden)
         encoder = count(config).total

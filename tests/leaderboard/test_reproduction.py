@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness.common.errors import Code
 from harness.models.architectures import ARCHITECTURES
 from harness.models.config import EncoderConfig
 from harness.models.factory import make_model
@@ -17,17 +18,16 @@ from harness.models.parameter_counts import count
 from harness.recipes.recipe import Recipe
 from harness.records.schema import ArtifactFacts, Record, Workload
 from harness.runs.planning import check_recipe
-from leaderboard.published_tables import reading as published
+from leaderboard.published_tables.reading import survey_lines
 from leaderboard.survey.artifacts import READINGS, Reading
 from leaderboard.survey.claims_ledger import claims_table, measured_claims, tally_speeds, verdict_of
 from leaderboard.survey.reproduction import chosen_rows, recipe_of, repeat_table, reproduction_table, slug
 from leaderboard.survey.sizes import BASE
 from leaderboard.survey.workload_grid import grid_table
 from leaderboard.tables.plain import to_markdown
-from tests.support.board_records import HARDWARE, facts, profile
-from tests.support.one_line_errors import refused
+from tests.support.board_records import HARDWARE, facts, profile, refuses
 
-LINES = {line.row: line for line in published.load_survey(published.published_folder())}
+LINES = survey_lines()
 BY_ROW = {reading.row: reading for reading in READINGS}
 
 
@@ -210,9 +210,9 @@ def test_rows_by_number_and_name() -> None:
     assert [reading.row for reading in chosen_rows(["15", "Q-BERT"])] == [15, 2]
     assert chosen_rows([]) == READINGS
     assert len({slug(LINES[reading.row]) for reading in READINGS}) == 25
-    with refused("did you mean 'tinybert'"):
+    with refuses(Code.UNKNOWN_NAME, "'tinybert'"):
         chosen_rows(["tinybrt"])
-    with refused("use 2 to 26"):
+    with refuses(Code.OUT_OF_RANGE, "2 to 26"):
         chosen_rows(["1"])
 
 
@@ -225,12 +225,12 @@ def test_the_repeat_tells_largest_and_median() -> None:
 
 
 def test_a_repeat_is_of_the_same_cells_and_machine() -> None:
-    with refused("no profile"):
+    with refuses(Code.NO_DATA):
         repeat_table([measured(12)], [measured(13)])
     other = HARDWARE.model_copy(update={"id": "other-8c"})
     moved = measured(12)
     moved = moved.model_copy(update={"provenance": moved.provenance.model_copy(update={"hardware": other})})
-    with refused("different machines"):
+    with refuses(Code.NOT_COMPARABLE, "other-8c", HARDWARE.id):
         repeat_table([measured(12)], [moved])
 
 
@@ -258,11 +258,11 @@ def test_the_grid_has_a_column_for_each_workload_the_usual_first() -> None:
     table = grid_table(records)
     headings = [column.heading for column in table.columns[3:]]
     assert headings == ["(1, 128)", "(1, 64)", "(8, 32)", "(1, 128 at most, rows of mrpc)"]
-    assert [row[:1] + row[3:] for row in table.rows] == [
+    assert [[cell.value for cell in (line.cells[0], *line.cells[3:])] for line in table.lines] == [
         [12, 2.0, None, 2.5, 1.9],
         [15, 9.0, 8.0, None, None],
     ]
-    with refused("no row of the survey is profiled under several workloads"):
+    with refuses(Code.NO_DATA, "--grid"):
         grid_table(records[-1:])
 
 

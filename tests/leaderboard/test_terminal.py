@@ -8,17 +8,27 @@ import itertools
 import pytest
 from rich.console import Console
 
-from leaderboard import architecture_board, measured_board, print_board, published_board
-from leaderboard.boards.published import TABLES
-from leaderboard.tables.terminal import TITLE_WIDTH, everything, fit
-from tests.support.board_records import CARDS, card, example_records, failed, profile, quality
+from leaderboard.boards.architecture import architecture_board
+from leaderboard.boards.measured import measured_board
+from leaderboard.tables.board_table import board_table
+from leaderboard.tables.terminal import TITLE_WIDTH, fit, print_table, width_of
+from tests.support.board_records import (
+    CARDS,
+    PUBLISHED,
+    card,
+    example_records,
+    failed,
+    profile,
+    published_board,
+    quality,
+)
 
 CLAIMS = [{"task": task, "value": value} for task, value in (("sst2", 91.2), ("mnli", 83.4))]
 
 
 def printed(board, width=200):
     stream = io.StringIO()
-    print_board(board, Console(file=stream, width=width))
+    print_table(board_table(board), Console(file=stream, width=width))
     return stream.getvalue()
 
 
@@ -35,12 +45,12 @@ def architecture():
 BOARDS = {
     "measured": measured,
     "architecture": architecture,
-    **{table: lambda table=table: published_board(table=table) for table in TABLES},
+    **{table: lambda table=table: published_board(table=table) for table in PUBLISHED},
 }
 
 
 def keys(board, width):
-    return [column.key for column in fit(board, width).columns]
+    return [column.key for column in fit(board_table(board), width).columns]
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 250])
@@ -50,10 +60,10 @@ def test_a_terminal_keeps_its_width_and_cuts_no_figure(name, width):
     text = printed(board, width)
     assert all(len(line) <= width for line in text.splitlines())
     assert "…" not in text
-    layout = fit(board, width)
-    for column in layout.columns:
-        if column.key != "title":
-            assert all(layout.text(column, row) in text for row in board.rows)
+    fitted = fit(board_table(board), width)
+    for line in fitted.lines:
+        cells = zip(fitted.columns, line.cells, strict=True)
+        assert all(cell.text in text for column, cell in cells if column.key != "title")
 
 
 @pytest.mark.parametrize(
@@ -81,19 +91,19 @@ def test_what_is_hidden_is_said_with_the_width_that_shows_it():
     assert "SST-2 (points, as published); MNLI (points, as published)" in line
     assert "--csv and --json" in line
     assert "Disk" not in line
-    whole = everything(board)
-    assert f"A terminal of {whole.width} shows them" in line
-    assert "hidden in" not in printed(board, whole.width)
-    assert "hidden in" in printed(board, whole.width - 1)
+    whole = board_table(board)
+    assert f"A terminal of {width_of(whole)} shows them" in line
+    assert "hidden in" not in printed(board, width_of(whole))
+    assert "hidden in" in printed(board, width_of(whole) - 1)
     for column in whole.columns:
-        assert column.heading.split()[0] in printed(board, whole.width)
+        assert column.heading.split()[0] in printed(board, width_of(whole))
 
 
 def test_less_important_columns_go_first():
     board, widths = measured(), range(TITLE_WIDTH, 260)
     order = []
     for width in reversed(widths):
-        gone = {c.key for c in everything(board).columns} - set(keys(board, width))
+        gone = {c.key for c in board_table(board).columns} - set(keys(board, width))
         order += [key for key in gone if key not in order]
     position = order.index
     assert position("family") < position("tasks") < position("size_pct") < position("pareto")
@@ -110,7 +120,7 @@ def test_the_front_is_marked_before_the_name_where_its_column_is_hidden():
     text = printed(board, 80)
     assert "◆ Dynamic int8" in text
     assert "Front" in text[text.index("hidden in") : text.index("A terminal of")]
-    assert text.count("◆ ") == sum(row.pareto for row in board.rows)
+    assert text.count("◆ ") == sum(map(board.on_front, board.rows))
     assert "◆ Dynamic int8" not in printed(board, 250)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from leaderboard import measured_board
-from tests.support.board_records import CARDS, by_recipe, example_records, failed, quality
+from leaderboard.boards.measured import measured_board
+from tests.support.board_records import CARDS, by_recipe, example_records, failed, quality, rows_of
 
 
 def test_failed_cells_are_shown_with_their_reason() -> None:
     records = [quality("baseline", "sst2", 90.0), failed("magnitude", "sst2", reason="out of memory")]
-    row = by_recipe(measured_board(records))["magnitude"]
+    board = measured_board(records)
+    row = by_recipe(board)["magnitude"]
     assert (row.drop, row.rank, row.pareto) == (None, None, False)
-    assert [str(failure) for failure in row.failures] == ["SST-2, seed 0 failed: out of memory"]
+    assert [str(each) for each in board.rows[1].failures] == ["SST-2, seed 0 failed: out of memory"]
     only = measured_board([failed("magnitude", "sst2")])
     assert [row.recipe for row in only.rows] == ["magnitude"]
 
@@ -34,7 +35,7 @@ def test_a_failed_profile_stands_on_its_row() -> None:
         failed("kd-logits", None, kind="profile", reason="no memory left"),
     ]
     board = measured_board(records)
-    assert str(by_recipe(board)["magnitude"].failures[0]) == "profile seed 0 oom: no memory left"
+    assert str(board.rows[1].failures[0]) == "profile seed 0 oom: no memory left"
     assert "kd-logits: no score on the tasks of this board" in board.skipped
 
 
@@ -72,7 +73,7 @@ def test_wnli_is_shown_but_not_averaged() -> None:
 
 def test_without_a_baseline_there_is_no_drop_but_a_reason() -> None:
     board = measured_board([quality("magnitude", "sst2", 89.0)])
-    row = board.rows[0]
+    row = rows_of(board)[0]
     assert (row.drop, row.rank, row.pareto, row.size_pct) == (None, None, False, None)
     assert row.scores == {"sst2": 89.0}
     assert any("the baseline of this base model was not measured" in note for note in row.notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from leaderboard import check_records
+from harness.records.checks import check_records
 from tests.support.board_records import example_records, facts, failed, profile, provenance, quality
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
+from harness.common.errors import Code, SkylineError
 from harness.common.hardware import Hardware
 from harness.records.schema import ArtifactFacts, Profile, Provenance, Quality, Record, Total, Workload
-from leaderboard.boards.board import Board, Row
+from leaderboard import registry
+from leaderboard.boards.board import Board
+from leaderboard.boards.measured import measured_board
+from leaderboard.site.page import render_page
+from leaderboard.survey.published_ledger import read_ledger
+from leaderboard.tables.board_figures import row_figures
 from tests.support.paired_latency import paired_latency
 
 HARDWARE = Hardware(id="test-2c", processor="Test processor", cores=2, memory_gib=8)
@@ -202,9 +211,35 @@ CARDS = {
 }
 
 
-def by_recipe(board: Board) -> dict[str, Row]:
-    """The rows of a board."""
-    return {row.recipe: row for row in board.rows}
+@contextmanager
+def refuses(code: Code, *names: str) -> Iterator[None]:
+    """What is done inside must be refused with this code, in one line that holds these names and figures."""
+    with pytest.raises(SkylineError) as error:
+        yield
+    assert error.value.code == code
+    assert "\n" not in str(error.value)
+    for name in names:
+        assert name in str(error.value)
+
+
+def rows_of(board: Board) -> list[SimpleNamespace]:
+    """The rows of a board with the figures that its JSON has."""
+    return [SimpleNamespace(**row) for row in row_figures(board)]
+
+
+def by_recipe(board: Board) -> dict[str, SimpleNamespace]:
+    """The same by recipe."""
+    return {row.recipe: row for row in rows_of(board)}
+
+
+PUBLISHED = tuple(entry.name for entry in registry.PUBLISHED)
+
+
+def published_board(table: str = "ganesh2021", axis: str | None = None) -> Board:
+    """The board of a published table of the checkout."""
+    board = registry.find("published", table).build(registry.Sources(), registry.Choice(axis=axis))
+    assert isinstance(board, Board)
+    return board
 
 
 def example_records() -> list[Record]:
@@ -261,8 +296,5 @@ def example_records() -> list[Record]:
 @cache
 def example_page() -> str:
     """The page of the example and of the published tables, rendered once for all tests."""
-    from leaderboard import measured_board, published_board, read_ledger, render_page
-    from leaderboard.boards.published import TABLES
-
-    published = [published_board(table=table) for table in TABLES]
+    published = [published_board(table) for table in PUBLISHED]
     return render_page([measured_board(example_records(), cards=CARDS), *published], read_ledger())

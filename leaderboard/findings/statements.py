@@ -1,22 +1,10 @@
-"""Findings of the papers, tried on the records: which of two recipes is better, by how much, and whether the
-interval says so.
-"""
+"""What the papers found, as comparisons of two recipes that the suite `findings` records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Literal
-
-from harness.common.errors import SkylineError
-from harness.recipes.recipe import Recipe
-from harness.records.schema import Quality, Record
-from leaderboard.boards.bootstrap import average_drop, score
-from leaderboard.boards.names import task_title
-from leaderboard.boards.one_answer import gives_one_answer
-from leaderboard.boards.record_selection import newest
-from leaderboard.tables.plain import Cell, Column, PlainTable
 
 Expected = Literal["above", "below"]
 MODEL = "minilm-l6"
@@ -24,9 +12,10 @@ MODEL = "minilm-l6"
 
 @dataclass(frozen=True)
 class Comparison:
-    """`first` is expected above (or below) `second`, or at most `margin` points under it; `label` says at which
-    setting. With a `figure`, `{}` in the label stands for its mean in the records of `first`. `task`: the only one that
-    the settings were chosen for.
+    """`first` is expected above (or below) `second`, or at most `margin` points under it; `label` names the setting.
+
+    With a `figure`, `{}` in the label is replaced by its mean in the records of `first`. `task`: the only one that the
+    settings were chosen for.
     """
 
     label: str
@@ -212,147 +201,3 @@ MASKS = Share(
     "mask_changed",
     0.10,
 )
-COLUMNS = (
-    Column(key="finding", heading="Finding"),
-    Column(key="setting", heading="Setting"),
-    Column(key="task", heading="Task"),
-    Column(key="seeds", heading="Seeds"),
-    Column(key="first", heading="First"),
-    Column(key="second", heading="Second"),
-    Column(key="difference", heading="Difference"),
-    Column(key="low", heading="95 % from"),
-    Column(key="high", heading="to"),
-    Column(key="verdict", heading="Verdict"),
-)
-
-
-def findings_table(records: Iterable[Record], model: str = MODEL) -> PlainTable:
-    """Every comparison of which both sides are recorded on a task. Raises SkylineError where there is none."""
-    found, _ = newest(records)
-    runs: dict[tuple[str, str], dict[int, Quality]] = {}
-    for record in found:
-        if record.quality is not None and record.model == model and record.task is not None:
-            runs.setdefault((record.recipe, record.task), {})[record.seed or 0] = record.quality
-    tasks = sorted({task for _, task in runs})
-    rows: list[list[Cell]] = []
-    for finding in FINDINGS:
-        for comparison in finding.comparisons:
-            pair = [_canonical(comparison.first), _canonical(comparison.second)]
-            for task in tasks:
-                if comparison.task in (None, task) and all((recipe, task) in runs for recipe in pair):
-                    row = _compared(comparison, task, runs[pair[0], task], runs[pair[1], task])
-                    rows.append([f"{finding.statement} ({finding.source})", *row])
-    rows += _shares(MASKS, runs, tasks)
-    if not rows:
-        raise SkylineError(
-            f"no finding can be tried on the records of {model} yet; `skyline run findings --out profiles` does"
-        )
-    return PlainTable(
-        name="findings",
-        title=f"Findings of the papers, tried on {model}",
-        columns=list(COLUMNS),
-        rows=rows,
-        notes=[
-            "first and second: the task's metric on dev, mean over seeds; the difference's 95 % interval is paired",
-            "reproduced: the interval lies on the expected side of zero; agrees: the difference does, the interval not",
-            "one answer: that side answers every example alike, so the difference says what the other learnt, no more",
-            "with one seed an interval covers the choice of dev examples only, not training's chance",
-        ],
-    )
-
-
-def _canonical(recipe: str) -> str:
-    """A recipe as records spell it."""
-    return str(Recipe.parse(recipe))
-
-
-def _compared(
-    comparison: Comparison, task: str, first: dict[int, Quality], second: dict[int, Quality]
-) -> list[Cell]:
-    shared = sorted(first.keys() & second.keys())
-    first, second = {s: first[s] for s in shared}, {s: second[s] for s in shared}
-    label = _label(comparison, first)
-    if not shared:
-        return [label, task_title(task), "none shared", None, None, None, None, None, "no verdict"]
-    drop = average_drop({task: first}, {task: second})
-    low, high = drop.ci95 or (None, None)
-    return [
-        label,
-        task_title(task),
-        len(shared),
-        score(task, first).mean,
-        score(task, second).mean,
-        drop.mean,
-        low,
-        high,
-        verdict(comparison.expected, drop.mean, low, high, comparison.margin)
-        + _collapsed(task, first, second),
-    ]
-
-
-def _collapsed(task: str, first: dict[int, Quality], second: dict[int, Quality]) -> str:
-    sides = [
-        name
-        for name, seeds in (("first", first), ("second", second))
-        if all(gives_one_answer(task, quality) for quality in seeds.values())
-    ]
-    return f" ({' and '.join(sides)}: one answer)" if sides else ""
-
-
-def _label(comparison: Comparison, first: dict[int, Quality]) -> str:
-    if comparison.figure is None:
-        return comparison.label
-    values = _figures(first, comparison.figure)
-    # Percentages stand apart from their sign here, as in all tables.
-    return comparison.label.format(fmean(values)).replace("%", " %") if values else comparison.first
-
-
-def _figures(seeds: dict[int, Quality], figure: str) -> list[float]:
-    """A training figure of each seed that has it."""
-    return [
-        stage.figures[figure]
-        for quality in seeds.values()
-        for stage in quality.training
-        if figure in stage.figures
-    ]
-
-
-def verdict(
-    expected: Expected, mean: float | None, low: float | None, high: float | None, margin: float = 0.0
-) -> str:
-    """What an interval of a difference says of an expectation: reproduced, agrees, differs or contradicted. With a
-    margin, so much less than zero is still as expected.
-    """
-    if mean is None or low is None or high is None:
-        return "no verdict"
-    mean, low, high = mean + margin, low + margin, high + margin
-    if expected == "below":
-        mean, low, high = -mean, -high, -low
-    if low > 0:
-        return "reproduced"
-    if high < 0:
-        return "contradicted"
-    return "agrees" if mean > 0 else "differs"
-
-
-def _shares(
-    share: Share, runs: dict[tuple[str, str], dict[int, Quality]], tasks: list[str]
-) -> Iterator[list[Cell]]:
-    for recipe in map(_canonical, share.recipes):
-        for task in tasks:
-            values = _figures(runs.get((recipe, task), {}), share.figure)
-            if values:
-                mean = 100 * fmean(values)
-                verdict_ = "reproduced" if mean < 100 * share.limit else "contradicted"
-                yield [
-                    f"{share.statement} ({share.source})",
-                    recipe,
-                    task_title(task),
-                    len(values),
-                    mean,
-                    100 * share.limit,
-                    mean - 100 * share.limit,
-                    None,
-                    None,
-                    verdict_,
-                ]

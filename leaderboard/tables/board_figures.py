@@ -1,0 +1,115 @@
+"""Every figure of a board, unrounded: as a document for JSON and as a table for CSV."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from leaderboard.boards.board import Board
+from leaderboard.boards.bootstrap import Drop
+from leaderboard.boards.row import Execution, Row, Size, Speedup
+from leaderboard.tables.model import Cell, Column, Line, Table, Value
+
+
+def board_document(board: Board) -> dict[str, Any]:
+    """The board as values that JSON can hold, each row's parts side by side; None for what was not measured."""
+    document = {field.name: getattr(board, field.name) for field in fields(board)}
+    return {**document, "axes": [asdict(axis) for axis in board.axes], "rows": row_figures(board)}
+
+
+def row_figures(board: Board) -> list[dict[str, Any]]:
+    """The figures of each row under one name each."""
+    return [_figures(row, board) for row in board.rows]
+
+
+def figures_table(board: Board) -> Table:
+    """The board as a table of figures alone, for CSV: an interval takes two columns, lists are joined by spaces."""
+    rows = [_flat(figures, row, board) for figures, row in zip(row_figures(board), board.rows, strict=True)]
+    keys = rows[0] if rows else ()
+    lines = (Line(tuple(Cell(str(value), value) for value in row.values())) for row in rows)
+    return Table(board.kind, board.title, tuple(Column(key, key) for key in keys), tuple(lines))
+
+
+def claimed_tasks(board: Board) -> list[str]:
+    """The tasks that any row has a published score of."""
+    return list(dict.fromkeys(task for row in board.rows for task in row.claimed))
+
+
+def _figures(row: Row, board: Board) -> dict[str, Any]:
+    drop = row.drop or Drop(0.0, {})
+    size, run, speedup = row.costs.size or Size(), row.costs.execution, row.costs.speedup or Speedup(None)
+    front = row.fronts.get(board.axis)
+    execution = dict.fromkeys(field.name for field in fields(Execution)) if run is None else vars(run)
+    return {
+        "id": row.id,
+        "title": row.title,
+        "family": row.family,
+        "recipe": row.recipe,
+        "model": row.model,
+        "baseline": row.baseline,
+        "rank": None if row.rank is None else row.rank.position,
+        "tied": row.rank is not None and row.rank.tied,
+        "scores": {task: score.mean for task, score in row.scores.items()},
+        "scores_ci95": {task: score.ci95 for task, score in row.scores.items() if score.ci95 is not None},
+        "metrics": {task: score.metric for task, score in row.scores.items() if score.metric},
+        "drop": None if row.drop is None else drop.mean,
+        "drop_ci95": drop.ci95,
+        "drops": drop.by_task,
+        "drop_published": drop.printed,
+        "tasks": list(drop.by_task),
+        "seeds": {task: score.seeds for task, score in row.scores.items() if score.seeds},
+        "complete": board.kind != "measured" if row.drop is None else drop.complete,
+        "size_pct": size.survey_pct,
+        "size_pct_without_embeddings": size.survey_pct_without_embeddings,
+        "disk_bytes": size.disk_bytes,
+        "disk_pct": size.disk_pct,
+        "flops": execution["flops"],
+        "speedup": speedup.value,
+        "speedup_ci95": speedup.ci95,
+        "speedup_verdict": speedup.verdict,
+        "latency_ms": execution["latency_ms"],
+        "peak_memory_bytes": execution["peak_memory_bytes"],
+        "pareto": front is not None and front.on,
+        "pareto_probability": None if front is None else front.probability,
+        "fronts": {axis: each.on for axis, each in row.fronts.items()},
+        "front_probabilities": {
+            axis: each.probability for axis, each in row.fronts.items() if each.probability is not None
+        },
+        "costs": row.costs.by_axis,
+        "realised": execution["realised"] or {},
+        "simulated": row.simulated,
+        "workload": execution["workload"],
+        "hardware": execution["hardware"],
+        "runtime": execution["runtime"],
+        "device": execution["device"],
+        "claimed": row.claimed,
+        "failures": [asdict(failure) for failure in row.failures],
+        "notes": row.notes,
+        "source": row.costs.source,
+    }
+
+
+def _flat(figures: dict[str, Any], row: Row, board: Board) -> dict[str, Value]:
+    def ends(name: str, interval: tuple[float, float] | None) -> dict[str, Value]:
+        low, high = interval or (None, None)
+        return {f"{name}_low": low, f"{name}_high": high}
+
+    def some(*names: str) -> dict[str, Value]:
+        return {name: figures[name] for name in names}
+
+    flat = some("id", "title", "family", "recipe", "model", "rank", "tied", "drop")
+    flat |= ends("drop", figures["drop_ci95"]) | some("drop_published")
+    flat |= {"tasks": " ".join(figures["tasks"]), "seeds": row.seed_count, "complete": figures["complete"]}
+    for task in board.tasks:
+        flat[f"score_{task}"] = figures["scores"].get(task)
+        flat |= ends(f"score_{task}", figures["scores_ci95"].get(task))
+    flat |= {f"claimed_{task}": row.claimed.get(task) for task in claimed_tasks(board)}
+    flat |= some("size_pct", "size_pct_without_embeddings", "disk_bytes", "disk_pct", "flops", "speedup")
+    flat |= ends("speedup", figures["speedup_ci95"]) | some("latency_ms", "peak_memory_bytes")
+    flat |= {"weights_kept_pct": row.costs.by_axis.get("kept")} | some("pareto", "pareto_probability")
+    return flat | {
+        "simulated": " ".join(row.simulated),
+        "source": row.costs.source,
+        "failures": "; ".join(map(str, row.failures)),
+        "notes": "; ".join(row.notes),
+    }

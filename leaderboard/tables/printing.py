@@ -1,0 +1,34 @@
+"""A board or a table in each form that the command prints."""
+
+from __future__ import annotations
+
+from leaderboard.boards.board import Board
+from leaderboard.tables import plain, terminal
+from leaderboard.tables.board_figures import board_document, figures_table
+from leaderboard.tables.board_table import board_table, readme_table
+from leaderboard.tables.model import Table
+
+
+def to_json(made: Board | Table) -> str:
+    """Every figure as JSON; of a board the text of a whole file."""
+    if isinstance(made, Board):
+        return plain.to_json(board_document(made)) + "\n"
+    return plain.to_json(made.to_dict())
+
+
+def to_csv(made: Board | Table) -> str:
+    """Every figure as CSV."""
+    return plain.to_csv(figures_table(made) if isinstance(made, Board) else made)
+
+
+def to_markdown(made: Board | Table) -> str:
+    """A Markdown table; of a board the columns that fit a page."""
+    return plain.to_markdown(readme_table(made) if isinstance(made, Board) else made)
+
+
+def print_to_terminal(made: Board | Table) -> None:
+    """Print a board in the terminal's width, or a table in its own."""
+    if isinstance(made, Board):
+        terminal.print_table(board_table(made))
+    else:
+        print(plain.to_text(made), end="")
