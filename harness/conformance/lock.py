@@ -13,6 +13,8 @@ million, which is more than another instruction set or number of threads does.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,6 @@ from harness.conformance.state import preserved
 from harness.conformance.subject import Made, Subject
 from harness.conformance.tiny import tiny_encoder, tiny_task
 from harness.models.artifacts import load_artifact, read_config
-from harness.models.model import Model
 from harness.recipes.discovery import Found, Registry
 from harness.recipes.recipe import BASELINE
 from harness.records.versions import TRAINING_VERSION
@@ -38,10 +39,20 @@ FILE = "lock.json"
 LEAST_TOLERANCE = 2e-3
 """Of a figure, relative to the largest of its kind."""
 MARGIN = 5.0
-"""How many times as far as the nudged run a figure may be from the locked one."""
-NUDGE = 1e-6
-"""Relative change of the weights that the nudged run begins with."""
+"""How many times as far as the farthest nudged run a figure may be from the locked one."""
 SENTENCES = 8
+
+
+@dataclass(frozen=True)
+class Nudge:
+    """Normal noise of relative `size` on the weights that a run begins with, drawn from `seed`."""
+
+    size: float
+    seed: int
+
+
+NUDGES = (Nudge(1e-6, 1), Nudge(1e-6, 2), Nudge(3e-6, 3))
+"""About what other instruction sets and numbers of threads do to sums, and a little more."""
 
 
 class Behaviour(BaseModel):
@@ -49,7 +60,7 @@ class Behaviour(BaseModel):
 
     `shape` hashes the artifact's configuration and codecs without their real numbers, which `numbers` holds; `losses`
     are the last of each training; `logits` those of eight sentences, row by row. `refused`: the tiny encoder does not
-    allow this configuration.
+    allow this configuration. `tolerance`: how far figures may be apart, relative to the largest of their kind.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +70,7 @@ class Behaviour(BaseModel):
     losses: tuple[float, ...] = ()
     logits: tuple[float, ...] = ()
     refused: bool = False
+    tolerance: float = LEAST_TOLERANCE
 
     def distance(self, other: Behaviour) -> float:
         """How far two behaviours are apart, relative to the largest figure of a kind; infinite where they differ in
@@ -73,12 +85,11 @@ class Behaviour(BaseModel):
 
 
 class Locked(BaseModel):
-    """A method's version, the tolerance of its figures, and its behaviour by configuration (a recipe's text)."""
+    """A method's version, and its behaviour by configuration (a recipe's text)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int
-    tolerance: float
     behaviour: dict[str, Behaviour]
 
 
@@ -114,54 +125,63 @@ def write_lock(path: Path, lock: Lock) -> None:
 
 
 def locked(method: type[Method] | None, path: Path | None = None) -> Locked:
-    """The behaviour of a method (None: of the baseline) as it is now, and the tolerance that a nudge of the first
-    weights gives.
-    """
-    behaviour = behaviour_of(method, path)
-    nudged = behaviour_of(method, path, NUDGE)
-    apart = [each.distance(nudged[name]) for name, each in behaviour.items()]
-    finite = [distance for distance in apart if distance < float("inf")]
+    """The behaviour of a method (None: of the baseline) as it is now, with the tolerances that nudges ask for."""
+    plain = behaviour_of(method, path)
+    nudged = [behaviour_of(method, path, nudge) for nudge in NUDGES]
     return Locked(
         version=TRAINING_VERSION if method is None else method.card.version,
-        tolerance=float(f"{max([LEAST_TOLERANCE, *(MARGIN * distance for distance in finite)]):.2g}"),
-        behaviour=behaviour,
+        behaviour={
+            name: each.model_copy(update={"tolerance": _tolerance(each, [other[name] for other in nudged])})
+            for name, each in plain.items()
+        },
     )
 
 
+def _tolerance(plain: Behaviour, nudged: Sequence[Behaviour]) -> float:
+    apart = max(plain.distance(each) for each in nudged)
+    return max(LEAST_TOLERANCE, float(f"{MARGIN * apart:.2g}"))
+
+
 def behaviour_of(
-    method: type[Method] | None, path: Path | None = None, nudge: float = 0.0
+    method: type[Method] | None, path: Path | None = None, nudge: Nudge | None = None
 ) -> dict[str, Behaviour]:
     """What the training alone (`method` None), or each configuration of a method's suite, makes of the tiny encoder."""
-    with Subject(method or Method, path) as subject:
+    subject = _Subject(method or Method, path, nudge)
+    with subject:
         if method is None:
-            return {BASELINE: _behaviour(_baseline(subject, _beginning(subject, nudge)))}
+            return {BASELINE: _behaviour(subject.trained_baseline())}
         found = {}
         for stage in subject.configurations():
             try:
-                found[str(stage)] = _behaviour(subject.run(stage, _beginning(subject, nudge)))
+                found[str(stage)] = _behaviour(subject.run(stage, subject.again(subject.baseline)))
             except SkylineError:
                 found[str(stage)] = Behaviour(refused=True)
         return found
 
 
-def _beginning(subject: Subject, nudge: float) -> Model:
-    model = subject.again(subject.baseline)
-    if nudge:
-        _nudge(model, nudge)
-    return model
+class _Subject(Subject):
+    """A method under test whose baseline, and so its teacher, begins with nudged weights."""
 
+    def __init__(self, method: type[Method], path: Path | None, nudge: Nudge | None) -> None:
+        super().__init__(method, path)
+        self._nudge = nudge
 
-def _baseline(subject: Subject, model: Model) -> Made:
-    with preserved():
-        done = train(model, [], subject.context(tiny_encoder()), BASELINE)
-    return subject.save(model, [done])
+    @cached_property
+    def baseline(self) -> Made:
+        encoder = tiny_encoder()
+        if self._nudge is not None:
+            generator = torch.Generator().manual_seed(self._nudge.seed)
+            with torch.no_grad():
+                for weight in encoder.parameters():
+                    weight.mul_(1 + self._nudge.size * torch.randn(weight.shape, generator=generator))
+        return self.save(encoder, [])
 
-
-def _nudge(model: Model, by: float) -> None:
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(1 + by * torch.randn(parameter.shape, generator=generator))
+    def trained_baseline(self) -> Made:
+        """The tiny encoder after the plain training."""
+        encoder = self.again(self.baseline)
+        with preserved():
+            done = train(encoder, [], self.context(tiny_encoder()), BASELINE)
+        return self.save(encoder, [done])
 
 
 def _behaviour(made: Made) -> Behaviour:
@@ -222,7 +242,7 @@ def fault(lock: Lock, identity: str, found: Found | None) -> str | None:
     if set(now) != set(known.behaviour):
         return f"the suite of '{identity}' changed; {renew}"
     changed = [
-        name for name, each in now.items() if not each.distance(known.behaviour[name]) <= known.tolerance
+        name for name, each in known.behaviour.items() if not now[name].distance(each) <= each.tolerance
     ]
     if not changed:
         return None
