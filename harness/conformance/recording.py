@@ -32,12 +32,13 @@ def records_of(subject: Subject) -> list[Record]:
 def _pair(
     recipe: str, made: Made, own: StaticCosts, base: StaticCosts, scored: Quality
 ) -> tuple[Record, Record]:
-    started, task = time.time(), tiny_task()
+    started, task, machine = time.time(), tiny_task(), hardware()
     origin = read_config(made.folder).origin
     facts = artifact_facts(made.folder)
     quality = make_record(
         QualityCell(recipe=recipe, model=MODEL, task=task.name, seed=SEED, budget=BudgetSpec()),
         "conformance",
+        machine,
         started,
         artifact=facts,
         quality=scored.model_copy(update={"training": made.training}),
@@ -60,10 +61,12 @@ def _pair(
             "parameters": own.stored_params < base.stored_params,
             "flops": own.work.total.macs < base.work.total.macs,
         },
-        hardware=hardware(),
+        hardware=machine,
         versions=versions(),
     )
-    return quality, make_record(cell, "conformance", started, artifact=facts, profile=profile, weights=origin)
+    return quality, make_record(
+        cell, "conformance", machine, started, artifact=facts, profile=profile, weights=origin
+    )
 
 
 def _components(costs: StaticCosts) -> list[Component]:

@@ -15,7 +15,6 @@ from harness.recipes.recipe import BASELINE, Recipe
 from harness.records.cells import ProfileCell
 from harness.records.schema import Precision, Workload, precision_named
 from harness.runs.limits import MAX_BATCH, MAX_TIME_CAP_S, MIN_TIME_CAP_S, within
-from harness.runs.planning import check_cells
 from harness.runtimes import runtime_names
 
 with lazy_imports():
@@ -44,9 +43,7 @@ class Selection:
     time_cap_s: float = TIME_CAP_S
 
     def cells(self) -> list[ProfileCell]:
-        """The cells, each once. Raises SkylineError for what cannot be read, is not known or cannot run here; what a
-        runtime that is there cannot run is no mistake (see `planning.unsupported`).
-        """
+        """The cells, each once. Raises SkylineError for what cannot be read, and for unknown names."""
         # First what can be said without loading torch.
         executions = [parse_execution(runtime) for runtime in self.runtimes]
         workloads = [parse_workload(workload) for workload in self.workloads]
@@ -69,9 +66,7 @@ class Selection:
             for runtime, precision in executions
             for recipe in recipes
         ]
-        cells = list({cell.key: cell for cell in cells}.values())
-        check_cells(cells)
-        return cells
+        return list({cell.key: cell for cell in cells}.values())
 
     def _bare_methods(self, recipes: Sequence[Recipe]) -> list[str]:
         """The methods that no recipe uses: these are measured with their default options."""

@@ -1,24 +1,29 @@
-"""Records of this process's cells."""
+"""Records of cells, with the provenance of this process."""
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.common.hardware import hardware, versions
+from harness.common.hardware import Hardware, versions
 from harness.records.cells import Cell, QualityCell
 from harness.records.schema import Provenance, Record, Status
 from harness.version import __version__
 
-if TYPE_CHECKING:
-    pass
-
 
 def make_record(
-    cell: Cell, stamp: str, started: float, status: Status = "ok", reason: str = "", **measured: Any
+    cell: Cell,
+    stamp: str,
+    machine: Hardware,
+    started: float,
+    status: Status = "ok",
+    reason: str = "",
+    **measured: Any,
 ) -> Record:
-    """A record with this process's provenance. `started` is the wall clock's reading at the start."""
+    """The record of a cell with its fingerprint `stamp`, of a machine. `started` is the wall clock's reading at the
+    start, in seconds.
+    """
     data = measured.pop("data", None)
     weights = measured.pop("weights", "")
     spent = measured.pop("spent", None)
@@ -36,7 +41,7 @@ def make_record(
             fingerprint=stamp,
             skyline=__version__,
             versions=versions(),
-            hardware=hardware(cell.measured_on),
+            hardware=machine,
             weights=weights,
             data=data,
             started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),

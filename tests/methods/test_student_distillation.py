@@ -37,7 +37,7 @@ from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
 from harness.records.cells import BudgetSpec, QualityCell
 from harness.runs import planning
-from harness.runs.planning import check_recipe
+from harness.runs.resolution import check_recipe
 from harness.tasks import load_task
 from tests.support.one_line_errors import refused
 from tests.support.tiny_stages import built, context, method_of

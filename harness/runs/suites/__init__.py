@@ -113,9 +113,10 @@ class Suite(_Table):
         builder.check_budget(experiment.budget)
         quality: list[Cell] = []
         profiles: list[Cell] = []
+        recipes = with_parents(experiment.recipes)
         for task in (task_fields(name, load_task(name, data_dir)) for name in experiment.tasks):
             for seed in experiment.seeds:
-                for recipe in with_parents(experiment.recipes):
+                for recipe in recipes:
                     shared: dict[str, Any] = {
                         "recipe": str(recipe),
                         "model": self.model,
