@@ -97,7 +97,7 @@ def run(
         typer.echo(json.dumps(summary, indent=1) if json_ else _dry_run_text(summary))
         return
     outcome = runs.run_cells(cells, out, data, engine=engine, workers=workers, quiet=json_)
-    counts: dict[str, Any] = {"recorded": len(outcome.recorded), "fresh": outcome.fresh}
+    counts: dict[str, Any] = {"recorded": len(outcome.recorded), "fresh": len(outcome.fresh)}
     if json_:
         for outcomes, records in (("failed", outcome.failed), ("skipped", outcome.skipped)):
             counts[outcomes] = [

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.common.errors import SkylineError, unknown_name
+from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.lazy import lazy_imports
 from harness.recipes.discovery import discover
 from harness.recipes.recipe import BASELINE, Recipe
@@ -118,12 +118,14 @@ def parse_workload(text: str) -> Workload:
     """Read `BATCHxLENGTH`. Raises SkylineError where it is none or a number is out of range."""
     match = _WORKLOAD.fullmatch(text.strip())
     if match is None:
-        raise SkylineError(f"cannot read the workload '{text}'; write BATCHxLENGTH, as in {WORKLOAD}")
+        raise SkylineError(
+            f"cannot read the workload '{text}'; write BATCHxLENGTH, as in {WORKLOAD}", Code.INVALID
+        )
     batch, length = int(match[1]), int(match[2])
     if not 1 <= batch <= MAX_BATCH:
-        raise SkylineError(f"batch size {batch} is out of range; use 1 to {MAX_BATCH:,}")
+        raise SkylineError(f"batch size {batch} is out of range; use 1 to {MAX_BATCH:,}", Code.OUT_OF_RANGE)
     if length < 1:
-        raise SkylineError(f"sequence length {length} is out of range; use at least 1")
+        raise SkylineError(f"sequence length {length} is out of range; use at least 1", Code.OUT_OF_RANGE)
     return Workload(batch=batch, length=length)
 
 
@@ -139,7 +141,9 @@ def adapter_files_of(methods: Iterable[str], folder: Path) -> list[Path]:
     paths = [folder / method for method in methods if is_file(method)]
     for path in paths:
         if not path.is_file():
-            raise SkylineError(f"there is no adapter file {path}; name a method's .py file, or its id")
+            raise SkylineError(
+                f"there is no adapter file {path}; name a method's .py file, or its id", Code.NOT_FOUND
+            )
     return list(dict.fromkeys(path.resolve() for path in paths))
 
 
@@ -154,8 +158,10 @@ def method_id(method: str) -> str:
     path = Path(method).resolve()
     for source, problem in registry.problems.items():
         if Path(source).is_absolute() and Path(source).resolve() == path:
-            raise SkylineError(f"{method}: {problem}")
+            raise SkylineError(f"{method}: {problem}", Code.UNREADABLE)
     for identity, found in registry.methods.items():
         if found.path is not None and found.path.resolve() == path:
             return identity
-    raise SkylineError(f"{method} is no method's file that can be used; run 'skyline check' on it")
+    raise SkylineError(
+        f"{method} is no method's file that can be used; run 'skyline check' on it", Code.WRONG_KIND
+    )

@@ -29,10 +29,10 @@ ENGINES = ("local",)
 
 @dataclass
 class Plan:
-    """What a run has to do: `jobs` to run, `fresh` jobs whose records stand."""
+    """What a run has to do: `jobs` to run; `fresh` are the records that stand."""
 
     jobs: list[Job] = field(default_factory=list)
-    fresh: list[Job] = field(default_factory=list)
+    fresh: list[Record] = field(default_factory=list)
 
 
 def check_engine(engine: str, workers: int) -> None:
@@ -72,13 +72,15 @@ def make_plan(jobs: Sequence[Job], store: Store, *, want_verdicts: bool = False)
     plan = Plan()
     for job in jobs:
         record = store.find(job.cell, job.hardware.id)
-        stands = (
-            record is not None
-            and record.status == "ok"
-            and record.provenance.fingerprint == job.fingerprint
-            and not (want_verdicts and has_no_verdict(record))
-        )
-        (plan.fresh if stands else plan.jobs).append(job)
+        if (
+            record is None
+            or record.status != "ok"
+            or record.provenance.fingerprint != job.fingerprint
+            or (want_verdicts and has_no_verdict(record))
+        ):
+            plan.jobs.append(job)
+        else:
+            plan.fresh.append(record)
     return plan
 
 

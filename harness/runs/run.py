@@ -17,10 +17,10 @@ from harness.runs.progress import Display
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did: the records that it wrote, and how many cells were up to date before."""
+    """What a run did: the records that it wrote, and the records that were up to date before."""
 
     records: list[Record]
-    fresh: int
+    fresh: list[Record]
 
     @property
     def recorded(self) -> list[Record]:
@@ -73,4 +73,4 @@ def run_cells(
         with Display(plan, quiet) as display:
             chosen: Engine = LocalEngine(store, data_dir, workers, sittings, further_s, display.listener)
             records = chosen.run(plan.jobs)
-    return Outcome(records, len(plan.fresh))
+    return Outcome(records, plan.fresh)

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from harness.common.errors import Code, SkylineError
+from harness.common.hardware import hardware
 from harness.conformance import tiny
 from harness.models.checkpoints import origin_of, random_model, save_checkpoint
 from harness.recipes import fingerprints as provenance
 from harness.recipes.discovery import load_file, single_method
 from harness.recipes.fingerprints import artifact_fingerprint, method_hashes, resolved_options
 from harness.recipes.recipe import Call, Recipe, RecipeStage
-from harness.records.cells import BudgetSpec, ProfileCell, QualityCell, task_fields
+from harness.records.cells import BudgetSpec, Cell, ProfileCell, QualityCell, task_fields
 from harness.runs.record_making import make_record
-from harness.runs.staleness import artifact_fingerprint_of, fingerprint
+from harness.runs.resolution import Resolver
 from harness.tasks import Task, load_task, rows
 
 BASE = '''
@@ -136,7 +138,7 @@ def test_the_tokenizer_and_the_configuration_of_a_local_model_count(tmp_path: Pa
     folder = tmp_path / "model"
     save_checkpoint(tiny.tiny_encoder(), folder)
     cell = QualityCell(recipe="baseline", model=str(folder), task="toy-pairs", seed=0, budget=BudgetSpec())
-    origins, stamps = [origin_of(str(folder))], [fingerprint(cell, None)]
+    origins, stamps = [origin_of(str(folder))], [Resolver().job(cell).fingerprint]
     weights = origins[0].partition("+")[0]
     changes = {
         "config.json": ('"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": 0.2'),
@@ -148,7 +150,7 @@ def test_the_tokenizer_and_the_configuration_of_a_local_model_count(tmp_path: Pa
         assert old in plain
         (folder / name).write_text(plain.replace(old, new))
         origins.append(origin_of(str(folder)))
-        stamps.append(fingerprint(cell, None))
+        stamps.append(Resolver().job(cell).fingerprint)
     (folder / "README.md").write_text("no part of the model")
     assert origin_of(str(folder)) == origins[-1]
     assert len(set(origins)) == len(set(stamps)) == 3
@@ -181,9 +183,14 @@ def cells(name: str, **changes: str) -> tuple[QualityCell, ProfileCell]:
     return QualityCell.model_validate(fields), ProfileCell.model_validate(fields)
 
 
+def artifact_of(cell: Cell, resolver: Resolver | None = None) -> str:
+    """The fingerprint of a cell's artifact; by default files are read again for it."""
+    return (resolver or Resolver()).job(cell).lineage[0].fingerprint
+
+
 def test_a_task_of_ones_own_is_recorded_by_its_name(described: Path) -> None:
     for cell in cells(str(described)):
-        record = make_record(cell, "f", 0.0)
+        record = make_record(cell, "f", hardware(), 0.0)
         assert record.task == cell.task == "mine-csv"
         assert "mine-csv" in cell.slug
         assert "sst2" not in cell.slug
@@ -208,7 +215,7 @@ def test_one_description_is_one_cell_however_its_path_is_typed(
     for kind in (0, 1):
         made = [cells(name)[kind] for name in ("sst2.toml", "./sst2.toml", str(described), str(moved))]
         assert len({cell.key for cell in made}) == len({cell.slug for cell in made}) == 1
-        assert len({artifact_fingerprint_of(cell, None) for cell in made}) == 1
+        assert len({artifact_of(cell) for cell in made}) == 1
 
 
 @pytest.mark.parametrize(
@@ -241,22 +248,22 @@ def test_data_are_read_once_for_all_cells_and_again_after_they_changed(
     monkeypatch.setattr(rows, "read_text", lambda path: (read.append(path), plain(path))[1])
     data = described.parent / "rows.csv"
     quality, profile = cells(str(described))
-    one = artifact_fingerprint_of(quality, None)
-    assert artifact_fingerprint_of(profile, None) == one
+    resolver = Resolver()
+    one = artifact_of(quality, resolver)
+    assert artifact_of(profile, resolver) == one
     # Train and dev, once each.
     assert read.count(data) == 2
     data.write_text(data.read_text().replace("all fine", "all good"))
     os.utime(data, ns=(0, 0))
-    assert artifact_fingerprint_of(quality, None) != one
+    assert artifact_of(quality) != one
 
 
 def test_a_description_that_changes_under_a_run_is_noticed(described: Path) -> None:
-    from harness.common.errors import SkylineError
-
     cell, _ = cells(str(described))
     described.write_text(DESCRIPTION.replace("24", "25"))
-    with pytest.raises(SkylineError, match=r"sst2\.toml was changed since the run began; run again"):
-        artifact_fingerprint_of(cell, None)
+    with pytest.raises(SkylineError, match=r"sst2\.toml") as refused:
+        Resolver().job(cell)
+    assert refused.value.code is Code.CHANGED
 
 
 def test_cells_of_built_in_tasks_keep_their_keys() -> None:
@@ -297,8 +304,7 @@ def test_a_model_of_few_positions_lowers_a_default_and_the_record_says_so(
             budget=BudgetSpec(baseline=budget, recipe=budget),
             **task_fields(*described_or_toy(name, tmp_path)),
         )
-        workspace = str(tmp_path / "work")
-        text = execute_quality(cell.model_dump_json(), workspace, None, "f", threads, lambda _: None)
+        text = execute_quality(cell, tmp_path / "work", None, "f", hardware(), threads, lambda _: None)
         record = parse_record(text, "here")
         assert record.status == "ok"
         assert record.quality is not None
