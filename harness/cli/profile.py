@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.cli.options import Json
-from harness.common.errors import SkylineError
 from harness.common.lazy import lazy_imports
 
 with lazy_imports():
     from harness.profiling import inputs, report
     from harness.recipes import recipe as recipes_recipe
     from harness.records import cells, schema
-    from harness.runs import limits, planning, profile_run, staleness
-
-
-if TYPE_CHECKING:
-    pass
+    from harness.runs import limits, planning, profile_run
 
 
 def profile(
@@ -61,12 +56,14 @@ def profile(
         workload=inputs.make_workload(seq, batch),
         time_cap_s=time_cap,
     )
-    planning.check_cells([cell])
-    if why := planning.unsupported(cell):
-        raise SkylineError(why)
-    stamp = staleness.fingerprint(cell, None)
-    with tempfile.TemporaryDirectory(prefix="skyline-") as workspace:
-        record = profile_run.execute_profile(cell, Path(workspace), None, stamp)
+    (job,) = planning.resolve_cells([cell])
+    if job.refusal is not None:
+        raise job.refusal
+    with (
+        tempfile.TemporaryDirectory(prefix="skyline-") as workspace,
+        profile_run.ProfileRun(Path(workspace)) as measuring,
+    ):
+        record = profile_run.execute_profile(job, measuring)
     assert record.profile is not None
     if json_:
         typer.echo(record.profile.model_dump_json(indent=1))

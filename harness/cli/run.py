@@ -87,18 +87,17 @@ def run(
     )
     cells = chosen.cells(data)
     if dry_run:
-        planning.check_cells(cells, data)
         store = records_store.Store(out)
-        plan = planning.make_plan(cells, store, data)
+        plan = planning.make_plan(planning.resolve_cells(cells, data), store)
         summary: dict[str, Any] = {
             "cells": [job.cell.slug for job in plan.jobs],
             "fresh": len(plan.fresh),
-            "trainings": planning.count_trainings(plan, store, data),
+            "trainings": planning.count_trainings(plan, store),
         }
         typer.echo(json.dumps(summary, indent=1) if json_ else _dry_run_text(summary))
         return
     outcome = runs.run_cells(cells, out, data, engine=engine, workers=workers, quiet=json_)
-    counts: dict[str, Any] = {"recorded": len(outcome.recorded), "fresh": outcome.fresh}
+    counts: dict[str, Any] = {"recorded": len(outcome.recorded), "fresh": len(outcome.fresh)}
     if json_:
         for outcomes, records in (("failed", outcome.failed), ("skipped", outcome.skipped)):
             counts[outcomes] = [

@@ -13,11 +13,11 @@ from pathlib import Path
 from harness.common.errors import SkylineError
 from harness.common.lazy import lazy_imports
 from harness.common.processes import start_server
+from harness.models.shape_checks import check_length
 from harness.recipes.discovery import load_file, single_method
 from harness.recipes.recipe import Recipe
 from harness.records.checks import check_records
 from harness.records.schema import read_record
-from harness.runs.planning import check_length
 from harness.runs.suites import Suite, parse_suite
 from harness.runtimes import get_runtime
 from harness.tasks import built_in_name, load_task
@@ -178,7 +178,7 @@ def check_suite(path: Path) -> list[str]:
 def _check_model(name: str, lengths: list[int], *, trains: bool) -> None:
     positions = _positions(name, trains)
     if positions is not None and lengths:
-        check_length(max(lengths), name, positions)
+        check_length(max(lengths), positions, name)
 
 
 def _positions(name: str, trains: bool) -> int | None:

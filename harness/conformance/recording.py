@@ -22,31 +22,33 @@ MODEL = "conformance-tiny"
 def records_of(subject: Subject) -> list[Record]:
     """A quality and a profile record of the baseline and of the method. Raises Blocked where it has no artifact."""
     (own, base), (quality, reference) = subject.costs, subject.qualities
-    recipe = str(Recipe((subject.runs.stage,)))
+    recipe = Recipe((subject.runs.stage,))
     return [
-        *_pair("baseline", subject.baseline, base, base, reference),
+        *_pair(Recipe(), subject.baseline, base, base, reference),
         *_pair(recipe, subject.made, own, base, quality),
     ]
 
 
 def _pair(
-    recipe: str, made: Made, own: StaticCosts, base: StaticCosts, scored: Quality
+    recipe: Recipe, made: Made, own: StaticCosts, base: StaticCosts, scored: Quality
 ) -> tuple[Record, Record]:
-    started, task = time.time(), tiny_task()
+    started, task, machine = time.time(), tiny_task(), hardware()
     origin = read_config(made.folder).origin
     facts = artifact_facts(made.folder)
     quality = make_record(
-        QualityCell(recipe=recipe, model=MODEL, task=task.name, seed=SEED, budget=BudgetSpec()),
+        QualityCell(recipe=str(recipe), model=MODEL, task=task.name, seed=SEED, budget=BudgetSpec()),
+        recipe,
         "conformance",
+        machine,
         started,
         artifact=facts,
         quality=scored.model_copy(update={"training": made.training}),
         data=task.fingerprint(),
         weights=origin,
     )
-    cell = ProfileCell(recipe=recipe, model=MODEL, task=task.name, seed=SEED, workload=WORKLOAD)
+    cell = ProfileCell(recipe=str(recipe), model=MODEL, task=task.name, seed=SEED, workload=WORKLOAD)
     profile = Profile(
-        recipe=recipe,
+        recipe=str(recipe),
         model=MODEL,
         weights=origin,
         runtime=cell.runtime,
@@ -60,10 +62,12 @@ def _pair(
             "parameters": own.stored_params < base.stored_params,
             "flops": own.work.total.macs < base.work.total.macs,
         },
-        hardware=hardware(),
+        hardware=machine,
         versions=versions(),
     )
-    return quality, make_record(cell, "conformance", started, artifact=facts, profile=profile, weights=origin)
+    return quality, make_record(
+        cell, recipe, "conformance", machine, started, artifact=facts, profile=profile, weights=origin
+    )
 
 
 def _components(costs: StaticCosts) -> list[Component]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from harness.common.errors import SkylineError
 from harness.models.embeddings import CodedEmbedding, HashedEmbedding
+from harness.models.shape_checks import check_length
 
 if TYPE_CHECKING:
     from harness.models.codecs import Codec
@@ -77,11 +78,7 @@ class Model(nn.Module):
 
     def check_length(self, length: int) -> None:
         """Raise a SkylineError where a sequence is longer than the model's positions."""
-        if length > self.config.positions:
-            raise SkylineError(
-                f"a sequence of {length} tokens is longer than the model's {self.config.positions} positions; "
-                f"use at most {self.config.positions}"
-            )
+        check_length(length, self.config.positions)
 
     def length_for(self, task: Task | TrainingView) -> int:
         """The tokens at which a task's texts are cut. Raises SkylineError where the model cannot hold what the task's

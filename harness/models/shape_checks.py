@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.models.config import EncoderConfig, Matrix
 
 if TYPE_CHECKING:
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 def divisors(count: int) -> list[int]:
     """The numbers that divide `count`, `count` among them."""
     return [n for n in range(1, count + 1) if count % n == 0]
+
+
+def check_length(length: int, positions: int, model: str = "the model") -> None:
+    """Raise SkylineError if sequences of `length` tokens are longer than a model's positions."""
+    if length > positions:
+        raise SkylineError(
+            f"a sequence of {length} tokens is longer than {model}'s {positions} positions; use at most {positions}",
+            Code.TOO_LONG,
+        )
 
 
 def refuse_shared(config: EncoderConfig, what: str) -> None:

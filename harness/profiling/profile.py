@@ -14,13 +14,14 @@ from typing import Any
 
 from torch.nn import Parameter
 
-from harness.common.errors import SkylineError, Unsupported
-from harness.common.hardware import check_device, hardware, versions
+from harness.common.errors import SkylineError
+from harness.common.hardware import hardware, versions
 from harness.common.processes import run_isolated
-from harness.models.artifacts import CONFIG, WEIGHTS, ArtifactConfig, load_artifact, read_config
+from harness.models.artifacts import CONFIG, WEIGHTS, load_artifact, read_config
 from harness.models.batch import Batch
 from harness.models.flops.counting import FlopCount, Work, mean_flops
 from harness.models.model import Model
+from harness.models.shape_checks import check_length
 from harness.profiling.costs.cached import with_cache
 from harness.profiling.costs.components import (
     activation_bytes,
@@ -36,7 +37,8 @@ from harness.profiling.latency.paired import Speed, measure_speed
 from harness.profiling.latency.pairs import PairedTimes, Plan
 from harness.profiling.stopwatch import Stopwatch
 from harness.records.schema import Component, Cost, Latency, Precision, Profile, Total, Workload
-from harness.runtimes import Execution, get_runtime, refused_exits
+from harness.runtimes import Execution, get_runtime
+from harness.runtimes.support import check_support
 
 MEMORY_MARGIN = 0.02
 """A peak counts as lower from 2 % on: two runs of one artifact differ by less."""
@@ -88,14 +90,11 @@ def profile_artifact(
     not there, the runtime cannot run the artifact (`Unsupported`), or does not answer as eager does.
     """
     engine = get_runtime(runtime)
-    check_device(device)
-    engine.require(device)
-    check_runs(folder, runtime, precision, device)
-    check_cache(workload, runtime)
     if time_cap_s <= 0:
         raise SkylineError(f"a time cap of {time_cap_s:g} s is out of range; use more than 0")
-    for path in (folder, baseline):
-        check_workload(workload, read_config(path))
+    artifact = read_config(folder)
+    check_support(engine, precision, device, workload, artifact.model, artifact.kernels)
+    check_length(workload.length, read_config(baseline).model.positions)
     inputs = Inputs.of(workload, real_batches)
     plan = Plan(cap_s=time_cap_s)
     last = replace(plan, cap_s=share * time_cap_s)
@@ -144,32 +143,6 @@ def profile_artifact(
         hardware=hardware(device),
         versions=versions() | engine.versions(),
     )
-
-
-def check_runs(folder: Path, runtime: str, precision: Precision, device: str) -> None:
-    """Raise Unsupported where a runtime cannot run an artifact in that precision."""
-    config = read_config(folder)
-    reason = get_runtime(runtime).lacks(precision, device) or refused_exits(runtime, config.model)
-    if precision == "bfloat16" and config.kernels:
-        reason = reason or "the artifact executes its maps in int8, and bfloat16 changes nothing; use float32"
-    if reason:
-        raise Unsupported(reason)
-
-
-def check_cache(workload: Workload, runtime: str) -> None:
-    """Raise Unsupported where a runtime cannot begin from states that were computed before."""
-    if workload.cached is not None and runtime != "eager":
-        raise Unsupported(f"runtime '{runtime}' reads whole rows, not what a cache leaves of them; use eager")
-
-
-def check_workload(workload: Workload, config: ArtifactConfig) -> None:
-    """Raise a SkylineError where a model cannot run the workload."""
-    positions = config.model.positions
-    if workload.length > positions:
-        raise SkylineError(
-            f"a sequence of {workload.length} tokens is longer than the model's {positions} positions; "
-            f"use at most {positions}"
-        )
 
 
 @dataclass(frozen=True)

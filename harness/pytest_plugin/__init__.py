@@ -24,7 +24,7 @@ with lazy_imports():
     from harness.pytest_plugin import measuring, replay, suite
     from harness.pytest_plugin import selection as choosing
     from harness.recipes import discovery
-    from harness.runs import progress
+    from harness.runs import planning, progress
 
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 
 def _choose_cells(config: pytest.Config) -> None:
     try:
-        config.stash[suite.CELLS] = asked_for(config).cells()
+        config.stash[suite.JOBS] = planning.resolve_cells(asked_for(config).cells())
     except SkylineError as error:
         raise pytest.UsageError(" ".join(str(error).split())) from None
 
@@ -160,7 +160,7 @@ def pytest_collection_modifyitems(
 ) -> None:
     """With the flag only timed tests run, the suite's among them; without it none of them."""
     wanted = bool(config.getoption(FLAG))
-    if wanted and config.stash.get(suite.CELLS, []):
+    if wanted and config.stash.get(suite.JOBS, []):
         items.extend(suite.suite_items(session))
     others = [item for item in items if not _is_timed(item)]
     timed = [item for item in items if _is_timed(item)]
@@ -237,7 +237,9 @@ def skyline_profile(
         )
         try:
             (cell,) = asked.cells()
-            found = _skyline_bench.measure(cell)
+            known = {job.cell: job for job in request.config.stash.get(suite.JOBS, [])}
+            job = known.get(cell) or planning.resolve_cells([cell])[0]
+            found = _skyline_bench.measure(job)
         except SkylineError as error:
             pytest.fail(str(error), pytrace=False)
         if found.record.status == "skipped":

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.profiling.latency.paired import Speed
-from harness.records.cells import ProfileCell
+from harness.records.cells import Cell
 from harness.records.schema import Latency, Profile, Record
 from harness.records.store import Store
+from harness.runs.engines.base import Listener
 from harness.runs.engines.local import LocalEngine
 from harness.runs.job import Job
-from harness.runs.planning import unsupported
 from harness.runs.progress import cell_name, describe_failure
-from harness.runs.staleness import fingerprint
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Benchmark:
     of (none where the cell gave no figures).
     """
 
-    cell: ProfileCell
+    cell: Cell
     record: Record
     passes: tuple[float, ...] = ()
 
@@ -47,15 +46,15 @@ class Bench:
         with store.lock():
             yield cls(store)
 
-    def measure(self, cell: ProfileCell) -> Benchmark:
-        """Measure a cell and record it, whatever there was before. What the runtime cannot run is recorded as skipped;
-        what fails or runs out of memory, as that.
+    def measure(self, job: Job) -> Benchmark:
+        """Measure a profile and record it, whatever there was before. What the runtime cannot run is recorded as
+        skipped; what fails or runs out of memory, as that.
         """
         runs: list[Speed] = []
-        engine = LocalEngine(self.store, None, timed=lambda cell, speed: runs.append(speed))
-        (record,) = engine.run([Job(cell, fingerprint(cell, None), unsupported(cell))])
+        listener = Listener(timed=lambda cell, speed: runs.append(speed))
+        (record,) = LocalEngine(self.store, None, listener=listener).run([job])
         passes = runs[0].passes if record.status == "ok" else ()
-        self.done.append(Benchmark(cell, record, passes))
+        self.done.append(Benchmark(job.cell, record, passes))
         return self.done[-1]
 
 

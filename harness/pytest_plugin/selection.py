@@ -8,14 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.common.errors import SkylineError, unknown_name
+from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.lazy import lazy_imports
 from harness.recipes.discovery import discover
 from harness.recipes.recipe import BASELINE, Recipe
 from harness.records.cells import ProfileCell
 from harness.records.schema import Precision, Workload, precision_named
 from harness.runs.limits import MAX_BATCH, MAX_TIME_CAP_S, MIN_TIME_CAP_S, within
-from harness.runs.planning import check_cells
 from harness.runtimes import runtime_names
 
 with lazy_imports():
@@ -44,9 +43,7 @@ class Selection:
     time_cap_s: float = TIME_CAP_S
 
     def cells(self) -> list[ProfileCell]:
-        """The cells, each once. Raises SkylineError for what cannot be read, is not known or cannot run here; what a
-        runtime that is there cannot run is no mistake (see `planning.unsupported`).
-        """
+        """The cells, each once. Raises SkylineError for what cannot be read, and for unknown names."""
         # First what can be said without loading torch.
         executions = [parse_execution(runtime) for runtime in self.runtimes]
         workloads = [parse_workload(workload) for workload in self.workloads]
@@ -69,9 +66,7 @@ class Selection:
             for runtime, precision in executions
             for recipe in recipes
         ]
-        cells = list({cell.key: cell for cell in cells}.values())
-        check_cells(cells)
-        return cells
+        return list({cell.key: cell for cell in cells}.values())
 
     def _bare_methods(self, recipes: Sequence[Recipe]) -> list[str]:
         """The methods that no recipe uses: these are measured with their default options."""
@@ -123,12 +118,14 @@ def parse_workload(text: str) -> Workload:
     """Read `BATCHxLENGTH`. Raises SkylineError where it is none or a number is out of range."""
     match = _WORKLOAD.fullmatch(text.strip())
     if match is None:
-        raise SkylineError(f"cannot read the workload '{text}'; write BATCHxLENGTH, as in {WORKLOAD}")
+        raise SkylineError(
+            f"cannot read the workload '{text}'; write BATCHxLENGTH, as in {WORKLOAD}", Code.INVALID
+        )
     batch, length = int(match[1]), int(match[2])
     if not 1 <= batch <= MAX_BATCH:
-        raise SkylineError(f"batch size {batch} is out of range; use 1 to {MAX_BATCH:,}")
+        raise SkylineError(f"batch size {batch} is out of range; use 1 to {MAX_BATCH:,}", Code.OUT_OF_RANGE)
     if length < 1:
-        raise SkylineError(f"sequence length {length} is out of range; use at least 1")
+        raise SkylineError(f"sequence length {length} is out of range; use at least 1", Code.OUT_OF_RANGE)
     return Workload(batch=batch, length=length)
 
 
@@ -144,7 +141,9 @@ def adapter_files_of(methods: Iterable[str], folder: Path) -> list[Path]:
     paths = [folder / method for method in methods if is_file(method)]
     for path in paths:
         if not path.is_file():
-            raise SkylineError(f"there is no adapter file {path}; name a method's .py file, or its id")
+            raise SkylineError(
+                f"there is no adapter file {path}; name a method's .py file, or its id", Code.NOT_FOUND
+            )
     return list(dict.fromkeys(path.resolve() for path in paths))
 
 
@@ -159,8 +158,10 @@ def method_id(method: str) -> str:
     path = Path(method).resolve()
     for source, problem in registry.problems.items():
         if Path(source).is_absolute() and Path(source).resolve() == path:
-            raise SkylineError(f"{method}: {problem}")
+            raise SkylineError(f"{method}: {problem}", Code.UNREADABLE)
     for identity, found in registry.methods.items():
         if found.path is not None and found.path.resolve() == path:
             return identity
-    raise SkylineError(f"{method} is no method's file that can be used; run 'skyline check' on it")
+    raise SkylineError(
+        f"{method} is no method's file that can be used; run 'skyline check' on it", Code.WRONG_KIND
+    )

@@ -13,15 +13,16 @@ import pytest
 from harness.pytest_plugin.selection import execution_text, label, workload_text
 from harness.records.cells import ProfileCell
 from harness.records.schema import Record
+from harness.runs.job import Job
 
-CELLS = pytest.StashKey[list[ProfileCell]]()
-"""Where a session keeps the cells of the suite."""
+JOBS = pytest.StashKey[list[Job]]()
+"""Where a session keeps the jobs of the suite."""
 NAME = "skyline"
 """The beginning of its node ids, wherever this package is installed: saved runs are compared by node ids."""
 
 
 def suite_items(session: pytest.Session) -> list[pytest.Item]:
-    """The suite's items in a session, whose stash holds the cells."""
+    """The suite's items in a session, whose stash holds the jobs."""
     here = sys.modules[__name__]
     module: pytest.Module = pytest.Module.from_parent(
         session, path=Path(str(here.__file__)), name=NAME, nodeid=NAME
@@ -32,7 +33,7 @@ def suite_items(session: pytest.Session) -> list[pytest.Item]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test for each cell."""
-    cells = metafunc.config.stash[CELLS]
+    cells = [job.cell for job in metafunc.config.stash[JOBS] if isinstance(job.cell, ProfileCell)]
     metafunc.parametrize(
         ("recipe", "runtime", "workload"),
         [(cell.recipe, execution_text(cell), workload_text(cell)) for cell in cells],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -77,8 +78,8 @@ def artifact_fingerprint(
                 "seed": seed,
                 "budget": budgets["baseline"],
                 "training": TRAINING_VERSION,
-                "torch": version("torch").partition("+")[0],
-                "tokenizers": version("tokenizers"),
+                "torch": _installed("torch").partition("+")[0],
+                "tokenizers": _installed("tokenizers"),
             }
         )
     assert recipe.parent is not None
@@ -96,3 +97,9 @@ def artifact_fingerprint(
             "budget": budgets["recipe"] if stage.trains else None,
         }
     )
+
+
+@cache
+def _installed(package: str) -> str:
+    """The version of a package; reading it takes a millisecond, and every fingerprint asks."""
+    return version(package)

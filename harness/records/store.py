@@ -26,7 +26,6 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.measured = folder / "measured"
-        self._hardware: dict[str, str] = {}
         self.workspace = folder / "work"
 
     @contextmanager
@@ -61,21 +60,18 @@ class Store:
             for leftover in folder.glob(".*"):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
-    def path(self, cell: Cell) -> Path:
-        """Where the cell's record stands."""
-        device = cell.measured_on
-        if device not in self._hardware:
-            self._hardware[device] = hardware(device).id
-        return self.measured / self._hardware[device] / f"{cell.slug}.json"
+    def path(self, cell: Cell, machine: str | None = None) -> Path:
+        """Where the cell's record of a machine stands, by default of this one. `machine` is a hardware id."""
+        return self.measured / (machine or hardware(cell.measured_on).id) / f"{cell.slug}.json"
 
-    def find(self, cell: Cell) -> Record | None:
+    def find(self, cell: Cell, machine: str | None = None) -> Record | None:
         """The cell's record, or None where there is none yet or it cannot be read any more (then it is made
         again).
 
-        A score is found under any machine's folder, this one's first: what a cell trains and scores does not depend
+        A score is found under any machine's folder, `machine`'s first: what a cell trains and scores does not depend
         on the machine but for rounding, and the record tells where it was.
         """
-        own = self.path(cell)
+        own = self.path(cell, machine)
         found = _readable(own)
         if found is not None or not isinstance(cell, QualityCell):
             return found
@@ -87,7 +83,7 @@ class Store:
 
     def put(self, cell: Cell, record: Record) -> None:
         """Write the cell's record in place of an older one."""
-        write_atomically(self.path(cell), record.to_json())
+        write_atomically(self.path(cell, record.provenance.hardware.id), record.to_json())
 
 
 def _readable(path: Path) -> Record | None:

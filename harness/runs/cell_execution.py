@@ -1,4 +1,4 @@
-"""What runs inside a cell's own process: it makes the artifact, measures it and returns the record as JSON."""
+"""Training and scoring a cell, in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.common.lazy import lazy_imports
-from harness.recipes.recipe import Recipe
-from harness.records.cells import QualityCell
-from harness.tasks.base import Task
+from harness.runs.record_making import make_record
+from harness.runs.resolution import Resolver
 
 with lazy_imports():
     import torch
@@ -21,26 +20,34 @@ with lazy_imports():
     from harness.profiling.costs import size
     from harness.recipes import builder as recipes_builder
 
-
 if TYPE_CHECKING:
-    pass
-from harness.runs.record_making import make_record
-from harness.runs.staleness import task_of
+    from harness.common.hardware import Hardware
+    from harness.records.cells import QualityCell
+    from harness.tasks.base import Task
 
 Report = Callable[[Any], None]
 
 
 def execute_quality(
-    cell_json: str, workspace: str, data_dir: str | None, stamp: str, threads: int, report: Report
+    cell: QualityCell,
+    workspace: Path,
+    data_dir: Path | None,
+    stamp: str,
+    machine: Hardware,
+    threads: int,
+    report: Report,
 ) -> str:
-    """Train and score one quality cell; `report` gets (stage, step, steps, loss). Returns the record as JSON."""
+    """Train and score a quality cell; `report` gets (stage, step, steps, loss). Returns the record as JSON, with the
+    fingerprint `stamp` and the hardware that the launching process found.
+    """
     started = time.time()
     torch.set_num_threads(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    cell = QualityCell.model_validate_json(cell_json)
-    task = task_of(cell, data_dir)
+    resolver = Resolver(data_dir)
+    task = resolver.task(cell)
+    assert task is not None
     builder = recipes_builder.Builder(
-        Path(workspace),
+        workspace,
         cell.model,
         task,
         cell.seed,
@@ -48,14 +55,17 @@ def execute_quality(
         cell.trained_on,
         report=lambda stage, p: report((stage, p.step, p.steps, p.loss)),
     )
-    built = builder.build(Recipe.parse(cell.recipe))
+    recipe = resolver.recipe(cell.recipe)
+    built = builder.build(recipe)
     # Loaded from disk again: what is scored is what is weighed.
     model = artifacts.load_artifact(built.folder)
     quality = evaluation.evaluate_quality(model.to(cell.trained_on), task, cell.trained_on, built.training)
     facts = size.artifact_facts(built.folder)
     record = make_record(
         cell,
+        recipe,
         stamp,
+        machine,
         started,
         reason=_cut(task, model.config.positions),
         artifact=facts,
@@ -67,7 +77,7 @@ def execute_quality(
 
 
 def _cut(task: Task, positions: int) -> str:
-    """A note where a model of so many positions reads less of a task than others do."""
+    """A note if a model has too few positions for the task's usual length; else the empty string."""
     length = task.length_within(positions)
     if length == task.max_length:
         return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 
 MAX_SEED = 2**32 - 1
 """The largest seed that every generator takes."""
@@ -19,6 +19,6 @@ MAX_FURTHER_MIN = 24 * 60.0
 
 
 def within(option: str, value: float, low: float, high: float) -> None:
-    """Raise SkylineError where the value of a command's option is out of range, or no number at all."""
+    """Raise SkylineError if the value of a command's option is out of range or NaN."""
     if not low <= value <= high:
-        raise SkylineError(f"--{option} {value} is out of range: use {low:,} to {high:,}")
+        raise SkylineError(f"--{option} {value} is out of range: use {low:,} to {high:,}", Code.OUT_OF_RANGE)

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 from harness.common.errors import SkylineError
 from harness.common.processes import IsolationError
@@ -42,17 +41,17 @@ def on_each_workload(cells: Sequence[Cell], artifact: ProfileCell) -> list[Profi
     return list(found.values())
 
 
-def build_ahead(cells: Sequence[Cell], run: ProfileRun, workers: int, data_dir: Path | None = None) -> None:
+def build_ahead(cells: Sequence[Cell], run: ProfileRun, workers: int) -> None:
     """Build, describe and count the untrained artifacts of some cells for a run, `workers` at once. What fails here
     fails in its own cell again, which then records why.
     """
 
     def build(artifact: ProfileCell) -> None:
         with suppress(SkylineError, IsolationError):
-            made = run.make(artifact, None, 1, Stopwatch())
+            made = run.make(artifact, 1, Stopwatch())
             for cell in on_each_workload(cells, artifact):
                 with suppress(SkylineError, IsolationError):
-                    run.count(cell, data_dir, made)
+                    run.count(cell, made)
 
     # The baselines alone: all others are built on them, and would each begin with them.
     wanted = untrained_artifacts(cells)

@@ -17,7 +17,8 @@ from harness.profiling.stopwatch import Stopwatch
 from harness.recipes.recipe import Recipe
 from harness.records.cells import ProfileCell
 from harness.records.schema import ArtifactFacts, Record
-from harness.tasks import load_task
+from harness.runs.record_making import make_record
+from harness.runs.resolution import Resolver
 
 with lazy_imports():
     import torch
@@ -38,10 +39,7 @@ if TYPE_CHECKING:
     from harness.profiling.costs.kept import KeptCosts
     from harness.profiling.latency.paired import Speed
     from harness.profiling.latency.sittings import Sitting
-    from harness.profiling.stopwatch import Stopwatch
-    from harness.records.schema import ArtifactFacts
-from harness.runs.record_making import make_record
-from harness.runs.staleness import task_of
+    from harness.runs.job import Job
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,9 @@ class ProfileRun:
     profiled under, and its baseline's costs are measured once.
     """
 
-    def __init__(self, workspace: Path) -> None:
+    def __init__(self, workspace: Path, data_dir: Path | None = None) -> None:
         self.workspace = workspace
+        self.data_dir = data_dir
         self._made: dict[str, Made] = {}
         self._rows: dict[str, NDArray[np.int64]] = {}
         self._sittings: dict[str, Sitting] = {}
@@ -86,63 +85,64 @@ class ProfileRun:
             self._kept = costs_kept.KeptCosts(self.workspace)
         return self._kept
 
-    def make(self, cell: ProfileCell, data_dir: Path | None, threads: int, watch: Stopwatch) -> Made:
+    def make(self, cell: ProfileCell, threads: int, watch: Stopwatch) -> Made:
         """The cell's artifact and baseline, made in a process of their own unless this run has them."""
         key = cell.model_dump_json(exclude={"workload", *_EXECUTION})
         known = self._made.get(key)
         if known is not None and known.folder.is_dir() and known.baseline.is_dir():
             return known
-        asked = (cell.model_dump_json(), self.workspace, data_dir, threads, self._whole)
+        asked = (cell, self.workspace, self.data_dir, threads, self._whole)
         self._made[key], own = run_isolated(make_for_profile, *asked)
         watch.add(own)
         return self._made[key]
 
-    def rows(self, cell: ProfileCell, data_dir: Path | None, folder: Path) -> NDArray[np.int64]:
+    def rows(self, cell: ProfileCell, folder: Path) -> NDArray[np.int64]:
         """The cell's real inputs, in the tokens of the artifact in a folder. They are read once for all artifacts that
         share one.
         """
         key = f"{folder} {cell.task_file or cell.task} {cell.workload.model_dump_json()}"
         if key not in self._rows:
-            self._rows[key] = run_isolated(real_inputs, folder, cell.model_dump_json(), data_dir)
+            self._rows[key] = run_isolated(real_inputs, folder, cell, self.data_dir)
         return self._rows[key]
 
-    def real_batches(self, cell: ProfileCell, data_dir: Path | None, made: Made) -> batch.Batch | None:
+    def real_batches(self, cell: ProfileCell, made: Made) -> batch.Batch | None:
         """The cell's real inputs as one batch; None where it has synthetic ones."""
         if cell.workload.inputs == "synthetic":
             return None
         # Not every architecture has a tokenizer, and all are to read the same.
         tokens = made.folder if cell.workload.task is None else made.baseline
-        return batch.Batch.of_arrays(self.rows(cell, data_dir, tokens))
+        return batch.Batch.of_arrays(self.rows(cell, tokens))
 
-    def count(self, cell: ProfileCell, data_dir: Path | None, made: Made) -> None:
+    def count(self, cell: ProfileCell, made: Made) -> None:
         """Count what needs no timing of a cell's artifact on its workload; its profile finds it kept."""
         profiler.count_once(
             made.folder,
-            profiling_inputs.Inputs.of(cell.workload, self.real_batches(cell, data_dir, made)),
+            profiling_inputs.Inputs.of(cell.workload, self.real_batches(cell, made)),
             self.kept,
         )
 
-    def sit(self, cell: ProfileCell, data_dir: Path | None, threads: int, share: float) -> None:
-        """Take a sitting of a cell's pairs before its profile, for a `share` of its time cap, where its runtime loads
-        in little time. Whatever is wrong with a cell is left for its profile to say.
+    def sit(self, job: Job, threads: int, share: float) -> None:
+        """Take a sitting of a profile's pairs before the profile, for a `share` of its time cap, where its runtime
+        loads in little time. Whatever is wrong with the cell is left for its profile to say.
         """
-        if not sittings.takes_sittings(cell):
+        cell, runtime = job.cell, job.runtime
+        if not isinstance(cell, ProfileCell) or runtime is None or not sittings.takes_sittings(runtime):
             return
         with suppress(SkylineError, IsolationError):
-            made = self.make(cell, data_dir, threads, Stopwatch())
-            inputs = profiling_inputs.Inputs.of(cell.workload, self.real_batches(cell, data_dir, made))
+            made = self.make(cell, threads, Stopwatch())
+            inputs = profiling_inputs.Inputs.of(cell.workload, self.real_batches(cell, made))
             before = self._sittings.get(cell.key)
             self._sittings[cell.key] = sittings.take_sitting(
                 cell, made.folder, made.baseline, inputs, share, before
             )
 
-    def sat(self, cell: ProfileCell) -> Sitting | None:
-        """The sittings that were taken of a cell; they are for one profile."""
-        return self._sittings.pop(cell.key, None)
+    def sat(self, job: Job) -> Sitting | None:
+        """The sittings that were taken of a job; they are for one profile."""
+        return self._sittings.pop(job.cell.key, None)
 
-    def half_width(self, cell: ProfileCell) -> float:
-        """Of the interval that a cell's sittings give so far (see `Sitting`); 0 where it took none."""
-        sat = self._sittings.get(cell.key)
+    def half_width(self, job: Job) -> float:
+        """The half-width of the interval that a job's sittings give so far (see `Sitting`); 0 if it took none."""
+        sat = self._sittings.get(job.cell.key)
         return 0.0 if sat is None else sat.half_width
 
     @property
@@ -151,14 +151,14 @@ class ProfileRun:
 
 
 def make_for_profile(
-    cell_json: str, workspace: Path, data_dir: Path | None, threads: int, whole: set[Path]
+    cell: ProfileCell, workspace: Path, data_dir: Path | None, threads: int, whole: set[Path]
 ) -> tuple[Made, Stopwatch]:
     """Make a profile cell's artifact and its baseline, but for those known to be `whole`, and describe the first,
     unless that was done. Runs in a process of its own; trainings use as many threads as those of quality cells.
     """
     watch = Stopwatch()
     with watch.on("making"):
-        folder, baseline, origin = build_for_profile(cell_json, workspace, data_dir, threads, whole)
+        folder, baseline, origin = build_for_profile(cell, workspace, data_dir, threads, whole)
     with watch.on("describing"):
         described = {"artifact": costs_kept.contents(folder), "isal": version("isal")}
         facts = costs_kept.KeptCosts(workspace).once(
@@ -168,16 +168,15 @@ def make_for_profile(
 
 
 def build_for_profile(
-    cell_json: str, workspace: Path, data_dir: Path | None, threads: int, whole: Collection[Path] = ()
+    cell: ProfileCell, workspace: Path, data_dir: Path | None, threads: int, whole: Collection[Path] = ()
 ) -> tuple[Path, Path, str]:
     """A profile cell's artifact and its baseline: their folders, and what weights they hold."""
     torch.set_num_threads(threads)
-    cell = ProfileCell.model_validate_json(cell_json)
-    recipe = Recipe.parse(cell.recipe)
-    if cell.task is None or cell.budget is None:
+    resolver = Resolver(data_dir)
+    recipe, task = resolver.recipe(cell.recipe), resolver.task(cell)
+    if task is None or cell.budget is None:
         folder, baseline = recipes_builder.build_untrained(recipe, cell.model, workspace, cell.seed, whole)
     else:
-        task = task_of(cell, data_dir)
         builder = recipes_builder.Builder(
             workspace, cell.model, task, cell.seed, cell.budget, cell.trained_on
         )
@@ -185,45 +184,36 @@ def build_for_profile(
     return folder, baseline, artifacts.read_config(folder).origin
 
 
-def real_inputs(folder: Path, cell_json: str, data_dir: Path | None) -> NDArray[np.int64]:
+def real_inputs(folder: Path, cell: ProfileCell, data_dir: Path | None) -> NDArray[np.int64]:
     """Rows of a profile cell's task, or of its workload's, from the dev split, in the tokens of an artifact (see
     `real_rows`). Runs in a process of its own. Raises SkylineError where neither has a task.
     """
-    cell = ProfileCell.model_validate_json(cell_json)
-    rows_of = cell.workload.task
-    if cell.task is None and rows_of is None:
-        raise SkylineError("real inputs are a task's, and this profile has none; use synthetic ones")
-    examples = (task_of(cell, data_dir) if rows_of is None else load_task(rows_of, data_dir)).dev()
+    examples = Resolver(data_dir).rows(cell).dev()
     pairs = [example.pair or "" for example in examples]
     texts = [example.text for example in examples]
     return profiling_inputs.real_rows(folder, texts, pairs if any(pairs) else None, cell.workload).arrays()
 
 
 def execute_profile(
-    cell: ProfileCell,
-    workspace: Path,
-    data_dir: Path | None,
-    stamp: str,
+    job: Job,
+    run: ProfileRun,
     threads: int = 1,
     timed: Callable[[Speed], None] | None = None,
-    run: ProfileRun | None = None,
     share: float = 1.0,
 ) -> Record:
-    """Measure one profile cell. Called in the launching process, which only waits: each measurement has its
-    own child. `timed` is given the paired run with its single passes; `run` has what cells before this one made in the
-    same workspace, and keeps what this one makes. A cell of which it has sittings is timed for a `share` of its time
-    cap, as in each of those.
-    """
-    if run is None:
-        with ProfileRun(workspace) as alone:
-            return execute_profile(cell, workspace, data_dir, stamp, threads, timed, alone, share)
-    kept = run.kept
+    """Measure a profile. Called in the launching process, which only waits: each measurement has its own child.
 
+    `run` has what the profiles before this one made, and keeps what this one makes. `timed` is given the paired run
+    with its single passes. A job with sittings is timed for a `share` of its time cap, as in each of those.
+    """
+    cell = job.cell
+    assert isinstance(cell, ProfileCell)
+    kept = run.kept
     started, began, watch = time.time(), time.perf_counter(), Stopwatch()
-    if (sat := run.sat(cell)) is not None:
+    if (sat := run.sat(job)) is not None:
         began -= sat.whole_s
         watch.add(sat.watch)
-    made = run.make(cell, data_dir, threads, watch)
+    made = run.make(cell, threads, watch)
     profile = profiler.profile_artifact(
         made.folder,
         made.baseline,
@@ -235,7 +225,7 @@ def execute_profile(
         precision=cell.precision,
         device=cell.device,
         time_cap_s=cell.time_cap_s,
-        real_batches=run.real_batches(cell, data_dir, made),
+        real_batches=run.real_batches(cell, made),
         timed=timed,
         earlier=None if sat is None else sat.times,
         share=1.0 if sat is None else share,
@@ -244,7 +234,9 @@ def execute_profile(
     )
     return make_record(
         cell,
-        stamp,
+        job.recipe,
+        job.fingerprint,
+        job.hardware,
         started,
         artifact=made.facts,
         profile=profile,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.common.lazy import lazy_imports
 from harness.records.cells import Cell, ProfileCell, QualityCell
 from harness.records.schema import Record, executed_by
-from harness.runs.engines.local import BUILDS_ON, Message
+from harness.runs.engines.base import BUILDS_ON, Listener, Message
 from harness.runs.planning import Plan
 
 with lazy_imports():
@@ -49,6 +49,11 @@ class Display:
         self.drawn = 0.0
         if plan.fresh:
             self.console.print(f"{len(plan.fresh)} cells are recorded and up to date", markup=False)
+
+    @property
+    def listener(self) -> Listener:
+        """What an engine tells this display."""
+        return Listener(self.started, self.message, self.building, self.finished)
 
     def __enter__(self) -> Display:
         self.progress.start()

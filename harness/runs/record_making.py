@@ -1,21 +1,18 @@
-"""Records of this process's cells."""
+"""Records of cells, with the provenance of this process."""
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.common.hardware import hardware, versions
+from harness.common.hardware import Hardware, versions
 from harness.recipes.fingerprints import declared_versions
 from harness.recipes.recipe import Recipe
 from harness.records.cells import Cell, QualityCell
 from harness.records.schema import Provenance, Record, Status
 from harness.records.versions import EVALUATION_VERSION, PROFILING_VERSION
 from harness.version import __version__
-
-if TYPE_CHECKING:
-    pass
 
 
 def result_versions(cell: Cell) -> dict[str, int]:
@@ -26,9 +23,18 @@ def result_versions(cell: Cell) -> dict[str, int]:
 
 
 def make_record(
-    cell: Cell, stamp: str, started: float, status: Status = "ok", reason: str = "", **measured: Any
+    cell: Cell,
+    recipe: Recipe,
+    stamp: str,
+    machine: Hardware,
+    started: float,
+    status: Status = "ok",
+    reason: str = "",
+    **measured: Any,
 ) -> Record:
-    """A record with this process's provenance. `started` is the wall clock's reading at the start."""
+    """Make the record of a cell from what was measured. `recipe` is the cell's, `stamp` its fingerprint, `machine` the
+    one that it belongs to; `started` is the wall clock's reading at the start, in seconds.
+    """
     data = measured.pop("data", None)
     weights = measured.pop("weights", "")
     spent = measured.pop("spent", None)
@@ -44,10 +50,10 @@ def make_record(
         cell=cell.identity(),
         provenance=Provenance(
             fingerprint=stamp,
-            declared=declared_versions(Recipe.parse(cell.recipe)) | result_versions(cell),
+            declared=declared_versions(recipe) | result_versions(cell),
             skyline=__version__,
             versions=versions(),
-            hardware=hardware(cell.measured_on),
+            hardware=machine,
             weights=weights,
             data=data,
             started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),

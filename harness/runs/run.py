@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.records.cells import Cell
 from harness.records.schema import Record, Status
 from harness.records.store import Store
-from harness.runs.engines.local import BUILDS_ON, LocalEngine
-from harness.runs.planning import check_cells, check_engine, make_plan
-
-if TYPE_CHECKING:
-    pass
+from harness.runs.engines.base import BUILDS_ON, Engine
+from harness.runs.engines.local import LocalEngine
+from harness.runs.planning import check_engine, make_plan, resolve_cells
 from harness.runs.progress import Display
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did: the records that it wrote, and how many cells were up to date before."""
+    """What a run did: the records that it wrote, and the records that were up to date before."""
 
     records: list[Record]
-    fresh: int
+    fresh: list[Record]
 
     @property
     def recorded(self) -> list[Record]:
@@ -66,24 +63,14 @@ def run_cells(
     among them.
 
     Raises SkylineError before anything is run for an unknown engine and for cells that cannot run (see
-    `planning.check_cells`), and where another run holds `out`.
+    `planning.resolve_cells`), and where another run holds `out`.
     """
     check_engine(engine, workers)
-    check_cells(cells, data_dir)
+    jobs = resolve_cells(cells, data_dir)
     store = Store(out)
     with store.lock():
-        plan = make_plan(cells, store, data_dir, want_verdicts=further_s > 0)
+        plan = make_plan(jobs, store, want_verdicts=further_s > 0)
         with Display(plan, quiet) as display:
-            local = LocalEngine(
-                store,
-                data_dir,
-                workers,
-                sittings,
-                further_s,
-                started=display.started,
-                message=display.message,
-                building=display.building,
-                finished=display.finished,
-            )
-            records = local.run(plan.jobs)
-    return Outcome(records, len(plan.fresh))
+            chosen: Engine = LocalEngine(store, data_dir, workers, sittings, further_s, display.listener)
+            records = chosen.run(plan.jobs)
+    return Outcome(records, plan.fresh)

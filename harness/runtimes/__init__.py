@@ -41,11 +41,11 @@ def load(execution: Execution) -> Executable:
     return runtime.load(execution.folder, execution.device, execution.precision, execution.prepared)
 
 
-def refused_exits(runtime: str, config: Any) -> str | None:
+def refused_exits(runtime: Runtime, config: Any) -> str | None:
     """Why a runtime cannot run a model of this configuration: rows would leave early, but it runs all of them to the
     end. None where it can.
     """
-    if getattr(config, "exit_rule", None) is None or get_runtime(runtime).exits_early:
+    if getattr(config, "exit_rule", None) is None or runtime.exits_early:
         return None
-    able = [name for name in runtime_names() if get_runtime(name).exits_early]
-    return f"runtime '{runtime}' cannot let rows exit early, as this recipe's artifact does; use {' or '.join(able)}"
+    able = " or ".join(name for name in runtime_names() if get_runtime(name).exits_early)
+    return f"runtime '{runtime.name}' cannot let rows exit early, as this recipe's artifact does; use {able}"

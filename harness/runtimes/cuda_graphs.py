@@ -51,7 +51,7 @@ class CudaGraphsRuntime(Runtime):
         self.require(device)
         check_device(device)
         loaded = load_artifact(folder)
-        if reason := refused_exits(self.name, loaded.config):
+        if reason := refused_exits(self, loaded.config):
             raise Unsupported(reason)
         model = in_precision(loaded, precision).to(device).eval()
 

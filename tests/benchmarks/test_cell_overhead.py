@@ -13,6 +13,7 @@ import pytest
 from harness.recipes.recipe import Recipe
 from harness.records.cells import ProfileCell
 from harness.records.schema import Spent, Workload
+from harness.runs.planning import resolve_cells
 from harness.runs.profile_run import ProfileRun, execute_profile
 
 pytestmark = [pytest.mark.timed, pytest.mark.slow]
@@ -32,7 +33,8 @@ def test_overhead_of_a_cell(
     def cell(run: ProfileRun, recipe: str, length: int) -> Spent:
         workload = Workload(batch=1, length=length)
         measured = ProfileCell(recipe=recipe, model=model, workload=workload, time_cap_s=cap_s)
-        spent = execute_profile(measured, tmp_path, None, "a benchmark", run=run).provenance.spent
+        (job,) = resolve_cells([measured])
+        spent = execute_profile(job, run).provenance.spent
         assert spent is not None
         return spent
 

@@ -91,7 +91,7 @@ MISTAKES = {
         ["run", "zero.toml"],
         "profiling.0.workloads.0.0 = 0 must be greater than or equal to 1",
     ),
-    "a workload too long": (["run", "long.toml", "--dry-run"], "1000 tokens, but model 'tiny' has 512"),
+    "a workload too long": (["run", "long.toml", "--dry-run"], "1000 tokens is longer than tiny's 512"),
     "seeds for a suite that trains nothing": (["run", "untrained.toml", "--seeds", "2"], "--seeds"),
     "epochs for a suite that trains nothing": (["run", "untrained.toml", "--epochs", "2"], "--epochs"),
     "no profiles of what is not trained": (["run", "untrained.toml", "--no-profile"], "--no-profile"),
@@ -239,7 +239,7 @@ def test_check_ends_with_2_and_names_each_path_once(run: Run, workplace: Path) -
     assert out == "untrained.toml: ok\n"
     record, suite = errors.splitlines()
     assert record.startswith("record.json: is no JSON")
-    assert suite.startswith("long.toml: the workload has sequences of 1000 tokens")
+    assert suite.startswith("long.toml: a sequence of 1000 tokens")
 
 
 def test_published_board_as_json_has_the_base_row_and_25_others(run: Run) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.cli.reproduce import GRID, cells_of, reproduce
+from harness.cli.reproduce import reproduce
 from harness.models.architectures import ARCHITECTURES
 from harness.models.config import EncoderConfig, ExitRule, LayerConfig, SegmentAttention
 from harness.models.encoder.encoder import Encoder
@@ -26,10 +26,11 @@ from harness.recipes.recipe import Recipe
 from harness.records.cells import ProfileCell, QualityCell
 from harness.records.schema import Workload
 from harness.records.store import read_records
-from harness.runs.planning import check_cells, unsupported
+from harness.runs.planning import resolve_cells
 from harness.runs.prebuilding import untrained_artifacts
 from harness.runs.suites import load_suite
 from leaderboard.survey.artifacts import READINGS
+from leaderboard.survey.reproducing import GRID, cells_of
 from leaderboard.survey.reproduction import chosen_rows, recipe_of, with_published_speedup
 from tests.support.one_line_errors import refused
 
@@ -124,7 +125,7 @@ def test_an_architecture_cannot_be_trained() -> None:
         recipe="[zhao-48]", model="bert-tiny", task="toy-sentiment", seed=0, budget=BudgetSpec()
     )
     with refused("profiled, not trained"):
-        check_cells([cell])
+        resolve_cells([cell])
 
 
 @pytest.mark.slow
@@ -218,8 +219,9 @@ def test_a_tasks_rows_take_the_place_of_one_length() -> None:
 
 def test_runtimes_that_read_whole_rows_skip_cached_ones() -> None:
     cell = ProfileCell(recipe="deformer:layers=1", model="bert-tiny", workload=Workload(length=12, cached=8))
-    assert unsupported(cell) is None
-    assert "whole rows" in (unsupported(cell.model_copy(update={"runtime": "compile"})) or "")
+    eager, compiled = resolve_cells([cell, cell.model_copy(update={"runtime": "compile"})])
+    assert eager.unsupported is None
+    assert "whole rows" in (compiled.unsupported or "")
 
 
 @pytest.mark.slow

@@ -202,7 +202,7 @@ recipe = { epochs = 1 }
         (
             'title = "mine"',
             'title = "mine"\nworkload = [1, 1000]',
-            "1000 tokens, but model 'minilm-l6' has 512",
+            "1000 tokens is longer than minilm-l6's 512",
         ),
         (
             'title = "mine"',
@@ -233,7 +233,7 @@ def test_profiled_lengths_are_held_against_the_profiled_model(tmp_path: Path) ->
     path = tmp_path / "suite.toml"
     path.write_text('title = "mine"\n[[profiling]]\nrecipes = ["magnitude"]\nworkloads = [[1, 16], [1, 600]]')
     assert check_path(path) == [
-        "the workload has sequences of 600 tokens, but model 'bert-base' has 512 positions; use at most 512"
+        "a sequence of 600 tokens is longer than bert-base's 512 positions; use at most 512"
     ]
     path.write_text(path.read_text().replace("600", "512"))
     assert check_path(path) == []

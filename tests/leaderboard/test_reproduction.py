@@ -17,7 +17,7 @@ from harness.models.factory import make_model
 from harness.models.parameter_counts import count
 from harness.recipes.recipe import Recipe
 from harness.records.schema import ArtifactFacts, Record, Workload
-from harness.runs.planning import check_recipe
+from harness.runs.resolution import check_recipe
 from leaderboard.published_tables.reading import survey_lines
 from leaderboard.survey.artifacts import READINGS, Reading
 from leaderboard.survey.claims_ledger import claims_table, measured_claims, tally_speeds, verdict_of

@@ -25,7 +25,7 @@ from harness.models.students.convolutional import Convolutional, ConvolutionalSt
 from harness.models.students.words import projected_words
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
-from harness.runs.planning import check_recipe
+from harness.runs.resolution import check_recipe
 from harness.tasks import load_task
 from methods.distillation._architecture_search import (
     COSTS,

@@ -11,7 +11,7 @@ from harness.compression.comparable import Baseline
 from harness.conformance.tiny import CONFIG, tiny_encoder
 from harness.models.parameter_counts import count
 from harness.recipes.recipe import Recipe
-from harness.runs.planning import check_recipe
+from harness.runs.resolution import check_recipe
 from leaderboard.survey.shapes import bert
 from methods.distillation.extreme import PROJECTIONS, orthonormal_rows, pairs_of_matrices
 from tests.support.tiny_stages import built, context, method_of

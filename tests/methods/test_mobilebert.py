@@ -12,7 +12,7 @@ from harness.conformance.tiny import CONFIG, tiny_encoder
 from harness.models.batch import AttentionMap
 from harness.models.config import EncoderConfig
 from harness.recipes.recipe import Recipe
-from harness.runs.planning import check_recipe
+from harness.runs.resolution import check_recipe
 from tests.support.tiny_stages import context, method_of
 
 

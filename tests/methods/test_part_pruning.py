@@ -16,7 +16,7 @@ from harness.models.artifacts import load_artifact, read_config, save_artifact, 
 from harness.models.model import Model
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
-from harness.runs.planning import check_recipe
+from harness.runs.resolution import check_recipe
 from tests.support.one_line_errors import refused
 from tests.support.tiny_stages import built, context, matrices
 

@@ -36,8 +36,8 @@ from harness.profiling.costs.size import artifact_facts
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
 from harness.records.cells import BudgetSpec, QualityCell
-from harness.runs import planning
-from harness.runs.planning import check_recipe
+from harness.runs import resolution
+from harness.runs.resolution import check_recipe
 from harness.tasks import load_task
 from tests.support.one_line_errors import refused
 from tests.support.tiny_stages import built, context, method_of
@@ -349,7 +349,10 @@ def test_recipes_that_are_refused_before_training(recipe: str, line: str) -> Non
 
 
 class Spans:
-    name, kind, output_size = "squad", "span", 2
+    name, kind, output_size, described = "squad", "span", 2, None
+
+    def fingerprint(self) -> str:
+        return "data"
 
 
 def test_spans_are_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,14 +360,15 @@ def test_spans_are_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> N
         with refused(f"'{method}' cannot work on bert-tiny: .* cannot have a span head; use a task of"):
             check_recipe(Recipe.parse(method), "bert-tiny", Spans())  # type: ignore[arg-type]
     check_recipe(Recipe.parse("kd-logits:layers=1"), "bert-tiny", Spans())  # type: ignore[arg-type]
-    monkeypatch.setattr(planning, "task_of", lambda cell, folder: Spans())
+    monkeypatch.setattr(resolution, "load_task", lambda name, folder: Spans())
     cells = [
         QualityCell(recipe=recipe, model="bert-tiny", task="squad", seed=0, budget=BudgetSpec())
         for recipe in ("baseline", "kd-logits:layers=1", "rnn")
     ]
-    planning.check_tasks(cells[:2])
+    for cell in cells[:2]:
+        resolution.Resolver().job(cell)
     with refused("task 'squad': 'rnn' cannot work on bert-tiny"):
-        planning.check_tasks(cells)
+        resolution.Resolver().job(cells[2])
 
 
 @pytest.mark.parametrize("embedding", ["wordpiece", "hash"])

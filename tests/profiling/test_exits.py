@@ -22,7 +22,7 @@ from harness.models.surgery import add_exits
 from harness.profiling.inputs import REAL_ROWS, make_workload, real_rows
 from harness.profiling.profile import profile_artifact
 from harness.records.cells import ProfileCell
-from harness.runs.planning import unsupported
+from harness.runs.planning import resolve_cells
 from harness.runs.profile_run import real_inputs
 from harness.runs.suites import Experiment, Suite
 from harness.runtimes.eager import EagerRuntime
@@ -114,14 +114,14 @@ def cell(recipe: str = "baseline", **other: Any) -> ProfileCell:
 
 def test_a_cells_real_inputs_are_of_its_tasks_dev_split(tmp_path: Path) -> None:
     save_artifact(tiny_encoder(), tmp_path / "a")
-    batch = Batch.of_arrays(run_isolated(real_inputs, tmp_path / "a", cell().model_dump_json(), None))
+    batch = Batch.of_arrays(run_isolated(real_inputs, tmp_path / "a", cell(), None))
     assert len(batch) == REAL_ROWS
     assert batch.input_ids.shape[1] <= 16
     every = tiny_encoder().encode([example.text for example in load_task("toy-sentiment").dev()], None, 16)
     assert set(map(tuple, batch.input_ids.tolist())) <= set(map(tuple, every.input_ids.tolist()))
     assert batch.attention_mask.sum(1).tolist() == sorted(batch.attention_mask.sum(1).tolist(), reverse=True)
     with pytest.raises(SkylineError, match="real inputs are a task's, and this profile has none"):
-        real_inputs(tmp_path / "a", cell(task=None).model_dump_json(), None)
+        real_inputs(tmp_path / "a", cell(task=None), None)
 
 
 def test_the_profile_is_of_the_depths_that_real_rows_take(tmp_path: Path) -> None:
@@ -170,9 +170,8 @@ def test_a_runtime_that_cannot_refuses(tmp_path: Path, monkeypatch: pytest.Monke
     asked: dict[str, Any] = {"recipe": "r", "model": "m", "weights": "w", "workload": make_workload(8, 1)}
     with pytest.raises(SkylineError, match="runtime 'eager' cannot let rows exit early"):
         profile_artifact(folder, folder, **asked)
-    assert "runtime 'eager' cannot let rows exit early" in (
-        unsupported(cell("deebert", model="minilm-l6")) or ""
-    )
+    (job,) = resolve_cells([cell("deebert", model="minilm-l6")])
+    assert "runtime 'eager' cannot let rows exit early" in (job.unsupported or "")
 
 
 def test_suites_ask_for_real_inputs_where_the_cost_depends_on_them() -> None:

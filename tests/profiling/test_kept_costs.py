@@ -29,6 +29,7 @@ from harness.recipes.recipe import Recipe
 from harness.records.cells import ProfileCell
 from harness.records.schema import ArtifactFacts, Workload, parse_record
 from harness.runs.profile_run import ProfileRun, execute_profile, make_for_profile
+from harness.runs.resolution import Resolver
 from harness.runtimes import Execution
 from harness.runtimes.eager import EagerRuntime
 from tests.support.paired_latency import NO_PAIRS, paired_latency
@@ -210,7 +211,7 @@ CELL = ProfileCell(
 
 
 def test_an_artifact_is_described_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = (CELL.model_dump_json(), tmp_path, None, 1)
+    asked = (CELL, tmp_path, None, 1)
     made, watch = make_for_profile(*asked, set())
     assert made.facts == artifact_facts(made.folder)
     assert watch.seconds["making"] > 0
@@ -232,20 +233,20 @@ def test_an_artifact_is_described_once(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_run_makes_an_artifact_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[ProfileCell] = []
 
-    def isolated(function: Any, cell_json: str, *rest: Any) -> Any:
-        made.append(ProfileCell.model_validate_json(cell_json))
-        return function(cell_json, *rest)
+    def isolated(function: Any, cell: ProfileCell, *rest: Any) -> Any:
+        made.append(cell)
+        return function(cell, *rest)
 
     monkeypatch.setattr("harness.runs.profile_run.run_isolated", isolated)
     run, watch = ProfileRun(tmp_path), Stopwatch()
-    first = run.make(CELL, None, 1, watch)
+    first = run.make(CELL, 1, watch)
     elsewhere = {"runtime": "openvino", "precision": "int8", "workload": Workload(batch=8, length=32)}
     for change in (elsewhere, {"time_cap_s": 9.0}, {"device": "cuda"}):
-        assert run.make(CELL.model_copy(update=change), None, 1, watch) == first
+        assert run.make(CELL.model_copy(update=change), 1, watch) == first
     assert made == [CELL]
-    assert run.make(CELL.model_copy(update={"seed": 1}), None, 1, watch) != first
+    assert run.make(CELL.model_copy(update={"seed": 1}), 1, watch) != first
     shutil.rmtree(first.folder)
-    assert run.make(CELL, None, 1, watch) == first
+    assert run.make(CELL, 1, watch) == first
     assert len(made) == 3
     assert first.folder.is_dir()
 
@@ -287,7 +288,8 @@ def test_a_childs_watch_comes_back() -> None:
 @pytest.mark.slow
 def test_a_record_tells_what_its_seconds_went_to(tmp_path: Path) -> None:
     with ProfileRun(tmp_path) as run:
-        records = [execute_profile(CELL, tmp_path, None, "stamp", 1, None, run) for _ in range(2)]
+        job = Resolver().job(CELL)
+        records = [execute_profile(job, run) for _ in range(2)]
     for record in records:
         spent = record.provenance.spent
         assert spent is not None

@@ -12,11 +12,14 @@ from harness.profiling.latency.sittings import WIDE, takes_sittings
 from harness.records.cells import ProfileCell
 from harness.records.schema import Record, Workload
 from harness.records.store import Store
+from harness.runs.engines.base import Listener
 from harness.runs.engines.local import LocalEngine
-from harness.runs.planning import Job, make_plan
+from harness.runs.job import Job
+from harness.runs.planning import make_plan, resolve_cells
 from harness.runs.profile_run import ProfileRun
+from harness.runs.resolution import Resolver
 from harness.runs.run import run_cells
-from harness.runs.staleness import fingerprint
+from harness.runtimes import get_runtime
 from tests.support.synthetic_timer import SyntheticTimer
 
 SHORT = Plan(cap_s=6.0)
@@ -62,10 +65,9 @@ def test_phases_of_the_machine_cancel_between_sittings() -> None:
 
 
 def test_what_prepares_or_compiles_is_loaded_once() -> None:
-    cell = ProfileCell(recipe="baseline", model="bert-tiny")
     wanted = {"eager": True, "compile": False, "onnxruntime": False, "openvino": False}
     for runtime, takes in wanted.items():
-        assert takes_sittings(cell.model_copy(update={"runtime": runtime})) is takes
+        assert takes_sittings(get_runtime(runtime)) is takes
 
 
 def tiny(recipe: str, length: int = 8, cap_s: float = 1.0) -> ProfileCell:
@@ -76,9 +78,10 @@ def tiny(recipe: str, length: int = 8, cap_s: float = 1.0) -> ProfileCell:
 def test_a_part_of_every_profile_is_taken_before_the_next(tmp_path: Path) -> None:
     cells = [tiny("baseline"), tiny("layer-drop:drop=1")]
     begun: list[str] = []
-    engine = LocalEngine(Store(tmp_path), None, sittings=2, started=lambda cell: begun.append(cell.recipe))
+    listener = Listener(started=lambda cell: begun.append(cell.recipe))
+    engine = LocalEngine(Store(tmp_path), None, sittings=2, listener=listener)
     with engine.store.lock():
-        records = engine.run([Job(cell, fingerprint(cell, None)) for cell in cells])
+        records = engine.run(resolve_cells(cells))
     assert begun == [cell.recipe for cell in cells] * 2
     for record in records:
         assert record.status == "ok"
@@ -89,22 +92,22 @@ def test_a_part_of_every_profile_is_taken_before_the_next(tmp_path: Path) -> Non
 
 def test_what_is_wrong_with_a_profile_is_said_once(tmp_path: Path) -> None:
     """By its record: a sitting that fails says nothing, and leaves nothing."""
-    cell = tiny("baseline", length=10_000)  # longer than its positions
+    job = Resolver().job(tiny("baseline", length=10_000))  # longer than its positions
     with ProfileRun(tmp_path) as run:
-        run.sit(cell, None, 1, 0.5)
-        assert run.sat(cell) is None
+        run.sit(job, 1, 0.5)
+        assert run.sat(job) is None
 
 
 def test_sittings_belong_to_one_profile(tmp_path: Path) -> None:
-    cell = tiny("baseline", cap_s=0.4)
+    job = Resolver().job(tiny("baseline", cap_s=0.4))
     with ProfileRun(tmp_path) as run:
         for expected in (1, 2):
-            run.sit(cell, None, 1, 0.5)
-            assert run._sittings[cell.key].times.sittings == expected
-        found = run.sat(cell)
+            run.sit(job, 1, 0.5)
+            assert run._sittings[job.cell.key].times.sittings == expected
+        found = run.sat(job)
         assert found is not None
         assert found.whole_s >= sum(found.watch.seconds.values())
-        assert run.sat(cell) is None
+        assert run.sat(job) is None
 
 
 def test_a_run_asks_for_sittings(tmp_path: Path) -> None:
@@ -130,13 +133,13 @@ class Sat(ProfileRun):
         self.widths, self.clock = widths, clock
         self.took: list[str] = []
 
-    def half_width(self, cell: ProfileCell) -> float:
-        return self.widths.get(cell.recipe, 0.0)
+    def half_width(self, job: Job) -> float:
+        return self.widths.get(job.cell.recipe, 0.0)
 
-    def sit(self, cell: ProfileCell, data_dir: Path | None, threads: int, share: float) -> None:
+    def sit(self, job: Job, threads: int, share: float) -> None:
         assert share == 0.5
-        self.took.append(cell.recipe)
-        self.widths[cell.recipe] /= 2
+        self.took.append(job.cell.recipe)
+        self.widths[job.cell.recipe] /= 2
         self.clock.now += 1
 
 
@@ -160,7 +163,7 @@ def test_further_sittings_go_round_the_wide_ones(
     monkeypatch.setattr("harness.runs.engines.local.time.monotonic", clock)
     run = Sat(dict(WIDTHS), clock)
     engine = LocalEngine(Store(tmp_path), None, sittings=2, further_s=further_s)
-    engine._sit_further([Job(tiny(recipe), "") for recipe in (*WIDTHS, "q-bert")], run)
+    engine._sit_further(resolve_cells([tiny(recipe) for recipe in (*WIDTHS, "q-bert")]), run)
     assert run.took == expected
 
 
@@ -180,10 +183,10 @@ def _sittings_of(record: Record) -> int:
 def test_a_profile_without_a_verdict_is_made_again_if_verdicts_are_wanted(tmp_path: Path) -> None:
     cell = tiny("baseline", cap_s=0.4)
     record = run_cells([cell], tmp_path, quiet=True).records[0]
-    store = Store(tmp_path)
+    store, jobs = Store(tmp_path), resolve_cells([cell])
     for verdict, again in (("measured", False), ("none", True)):
         data = record.model_dump(mode="json")
         data["profile"]["latency"]["verdict"] = verdict
-        store.put(cell, Record.model_validate(data))
-        assert make_plan([cell], store, None).fresh == [cell]
-        assert (make_plan([cell], store, None, want_verdicts=True).fresh == []) is again
+        store.put(cell, found := Record.model_validate(data))
+        assert make_plan(jobs, store).fresh == [found]
+        assert (make_plan(jobs, store, want_verdicts=True).fresh == []) is again

@@ -29,6 +29,7 @@ from harness.recipes.discovery import FILES, discover
 from harness.records.cells import ProfileCell
 from harness.records.schema import PRECISIONS
 from harness.runs.limits import MAX_BATCH
+from harness.runs.planning import resolve_cells
 from harness.runtimes import runtime_names
 from tests.support.adapter_files import METHOD, written
 
@@ -110,7 +111,7 @@ def test_a_method_is_measured_with_its_defaults_unless_a_recipe_uses_it() -> Non
 )
 def test_what_cannot_be_measured_is_said_in_one_line(asked: dict[str, Any], said: str) -> None:
     with pytest.raises(SkylineError) as raised:
-        replace(TINY, **asked).cells()
+        resolve_cells(replace(TINY, **asked).cells())
     assert said in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
 

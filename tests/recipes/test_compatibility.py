@@ -14,7 +14,7 @@ from harness.models.students.tokenizers import character_tokenizer
 from harness.recipes.compatibility import shape_after
 from harness.recipes.discovery import discover
 from harness.recipes.recipe import Recipe
-from harness.runs.planning import check_recipe
+from harness.runs.resolution import check_recipe
 from harness.tasks.base import Example
 
 

@@ -11,7 +11,7 @@ from harness.conformance.tiny import tiny_encoder
 from harness.models.config import EncoderConfig, LayerConfig
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
-from harness.runs.planning import check_recipe
+from harness.runs.resolution import check_recipe
 from tests.support.one_line_errors import refused
 from tests.support.tiny_stages import context, shape_left
 

@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.common.hardware import hardware
 from harness.compression import teacher_logits as teacher
 from harness.compression.encoded_rows import EncodedSplit, encode_examples
 from harness.compression.teacher_logits import TeacherLogits
 from harness.conformance.tiny import tiny_encoder, tiny_task
 from harness.models.encoder.encoder import Encoder
+from harness.recipes.recipe import Recipe
 from harness.records.cells import BudgetSpec, Cell, ProfileCell, QualityCell
 from harness.records.schema import Record
 from harness.records.store import Store
@@ -104,7 +106,7 @@ def test_the_teachers_logits_leave_nothing_behind_where_writing_fails(
 
 def recorded_elsewhere(store: Store, cell: Cell, machine: str) -> Record:
     """A record of the cell, moved to another machine's folder."""
-    record = make_record(cell, "stamp", 0.0, "failed", f"on {machine}")
+    record = make_record(cell, Recipe(), "stamp", hardware(), 0.0, "failed", f"on {machine}")
     store.put(cell, record)
     other = store.measured / machine / store.path(cell).name
     other.parent.mkdir(exist_ok=True)
@@ -118,7 +120,7 @@ def test_a_score_is_found_under_another_machines_folder_and_this_ones_comes_firs
     assert store.find(cell) is None
     elsewhere = recorded_elsewhere(store, cell, "another-machine")
     assert store.find(cell) == elsewhere
-    here = make_record(cell, "stamp", 0.0, "failed", "here")
+    here = make_record(cell, Recipe(), "stamp", hardware(), 0.0, "failed", "here")
     store.put(cell, here)
     assert store.find(cell) == here
     assert store.find(cell.model_copy(update={"seed": 1})) is None

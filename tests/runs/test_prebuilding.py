@@ -16,10 +16,9 @@ from harness.records.cells import ProfileCell
 from harness.records.schema import Workload
 from harness.records.store import Store
 from harness.runs.engines.local import LocalEngine
-from harness.runs.planning import Job
+from harness.runs.planning import resolve_cells
 from harness.runs.prebuilding import build_ahead, on_each_workload, untrained_artifacts
 from harness.runs.profile_run import ProfileRun, execute_profile
-from harness.runs.staleness import fingerprint
 
 
 def cell(recipe: str, runtime: str = "eager", length: int = 8) -> ProfileCell:
@@ -44,7 +43,7 @@ def test_each_artifact_is_built_once_for_all_its_profiles(
             raise AssertionError("it was built again")
 
         monkeypatch.setattr(isolation, "run_isolated", refuse)
-        made = [run.make(each, None, 1, Stopwatch()) for each in cells]
+        made = [run.make(each, 1, Stopwatch()) for each in cells]
     assert made[0] == made[1]
     assert made[0].folder != made[2].folder
     assert made[0].baseline == made[2].baseline
@@ -57,7 +56,7 @@ def test_what_cannot_be_built_is_left_to_its_own_cell(tmp_path: Path) -> None:
     with ProfileRun(tmp_path) as run:
         build_ahead([cell("dynamic-int8")], run, 2)
         with pytest.raises(isolation.IsolationError):
-            run.make(cell("dynamic-int8"), None, 1, Stopwatch())
+            run.make(cell("dynamic-int8"), 1, Stopwatch())
 
 
 def test_a_baseline_is_measured_on_the_workloads_of_all() -> None:
@@ -82,10 +81,10 @@ def test_what_is_counted_ahead_is_not_counted_again(tmp_path: Path, monkeypatch:
         def refuse(*_: object) -> None:
             raise AssertionError("it was counted again")
 
-        made = run.make(cells[0], None, 1, Stopwatch())
+        made = run.make(cells[0], 1, Stopwatch())
         expected = profile.static_costs(made.folder, Inputs.of(cells[0].workload))
         monkeypatch.setattr(profile, "static_costs", refuse)
-        record = execute_profile(cells[0], tmp_path, None, "", run=run)
+        record = execute_profile(resolve_cells(cells[:1])[0], run)
     assert record.profile is not None
     assert record.profile.total.flops == expected.work.total.flops > 0
 
@@ -103,6 +102,6 @@ def test_rows_of_a_task_are_counted_ahead(tmp_path: Path, monkeypatch: pytest.Mo
     wanted = ProfileCell(recipe="layer-drop:drop=1", model="bert-tiny", workload=workload, time_cap_s=0.2)
     engine = LocalEngine(Store(tmp_path), None, workers=2)
     with engine.store.lock():
-        record = engine.run([Job(wanted, fingerprint(wanted, None))])[0]
+        record = engine.run(resolve_cells([wanted]))[0]
     assert record.status == "ok"
     assert asked == [("baseline", "toy-sentiment"), ("layer-drop:drop=1", "toy-sentiment")]

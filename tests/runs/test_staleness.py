@@ -1,91 +1,50 @@
-"""What makes a result stale: the options that a recipe leaves out, the files behind a method, the files behind a
-model, and a task's description.
+"""What makes a result stale: declared versions, options that a recipe leaves out, the files behind a model, and a
+task's description.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.common.errors import Code, SkylineError
+from harness.common.hardware import hardware
 from harness.conformance import tiny
 from harness.models.checkpoints import origin_of, random_model, save_checkpoint
-from harness.recipes import fingerprints as provenance
 from harness.recipes.discovery import load_file, single_method
-from harness.recipes.fingerprints import artifact_fingerprint, method_hashes, resolved_options
+from harness.recipes.fingerprints import artifact_fingerprint, declared_versions, resolved_options
 from harness.recipes.recipe import Call, Recipe, RecipeStage
-from harness.records.cells import BudgetSpec, ProfileCell, QualityCell, task_fields
+from harness.records.cells import BudgetSpec, Cell, ProfileCell, QualityCell, task_fields
 from harness.runs.record_making import make_record
-from harness.runs.staleness import artifact_fingerprint_of, fingerprint
+from harness.runs.resolution import Resolver
 from harness.tasks import Task, load_task, rows
 
-BASE = '''
-"""Shared."""
-from harness import Method, options
+ADAPTER = """
+from harness import Card, Method, Paper, options
 
-@options
-class Shared:
-    """Options."""
+class Mine(Method):
+    card = Card("mine", "Mine", "quantization", Paper("T", "A", 2020, "V", "https://example.org"),
+                "task-specific", "variant", "all", ("ffn",), ("disk",), version={version})
 
-    strength: float = {default}
-
-class Halving(Method):
-    """A base class."""
-
-    Options = Shared
+    @options
+    class Options:
+        strength: float = {default}
 
     def finish(self, student, context):
-        """Halve."""
         return {result}
-'''
-ADAPTER = """
-from harness.compression.card import Card, Paper
-from staleness_base import Halving
-
-class Mine(Halving):
-    card = Card("mine", "Mine", "quantization", Paper("T", "A", 2020, "V", "https://example.org"),
-                "task-specific", "variant", "all", ("ffn",), ("disk",))
 """
 
 
-@pytest.fixture(autouse=True)
-def files_are_read_again() -> Iterator[None]:
-    """The hash of a file is kept for the life of a process, in which files do not change but here."""
-    provenance.code_hash.cache_clear()
-    yield
-    provenance.code_hash.cache_clear()
-
-
-class Adapter:
-    """An adapter with a base class in a file of its own."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder, self.monkeypatch = folder, monkeypatch
-        monkeypatch.syspath_prepend(folder)
-
-    def stage(self, default: float = 0.5, result: str = "None", base: str = BASE) -> RecipeStage:
-        """The method that these files define, with no option given."""
-        import sys
-
-        (self.folder / "staleness_base.py").write_text(
-            textwrap.dedent(base.format(default=default, result=result))
-        )
-        (self.folder / "mine.py").write_text(ADAPTER)
-        # Files that change within a second would be taken from the byte code of the first.
-        self.monkeypatch.setattr(sys, "dont_write_bytecode", True)
-        self.monkeypatch.delitem(sys.modules, "staleness_base", raising=False)
-        provenance.code_hash.cache_clear()
-        method = single_method(load_file(self.folder / "mine.py", "staleness_mine"), "mine")
-        return RecipeStage((Call(method, method.Options()),))
-
-
-@pytest.fixture
-def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Adapter:
-    return Adapter(tmp_path, monkeypatch)
+def stage(folder: Path, default: float = 0.5, version: int = 1, result: str = "None") -> RecipeStage:
+    """A method with no option given, from an adapter file."""
+    path = folder / f"{default}-{version}-{result}" / "mine.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(ADAPTER.format(default=default, version=version, result=result))
+    method = single_method(load_file(path, "staleness_mine"), "mine")
+    return RecipeStage((Call(method, method.Options()),))
 
 
 def stamp(stage: RecipeStage) -> str:
@@ -93,11 +52,18 @@ def stamp(stage: RecipeStage) -> str:
     return artifact_fingerprint(Recipe((stage,)), origin="o", data="d", seed=0, budgets=budgets)
 
 
-def test_a_changed_default_makes_results_stale(adapter: Adapter) -> None:
-    one, other = adapter.stage(default=0.5), adapter.stage(default=0.25)
+def test_a_changed_default_makes_results_stale(tmp_path: Path) -> None:
+    one, other = stage(tmp_path, default=0.5), stage(tmp_path, default=0.25)
     assert str(one) == str(other) == "mine"
     assert resolved_options(one) == [("mine", {"strength": 0.5})]
     assert stamp(one) != stamp(other)
+
+
+def test_a_raised_version_makes_results_stale_and_other_code_does_not(tmp_path: Path) -> None:
+    first = stamp(stage(tmp_path))
+    assert stamp(stage(tmp_path, result="student")) == first
+    assert stamp(stage(tmp_path, version=2)) != first
+    assert declared_versions(Recipe((stage(tmp_path, version=2),)))["mine"] == 2
 
 
 def test_a_given_option_is_as_good_as_the_default_that_it_equals() -> None:
@@ -107,36 +73,11 @@ def test_a_given_option_is_as_good_as_the_default_that_it_equals() -> None:
     assert stamp(Recipe.parse("magnitude:end=0.7").stages[0]) != stamp(default.stages[0])
 
 
-def test_the_file_of_a_base_class_counts(adapter: Adapter) -> None:
-    before = adapter.stage()
-    first, hashes = stamp(before), method_hashes(before)
-    assert set(hashes) == {"staleness_base", "staleness_mine"}
-    assert stamp(adapter.stage(result="student")) != first
-    reworded = BASE.replace("A base class.", "Said in other words.").replace("Halve.", "Divide by two.")
-    assert stamp(adapter.stage(base=reworded)) == first
-    assert stamp(adapter.stage()) == first
-
-
-def test_options_of_gradual_pruning_are_behind_both_of_its_methods() -> None:
-    for name in ("magnitude", "random-pruning"):
-        (stage,) = Recipe.parse(name).stages
-        module = stage.calls[0].method.__module__
-        assert set(method_hashes(stage)) == {"harness.compression.pruning.gradual", module}
-    (stage,) = Recipe.parse("magnitude + kd-logits").stages
-    shared = {
-        "harness.compression.pruning.gradual",
-        "harness.compression.distillation.layer_maps",
-        "harness.compression.distillation.augmentation",
-    }
-    assert len(set(method_hashes(stage)) - shared) == 2
-    assert shared < set(method_hashes(stage))
-
-
 def test_the_tokenizer_and_the_configuration_of_a_local_model_count(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     save_checkpoint(tiny.tiny_encoder(), folder)
     cell = QualityCell(recipe="baseline", model=str(folder), task="toy-pairs", seed=0, budget=BudgetSpec())
-    origins, stamps = [origin_of(str(folder))], [fingerprint(cell, None)]
+    origins, stamps = [origin_of(str(folder))], [Resolver().job(cell).fingerprint]
     weights = origins[0].partition("+")[0]
     changes = {
         "config.json": ('"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": 0.2'),
@@ -148,7 +89,7 @@ def test_the_tokenizer_and_the_configuration_of_a_local_model_count(tmp_path: Pa
         assert old in plain
         (folder / name).write_text(plain.replace(old, new))
         origins.append(origin_of(str(folder)))
-        stamps.append(fingerprint(cell, None))
+        stamps.append(Resolver().job(cell).fingerprint)
     (folder / "README.md").write_text("no part of the model")
     assert origin_of(str(folder)) == origins[-1]
     assert len(set(origins)) == len(set(stamps)) == 3
@@ -181,9 +122,14 @@ def cells(name: str, **changes: str) -> tuple[QualityCell, ProfileCell]:
     return QualityCell.model_validate(fields), ProfileCell.model_validate(fields)
 
 
+def artifact_of(cell: Cell, resolver: Resolver | None = None) -> str:
+    """The fingerprint of a cell's artifact; by default files are read again for it."""
+    return (resolver or Resolver()).job(cell).lineage[0].fingerprint
+
+
 def test_a_task_of_ones_own_is_recorded_by_its_name(described: Path) -> None:
     for cell in cells(str(described)):
-        record = make_record(cell, "f", 0.0)
+        record = make_record(cell, Recipe(), "f", hardware(), 0.0)
         assert record.task == cell.task == "mine-csv"
         assert "mine-csv" in cell.slug
         assert "sst2" not in cell.slug
@@ -208,7 +154,7 @@ def test_one_description_is_one_cell_however_its_path_is_typed(
     for kind in (0, 1):
         made = [cells(name)[kind] for name in ("sst2.toml", "./sst2.toml", str(described), str(moved))]
         assert len({cell.key for cell in made}) == len({cell.slug for cell in made}) == 1
-        assert len({artifact_fingerprint_of(cell, None) for cell in made}) == 1
+        assert len({artifact_of(cell) for cell in made}) == 1
 
 
 @pytest.mark.parametrize(
@@ -241,22 +187,22 @@ def test_data_are_read_once_for_all_cells_and_again_after_they_changed(
     monkeypatch.setattr(rows, "read_text", lambda path: (read.append(path), plain(path))[1])
     data = described.parent / "rows.csv"
     quality, profile = cells(str(described))
-    one = artifact_fingerprint_of(quality, None)
-    assert artifact_fingerprint_of(profile, None) == one
+    resolver = Resolver()
+    one = artifact_of(quality, resolver)
+    assert artifact_of(profile, resolver) == one
     # Train and dev, once each.
     assert read.count(data) == 2
     data.write_text(data.read_text().replace("all fine", "all good"))
     os.utime(data, ns=(0, 0))
-    assert artifact_fingerprint_of(quality, None) != one
+    assert artifact_of(quality) != one
 
 
 def test_a_description_that_changes_under_a_run_is_noticed(described: Path) -> None:
-    from harness.common.errors import SkylineError
-
     cell, _ = cells(str(described))
     described.write_text(DESCRIPTION.replace("24", "25"))
-    with pytest.raises(SkylineError, match=r"sst2\.toml was changed since the run began; run again"):
-        artifact_fingerprint_of(cell, None)
+    with pytest.raises(SkylineError, match=r"sst2\.toml") as refused:
+        Resolver().job(cell)
+    assert refused.value.code is Code.CHANGED
 
 
 def test_cells_of_built_in_tasks_keep_their_keys() -> None:
@@ -297,8 +243,7 @@ def test_a_model_of_few_positions_lowers_a_default_and_the_record_says_so(
             budget=BudgetSpec(baseline=budget, recipe=budget),
             **task_fields(*described_or_toy(name, tmp_path)),
         )
-        workspace = str(tmp_path / "work")
-        text = execute_quality(cell.model_dump_json(), workspace, None, "f", threads, lambda _: None)
+        text = execute_quality(cell, tmp_path / "work", None, "f", hardware(), threads, lambda _: None)
         record = parse_record(text, "here")
         assert record.status == "ok"
         assert record.quality is not None

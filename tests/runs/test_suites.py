@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.records.cells import ProfileCell
-from harness.runs.planning import check_recipe
+from harness.runs.resolution import check_recipe
 from harness.runs.suites import Profiling, Suite, load_suite, suite_names, with_parents
 
 SUITES = suite_names()

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from harness.common.errors import Unsupported
+from harness.common.hardware import hardware
 from harness.models.batch import Batch
 from harness.models.config import ExitRule
 from harness.records.cells import ProfileCell
 from harness.records.schema import Workload
-from harness.runs.planning import unsupported
+from harness.runs import job, resolution
 from harness.runtimes import Execution, get_runtime, load, refused_exits
 from harness.runtimes.cuda_graphs import RecordedPasses
 from tests.support.one_line_errors import refused
@@ -59,7 +60,7 @@ def test_it_loads_nothing_elsewhere(tmp_path: Path) -> None:
 
 
 def test_rows_that_leave_early_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reason = refused_exits("cuda-graphs", EXITS)
+    reason = refused_exits(get_runtime("cuda-graphs"), EXITS)
     assert reason is not None
     assert "use compile or eager" in reason
     monkeypatch.setattr("harness.runtimes.cuda_graphs.check_device", lambda device: None)
@@ -68,7 +69,11 @@ def test_rows_that_leave_early_are_refused(tmp_path: Path, monkeypatch: pytest.M
         load(Execution(folder, "cuda-graphs", "cuda"))
 
 
-def test_a_plan_knows_that_before_anything_is_made() -> None:
+def test_a_plan_knows_that_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = hardware()
+    monkeypatch.setattr(resolution, "hardware", lambda device: here)
+    monkeypatch.setattr("harness.runtimes.support.check_device", lambda device: None)
+    resolver = resolution.Resolver()
     workload = Workload(batch=1, length=16)
     cell = ProfileCell(
         recipe="deebert:threshold=0.3",
@@ -77,8 +82,9 @@ def test_a_plan_knows_that_before_anything_is_made() -> None:
         device="cuda",
         workload=workload,
     )
-    assert "cannot let rows exit early" in str(unsupported(cell))
-    assert unsupported(cell.model_copy(update={"recipe": "baseline"})) is None
+    assert isinstance(refusal := job.supports(resolver.job(cell)), Unsupported)
+    assert "cannot let rows exit early" in str(refusal)
+    assert job.supports(resolver.job(cell.model_copy(update={"recipe": "baseline"}))) is None
 
 
 def test_each_shape_is_recorded_once() -> None:

@@ -21,7 +21,8 @@ from harness.records.cells import ProfileCell
 from harness.records.schema import PRECISIONS, Workload
 from harness.records.store import Store
 from harness.runs.engines import local
-from harness.runs.planning import check_cells, make_plan, unsupported
+from harness.runs.job import Job
+from harness.runs.planning import make_plan, resolve_cells
 from harness.runtimes import get_runtime, refused_exits, runtime_names
 from harness.runtimes.base import Runtime
 from tests.support.one_line_errors import refused
@@ -55,7 +56,7 @@ def test_what_is_not_installed_names_its_extra(name: str, tmp_path: Path) -> Non
     says = rf"runtime '{name}' needs {name}, which is not installed; pip install 'bert-skyline\[{EXTRAS[name]}\]'"
     folder = saved(drawn(PLAIN), tmp_path / "a")
     with refused(says):
-        check_cells([cell(), cell(runtime=name)])
+        resolve_cells([cell(), cell(runtime=name)])
     with refused(says):
         get_runtime(name).load(folder, "cpu")
     with refused(says):
@@ -110,11 +111,13 @@ def test_bfloat16_needs_a_processor_that_has_it(monkeypatch: pytest.MonkeyPatch)
 def test_rows_leave_no_graph() -> None:
     first = LAYER.model_copy(update={"exit": "pooler"})
     config = encoder(first, LAYER, exit_rule=ExitRule(kind="entropy", threshold=0.5))
-    assert refused_exits("openvino", PLAIN) is None
-    assert refused_exits("eager", config) is refused_exits("compile", config) is None
+    assert refused_exits(get_runtime("openvino"), PLAIN) is None
+    assert (
+        refused_exits(get_runtime("eager"), config) is refused_exits(get_runtime("compile"), config) is None
+    )
     for name in ("onnxruntime", "openvino"):
         reason = f"runtime '{name}' cannot let rows exit early, as this recipe's artifact does; use compile or eager"
-        assert refused_exits(name, config) == reason
+        assert refused_exits(get_runtime(name), config) == reason
 
 
 def test_the_profile_of_an_artifact_says_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,23 +147,23 @@ def test_a_run_skips_what_cannot_be_run_and_goes_on(tmp_path: Path, monkeypatch:
         cell(runtime="onnxruntime", precision="bfloat16"),
         cell(),
     ]
-    check_cells(cells)
     tried: list[str] = []
 
-    def profile(cell: ProfileCell, *_: Any) -> Any:
-        tried.append(cell.recipe)
+    def profile(job: Job, *_: Any) -> Any:
+        tried.append(job.cell.recipe)
         raise Unsupported("found out late") if len(tried) == 1 else MemoryError
 
     monkeypatch.setattr(local, "execute_profile", profile)
     store = Store(tmp_path)
-    plan = make_plan(cells, store, None)
+    jobs = resolve_cells(cells)
+    plan = make_plan(jobs, store)
     assert [bool(job.unsupported) for job in plan.jobs] == [True, True, False]
     records = local.LocalEngine(store, None).run(plan.jobs)
     assert [record.status for record in records] == ["skipped"] * 3
     assert "'openvino' cannot let rows exit early" in records[0].reason
     assert [record.reason for record in records[1:]] == [NO_BFLOAT16, "found out late"]
     assert tried == ["baseline"]
-    assert not make_plan(cells, store, None).fresh
+    assert not make_plan(jobs, store).fresh
 
 
 def test_the_command_counts_what_was_skipped(
@@ -206,7 +209,6 @@ def test_the_way_of_execution_is_part_of_a_cell() -> None:
     chosen = cell(runtime="openvino", precision="int8")
     assert ".openvino-int8-cpu-1x16." in chosen.slug
     assert ProfileCell.model_validate(json.loads(json.dumps(chosen.identity()))) == chosen
-    assert unsupported(plain) is None
 
 
 def test_unknown_precisions_are_refused(

@@ -35,6 +35,7 @@ ROW_KEYS = {
 def provenance(**changes: Any) -> Provenance:
     values: dict[str, Any] = {
         "fingerprint": "f" * 64,
+        "declared": {},
         "skyline": "0.1",
         "versions": VERSIONS,
         "hardware": HARDWARE,

@@ -16,7 +16,7 @@ from harness.profiling.latency.paired import measure_speed
 from harness.profiling.latency.pairs import PairedTimes, Plan
 from harness.profiling.stopwatch import Stopwatch
 from harness.records.cells import ProfileCell
-from harness.runtimes import Execution, get_runtime
+from harness.runtimes import Execution, Runtime
 
 WIDE = 0.02
 """The half-width of an interval, as a share of the ratio, above which further sittings are of use."""
@@ -37,9 +37,8 @@ class Sitting:
         return float("inf") if interval is None else interval.half_width
 
 
-def takes_sittings(cell: ProfileCell) -> bool:
-    """Whether a runtime loads a cell's artifact in little time, so that it can be loaded again for each sitting."""
-    runtime = get_runtime(cell.runtime)
+def takes_sittings(runtime: Runtime) -> bool:
+    """Whether a runtime loads an artifact in little time, so that it can be loaded again for each sitting."""
     return not (runtime.prepares or runtime.compiles)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.common.errors import SkylineError, unknown_name
+from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.lazy import lazy_imports
 from harness.common.validation import first_fault
 from harness.recipes.recipe import Recipe
@@ -113,9 +113,10 @@ class Suite(_Table):
         builder.check_budget(experiment.budget)
         quality: list[Cell] = []
         profiles: list[Cell] = []
+        recipes = with_parents(experiment.recipes)
         for task in (task_fields(name, load_task(name, data_dir)) for name in experiment.tasks):
             for seed in experiment.seeds:
-                for recipe in with_parents(experiment.recipes):
+                for recipe in recipes:
                     shared: dict[str, Any] = {
                         "recipe": str(recipe),
                         "model": self.model,
@@ -169,13 +170,15 @@ def chosen_suite(
     task are given, for a value out of range, and for what would change nothing.
     """
     if seeds is not None and not 1 <= seeds <= MAX_SEEDS:
-        raise SkylineError(f"--seeds {seeds} is out of range: use 1 to {MAX_SEEDS}")
+        raise SkylineError(f"--seeds {seeds} is out of range: use 1 to {MAX_SEEDS}", Code.OUT_OF_RANGE)
     _check_options(budget)
     given = {"device": device, "train_on": train_on}
     devices = {option: value for option, value in given.items() if value is not None}
     if name is None:
         if not recipes or not tasks:
-            raise SkylineError(f"name a suite ({', '.join(suite_names())}), or give --recipe and --task")
+            raise SkylineError(
+                f"name a suite ({', '.join(suite_names())}), or give --recipe and --task", Code.INCOMPLETE
+            )
         spec = BudgetSpec(baseline=budget, recipe=budget)
         experiment = Experiment(
             tasks=tuple(tasks),
@@ -190,7 +193,8 @@ def chosen_suite(
         return made.model_copy(update=devices)
     if recipes or tasks:
         raise SkylineError(
-            "a suite names its own recipes and tasks; leave out --recipe and --task, or the suite"
+            "a suite names its own recipes and tasks; leave out --recipe and --task, or the suite",
+            Code.CONFLICT,
         )
     suite = load_suite(name)
     if not suite.experiments:
@@ -199,7 +203,8 @@ def chosen_suite(
         idle += ["--train-on"] * (train_on is not None)
         if idle:
             raise SkylineError(
-                f"suite {name} trains nothing, so that {idle[0]} changes nothing; leave it out"
+                f"suite {name} trains nothing, so that {idle[0]} changes nothing; leave it out",
+                Code.CONFLICT,
             )
         return suite.model_copy(update={**devices, "profile_model": model or suite.profile_model})
     experiments = tuple(
@@ -225,7 +230,9 @@ def _check_options(budget: dict[str, Any]) -> None:
         context.Budget.model_validate(budget)
     except ValidationError as error:
         fault = first_fault(error, context.Budget.model_fields)
-        raise SkylineError(fault.of(f"--{fault.key.replace('_', '-')} {fault.value}")) from None
+        raise SkylineError(
+            fault.of(f"--{fault.key.replace('_', '-')} {fault.value}"), Code.OUT_OF_RANGE
+        ) from None
 
 
 def suite_names() -> list[str]:
@@ -250,11 +257,15 @@ def parse_suite(path: Path) -> Suite:
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SkylineError(f"there is no suite {path}; built-in suites: {', '.join(suite_names())}") from None
+        raise SkylineError(
+            f"there is no suite {path}; built-in suites: {', '.join(suite_names())}", Code.NOT_FOUND
+        ) from None
     except OSError as error:
-        raise SkylineError(f"{path} cannot be read ({error.strerror}); name a TOML file") from None
+        raise SkylineError(
+            f"{path} cannot be read ({error.strerror}); name a TOML file", Code.UNREADABLE
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SkylineError(f"{path} is no TOML: {error}") from None
+        raise SkylineError(f"{path} is no TOML: {error}", Code.UNREADABLE) from None
     try:
         suite = Suite.model_validate(data)
     except ValidationError as error:
@@ -266,5 +277,7 @@ def parse_suite(path: Path) -> Suite:
         tables = {name: table.model_fields for name, table in inner.items()}
         raise SkylineError(f"{path}: {first_fault(error, Suite.model_fields, tables).line}") from None
     if not (suite.experiments or suite.profiling):
-        raise SkylineError(f"{path}: it lists no cells; add an [[experiments]] or [[profiling]] table")
+        raise SkylineError(
+            f"{path}: it lists no cells; add an [[experiments]] or [[profiling]] table", Code.INCOMPLETE
+        )
     return suite

@@ -1,0 +1,158 @@
+"""From cells to jobs: the only place in which a cell's recipe, task, runtime, base model and machine are read.
+
+A process has one resolver for its cells, so that what they share is read once. A child process begins with one too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.common.errors import Code, SkylineError
+from harness.common.hardware import hardware, versions
+from harness.common.hashing import digest
+from harness.common.lazy import lazy_imports
+from harness.compression.comparable import Baseline, Shape
+from harness.recipes.compatibility import shape_after
+from harness.recipes.fingerprints import artifact_fingerprint
+from harness.recipes.recipe import Recipe
+from harness.records.cells import BudgetSpec, Cell, ProfileCell, QualityCell
+from harness.records.versions import EVALUATION_VERSION, PROFILING_VERSION
+from harness.runs.job import Build, Job
+from harness.runtimes import get_runtime
+from harness.tasks import load_task
+
+with lazy_imports():
+    from harness.models import checkpoints
+
+if TYPE_CHECKING:
+    from harness.models.config import EncoderConfig
+    from harness.runtimes import Runtime
+    from harness.tasks.base import Task
+
+
+class Resolver:
+    """Resolves cells into jobs. Whatever several cells name is read once: a recipe, a task's description and data, a
+    runtime, a base model, a machine, the fingerprint of an artifact.
+    """
+
+    def __init__(self, data_dir: Path | None = None) -> None:
+        self.recipe: Callable[[str], Recipe] = cache(Recipe.parse)
+        self._load_task: Callable[[str], Task] = cache(lambda name: load_task(name, data_dir))
+        self._runtime: Callable[[str], Runtime] = cache(get_runtime)
+        self._runtime_versions: Callable[[str], dict[str, str]] = cache(
+            lambda name: self._runtime(name).versions()
+        )
+        self._torch: Callable[[], str | None] = cache(lambda: versions().get("torch"))
+        self._hardware = cache(hardware)
+        self._base: Callable[[str], EncoderConfig] = cache(checkpoints.base_config)
+        self._origin: Callable[[str], str] = cache(checkpoints.origin_of)
+        self._shape: Callable[[Recipe, str, Task | None], Shape] = cache(check_recipe)
+        self._artifacts: dict[tuple[Recipe, str], str] = {}
+
+    def job(self, cell: Cell) -> Job:
+        """The job of a cell.
+
+        Raises SkylineError for a recipe, task, runtime, base model or device that does not exist or cannot be read,
+        and for a recipe whose methods cannot work on what they are given. Whether a job can run is
+        `harness.runs.job.supports`'s answer.
+        """
+        recipe, task = self.recipe(cell.recipe), self.task(cell)
+        shape = self._shape(recipe, cell.model, None)
+        if task is not None:
+            try:
+                shape = self._shape(recipe, cell.model, task)
+            except SkylineError as error:
+                raise SkylineError(f"task '{task.name}': {error}", error.code) from None
+        lineage = self._lineage(cell, recipe, task)
+        return Job(
+            cell=cell,
+            recipe=recipe,
+            task=task,
+            runtime=self._runtime(cell.runtime) if isinstance(cell, ProfileCell) else None,
+            base=self._base(cell.model),
+            shape=shape,
+            lineage=lineage,
+            fingerprint=self._record_fingerprint(cell, lineage[0].fingerprint),
+            hardware=self._hardware(cell.measured_on),
+        )
+
+    def task(self, cell: Cell) -> Task | None:
+        """The task that a cell's artifact is trained on, or None.
+
+        Raises what `load_task` raises, and SkylineError if the user's description of the task was changed since the
+        cell was made.
+        """
+        if cell.task is None:
+            return None
+        task = self._load_task(cell.task_file or cell.task)
+        if task.described != cell.description:
+            raise SkylineError(
+                f"{cell.task_file or cell.task} was changed since the run began; run again", Code.CHANGED
+            )
+        return task
+
+    def rows(self, cell: ProfileCell) -> Task:
+        """The task whose rows are a profile's real inputs. Raises SkylineError for a cell without one."""
+        task = self.task(cell) if cell.workload.task is None else self._load_task(cell.workload.task)
+        if task is None:
+            raise SkylineError(
+                "real inputs are a task's, and this profile has none; use synthetic ones", Code.INCOMPLETE
+            )
+        return task
+
+    def _lineage(self, cell: Cell, recipe: Recipe, task: Task | None) -> tuple[Build, ...]:
+        data, budget, chain = "none", BudgetSpec(), [recipe]
+        if task is not None and cell.budget is not None:
+            data, budget = task.fingerprint(), cell.budget
+            while (parent := chain[-1].parent) is not None:
+                chain.append(parent)
+        facts = {
+            "origin": self._origin(cell.model),
+            "data": data,
+            "seed": cell.seed,
+            "budgets": budget.model_dump(),
+            "device": cell.trained_on,
+        }
+        shared = digest(facts)
+        return tuple(Build(each, self._artifact_fingerprint(each, shared, facts)) for each in chain)
+
+    def _artifact_fingerprint(self, recipe: Recipe, shared: str, facts: dict[str, Any]) -> str:
+        key = (recipe, shared)
+        if key not in self._artifacts:
+            self._artifacts[key] = artifact_fingerprint(recipe, **facts)
+        return self._artifacts[key]
+
+    def _record_fingerprint(self, cell: Cell, artifact: str) -> str:
+        """The hash of everything that makes a cell's record stale."""
+        if isinstance(cell, QualityCell):
+            return digest({"artifact": artifact, "evaluation": EVALUATION_VERSION})
+        rows = {} if cell.workload.task is None else {"rows": self.rows(cell).fingerprint()}
+        return digest(
+            {
+                "artifact": artifact,
+                **rows,
+                "profiling": PROFILING_VERSION,
+                "torch": self._torch(),
+                "hardware": self._hardware(cell.device).id,
+                **self._runtime_versions(cell.runtime),
+            }
+        )
+
+
+def check_recipe(recipe: Recipe, model: str, task: Task | None = None) -> Shape:
+    """The shape that a recipe makes of a base model, as far as it is known before training. Raises SkylineError
+    where a method cannot work on what the methods before it leave, naming both, or not on the `task`'s kind and texts.
+    """
+    baseline = Baseline(checkpoints.base_config(model), lambda: checkpoints.base_tokenizer(model))
+    if task is not None:
+        config = baseline.config.with_head(task.kind, task.output_size)
+        baseline = replace(
+            baseline,
+            config=config,
+            texts=lambda: [text for e in task.train() for text in (e.text, e.pair) if text],
+        )
+    return shape_after(recipe, model, baseline)
