@@ -40,14 +40,14 @@ def load(name: str) -> Any:
         except Exception:
             if last:
                 raise
-        _drop_torn_copies(name, source)
+        _remove_incomplete_copies(name, source)
     raise SkylineError(
         f"the copy of metric '{name}' in the cache of `evaluate` differs from ours; empty that cache",
         Code.DAMAGED,
     )
 
 
-def _drop_torn_copies(name: str, source: Path) -> None:
+def _remove_incomplete_copies(name: str, source: Path) -> None:
     """Remove incomplete copies of a module, left by a process that was killed while `evaluate` copied it.
 
     `evaluate` never checks a copy again. An incomplete copy holds only the first part of our file.

@@ -150,7 +150,7 @@ def test_all_failures_share_a_class_that_is_no_users_mistake() -> None:
 
 @contextmanager
 def parent_of_a_held_child(tmp_path: Path, call: str) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
-    """A Python process, in a group of its own, that waits for a child which holds a pipe open as long as it lives."""
+    """Start a Python process in its own group. It waits for a child that holds a pipe open as long as it lives."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     code = (
@@ -178,7 +178,7 @@ def parent_of_a_held_child(tmp_path: Path, call: str) -> Iterator[tuple[subproce
 
 
 def gone(pid: int) -> bool:
-    """Whether no process of that id is left; one that is being reaped counts as gone."""
+    """Return whether the process has ended; a zombie counts as ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -258,7 +258,7 @@ label = "good"
         ("classification", "classificaton", "did you mean 'classification'?"),
         ("labels", "lables", "did you mean 'labels'?"),
         ('"dev.csv"', '"dve.csv"', "dve.csv: no such file; task.toml names it"),
-        ('"reviews"', '"SST-2"', "name 'SST-2' is that of a built-in task"),
+        ('"reviews"', '"SST-2"', "name 'SST-2' belongs to a built-in task"),
         ('"yes"', '"maybe"', "dev.csv, line 2: label 'yes' is not one of no, maybe"),
     ],
 )

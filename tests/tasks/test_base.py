@@ -116,7 +116,7 @@ def test_fingerprint_takes_spans_and_scores() -> None:
 
 
 def reachable_from(root: object) -> set[int]:
-    """Collect the ids of all objects that can be reached from `root`, without modules, types and functions."""
+    """Return the ids of all objects that can be reached from `root`, without modules, types and functions."""
     seen: set[int] = set()
     queue = [root]
     while queue:
