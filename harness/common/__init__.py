@@ -1,1 +1,1 @@
-"""What every package stands on: errors, files, hashes, the machine, processes of their own."""
+"""Base of every other package: errors, files, hashes, hardware, lazy imports, isolated processes."""

@@ -1,4 +1,4 @@
-"""Files and folders on disk: new folders that appear whole, and hashes of files."""
+"""Write files and folders atomically: after a kill, each is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that `path` holds either all of it or what it held before, a kill at any moment
-    included.
-    """
+    """Write `text` in UTF-8. After a kill at any moment, `path` holds its old content or all of the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -34,17 +32,18 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `folder` when the block ends, and disappears where it fails.
+    """Yield a temporary folder to fill. It is renamed to `folder` after the block, or deleted if the block raises.
 
-    It stands beside `folder` under a name that begins with a dot. Raises SkylineError where `folder` exists.
+    The temporary folder has the same parent and a name that begins with a dot. Raises SkylineError (`exists`) if
+    `folder` exists.
     """
     if folder.exists():
-        raise SkylineError(f"{folder} exists already; choose another folder or delete it")
+        raise SkylineError(f"{folder} exists already; choose another folder or delete it", Code.EXISTS)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         yield temporary
-        # What makes temporary files and folders lets nobody else read them.
+        # Temporary files and folders are readable by their owner alone: let others read them too.
         for path in temporary.iterdir():
             path.chmod(0o644)
         temporary.chmod(0o755)
@@ -55,10 +54,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of the workspace."""
+    """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file of the workspace, atomically."""
+    """Write a JSON file atomically."""
     write_atomically(path, json.dumps(value, indent=1) + "\n")

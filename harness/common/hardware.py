@@ -1,6 +1,4 @@
-"""The machine that a figure was measured on, from stable fields only, and the versions that it was measured
-with.
-"""
+"""Describe the machine and the package versions that a figure was measured with."""
 
 from __future__ import annotations
 
@@ -11,21 +9,16 @@ import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 from pydantic import BaseModel, ConfigDict
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.lazy import lazy_imports
 from harness.version import __version__
 
 with lazy_imports():
     import torch
-
-if TYPE_CHECKING:
-    pass
-
 
 INSTRUCTIONS = (
     "avx2",
@@ -42,7 +35,7 @@ INSTRUCTIONS = (
     "bf16",
     "sve",
 )
-"""Instruction sets that decide which kernels run, as /proc/cpuinfo calls them (x86, then Arm)."""
+"""Instruction sets that decide which kernels run, named as in /proc/cpuinfo (x86, then Arm)."""
 
 DISTRIBUTIONS = ("torch", "transformers", "tokenizers", "fvcore")
 
@@ -51,10 +44,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 class Hardware(BaseModel):
-    """The machine as the process may use it, from stable fields only (no clock frequency, no host name).
-
-    `cores` are physical ones.
-    """
+    """The part of the machine that this process may use. `cores` counts physical cores; memory is in GiB."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -68,10 +58,10 @@ class Hardware(BaseModel):
 
 
 def hardware(device: str = "cpu") -> Hardware:
-    """The machine as this process may use it; `id` is made of these fields, so that equal machines share it.
+    """Describe the part of the machine that this process may use.
 
-    Nothing in it moves between two runs on one machine: no clock frequency, no load, no host name. Raises
-    SkylineError for a CUDA device that is not there.
+    `id` is made of the other fields, so equal machines have the same id. All fields stay the same between two runs on
+    one machine: clock frequency, load and host name are left out. Raises SkylineError as `check_device` does.
     """
     cpus = _usable_cpus()
     entries = _cpuinfo()
@@ -99,9 +89,9 @@ def hardware(device: str = "cpu") -> Hardware:
 
 @cache
 def multiplies_signed() -> bool:
-    """Whether the processor sums products of unsigned and signed bytes exactly.
+    """Return whether the processor sums products of unsigned and signed bytes exactly.
 
-    Without such instructions x86 adds two of them in 16 bits, where they overflow; libraries then take other ways.
+    x86 without these instructions adds two products in 16 bits, which can overflow; libraries then use other kernels.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return True
@@ -109,7 +99,7 @@ def multiplies_signed() -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Versions that a figure may depend on, read from package metadata without importing anything heavy."""
+    """Return the versions that a figure may depend on. Reads package metadata and imports nothing heavy."""
     found = {"python": platform.python_version(), "skyline": __version__}
     for name in DISTRIBUTIONS:
         try:
@@ -120,14 +110,14 @@ def versions() -> dict[str, str]:
 
 
 def _tidy(processor: str) -> str:
-    """A processor's name without trade marks and without the clock frequency that some names end in."""
+    """Remove trade marks and the clock frequency from a processor's name."""
     name = re.sub(r"\((?:R|TM|C)\)", "", processor, flags=re.IGNORECASE)
     name = re.sub(r"@.*$|\bCPU\b|\bProcessor\b", "", name)
     return " ".join(name.split())
 
 
 def _cpuinfo() -> list[dict[str, str]]:
-    """One dictionary for each logical processor; empty where the system has no /proc/cpuinfo."""
+    """Read one dictionary for each logical processor; [] if the system has no /proc/cpuinfo."""
     try:
         text = _CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -146,7 +136,7 @@ def _usable_cpus() -> set[int]:
 
 
 def _physical_cores(entries: list[dict[str, str]], cpus: set[int]) -> int:
-    """Cores behind the usable logical processors; as many as these where the system does not say."""
+    """Count the cores of the usable logical processors; if unknown, one for each logical processor."""
     cores = set()
     for entry in entries:
         number = entry.get("processor", "")
@@ -158,7 +148,7 @@ def _physical_cores(entries: list[dict[str, str]], cpus: set[int]) -> int:
 
 
 def _cgroup_cpus() -> int | None:
-    """Processors that a container's quota allows, rounded up; None without a quota."""
+    """Return the number of processors in the container's quota, rounded up; None without a quota."""
     try:
         quota, period = (_CGROUP / "cpu.max").read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -167,7 +157,7 @@ def _cgroup_cpus() -> int | None:
 
 
 def _memory_bytes() -> int:
-    """Memory in bytes, or a container's limit where that is lower."""
+    """Return the memory in bytes, or the container's limit if it is lower."""
     total = int(psutil.virtual_memory().total)
     try:
         limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
@@ -184,23 +174,29 @@ def _accelerator(device: str) -> str | None:
 
 
 def check_device(device: str) -> None:
-    """Raise a SkylineError unless `device` is `cpu`, or `cuda` (`cuda:N`) with such a device there."""
+    """Check that `device` is `cpu`, or that it is `cuda` or `cuda:N` and the machine has it.
+
+    Raises SkylineError: `unknown-name` for another device, `no-device` for one that the machine lacks.
+    """
     match = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
     if match is None:
-        raise SkylineError(f"unknown device '{device}'; use cpu or cuda")
+        raise SkylineError(f"unknown device '{device}'; use cpu or cuda", Code.UNKNOWN_NAME)
     if device == "cpu":
         return
     if not torch.cuda.is_available():
-        raise SkylineError("this machine has no CUDA device that torch can use; use --device cpu")
+        raise SkylineError(
+            "this machine has no CUDA device that torch can use; use --device cpu", Code.NO_DEVICE
+        )
     count = torch.cuda.device_count()
     if int(match[1] or 0) >= count:
         raise SkylineError(
-            f"this machine has {count} CUDA device(s), so there is no {device}; use cuda:{count - 1} or less"
+            f"this machine has {count} CUDA device(s) and no {device}; use cuda:{count - 1} or less",
+            Code.NO_DEVICE,
         )
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether the processor multiplies bfloat16 matrices by instructions of its own."""
+    """Return whether `device` has instructions for bfloat16 matrix products."""
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,4 +1,4 @@
-"""Hashes of values and of files."""
+"""SHA-256 hashes of values and files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, as hexadecimal digits; read again only after the file changed."""
+    """Return the SHA-256 of a file in hexadecimal. It is cached until the file's time or size changes."""
     status = path.stat()
     return _sha256_of_version(path, status.st_mtime_ns, status.st_size)
 
@@ -22,12 +22,12 @@ def _sha256_of_version(path: Path, _mtime_ns: int, _size: int) -> str:
 
 
 def fresh_sha256(path: Path) -> str:
-    """The SHA-256 of the bytes that a file holds now."""
+    """Return the SHA-256 of a file in hexadecimal. Reads the file on every call."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(value: Mapping[str, Any]) -> str:
-    """A SHA-256 over canonical JSON."""
+    """Return the SHA-256 of `value` as canonical JSON, in hexadecimal."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: where it is, and whether it can be reached."""
+"""Address of the Hugging Face hub, and whether it answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TRUE = {"1", "ON", "YES", "TRUE"}
 
 
 def reachable(seconds: float = CONNECT_SECONDS) -> bool:
-    """Whether the hub, or the proxy that leads to it, accepts a connection within `seconds`."""
+    """Return whether the hub, or the proxy in front of it, accepts a connection within `seconds`."""
     address = hub_address()
     answered = threading.Event()
 
@@ -28,7 +28,7 @@ def reachable(seconds: float = CONNECT_SECONDS) -> bool:
         finally:
             finished.set()
 
-    # Name resolution obeys no timeout, so that the attempt runs in a thread that nobody needs to wait for.
+    # Name resolution ignores the timeout, so the attempt runs in a thread that can be abandoned.
     finished = threading.Event()
     threading.Thread(target=attempt, daemon=True, name="hub-reachable").start()
     finished.wait(seconds)
@@ -36,7 +36,7 @@ def reachable(seconds: float = CONNECT_SECONDS) -> bool:
 
 
 def hub_address() -> tuple[str, int]:
-    """Host and port of the hub, or of the proxy that the environment names for it."""
+    """Return host and port of the hub, or of its proxy if the environment names one."""
     url = urllib.parse.urlsplit(os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT)
     host = url.hostname or "huggingface.co"
     proxy = urllib.request.getproxies().get(url.scheme)
@@ -48,7 +48,7 @@ def hub_address() -> tuple[str, int]:
 
 
 def hub_answers() -> bool:
-    """Whether models can be had from the hub; asked once a process and address, and never in offline mode."""
+    """Return whether the hub answers. Asks once for each process and address, and never in offline mode."""
     return not is_set("HF_HUB_OFFLINE") and _answers(hub_address())
 
 
@@ -58,5 +58,5 @@ def _answers(address: tuple[str, int]) -> bool:
 
 
 def is_set(variable: str) -> bool:
-    """Whether an environment variable says yes, as the hub's own library reads it."""
+    """Return whether an environment variable is true, by the rule of `huggingface_hub`."""
     return os.environ.get(variable, "").upper() in _TRUE

@@ -1,16 +1,16 @@
-"""Imports that wait: a module that is imported in `with lazy_imports():` is loaded when it is first used.
+"""Lazy imports: a module that is imported inside `with lazy_imports():` loads when it is first used.
 
     with lazy_imports():
         import torch
 
         from harness.models import surgery
 
-So every import stands at the top of its file, and `skyline methods` reads 51 adapters without loading torch. Import
-modules in such a block, not names: what `from torch import nn` binds is looked for as a module of its own. A package's
-`__init__` does not import its own modules so: others would then import what stands for them.
+Imports can then stay at the top of each file, and `skyline methods` reads all adapters without loading torch. Import
+modules in such a block, not functions or classes: `from torch import nn` looks for a module `torch.nn`. Do not import
+a package's own modules this way in its `__init__`: other files would then import the placeholders.
 
-The standard library's `importlib.util.LazyLoader` is not used: it puts unloaded modules into `sys.modules`, and whoever
-walks through that (`inspect.getmodule`, which torch calls) loads all of them, in the middle of loading another.
+We do not use `importlib.util.LazyLoader` of the standard library. It puts unloaded modules into `sys.modules`, and code
+that walks through `sys.modules` (torch calls `inspect.getmodule`) loads all of them while another module is loading.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 
 class _Waiting(ModuleType):
-    """Stands for a module that is not loaded yet, in the namespace of the file that imports it, and nowhere else."""
+    """Placeholder for a module that is not loaded yet. Only the namespace of the importing file holds it."""
 
     def __init__(self, name: str, namespace: dict[str, Any]) -> None:
         super().__init__(name)
@@ -33,7 +33,7 @@ class _Waiting(ModuleType):
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("_") and self.__name__ not in sys.modules:
-            # Tools that look at a file's names (pytest does) ask for private attributes; no user of a module does.
+            # pytest and other tools ask every name of a file for private attributes; that must not load the module.
             raise AttributeError(attribute)
         return getattr(self._load(), attribute)
 
@@ -44,7 +44,7 @@ class _Waiting(ModuleType):
         module = import_module(self.__name__)
         for submodule in self._submodules:
             import_module(submodule)
-        # From now on the file has the module itself.
+        # Replace the placeholder in the file by the loaded module.
         for name, value in list(self._namespace.items()):
             if value is self:
                 self._namespace[name] = module
@@ -53,16 +53,16 @@ class _Waiting(ModuleType):
 
 @contextmanager
 def lazy_imports() -> Iterator[None]:
-    """Have the modules that the calling file imports within the block load when they are first used.
+    """Make the modules that the calling file imports inside the block load on first use.
 
-    For the top of a file alone. What cannot be imported raises ImportError on first use.
+    Use it only at the top of a file. A module that cannot be imported raises ImportError on first use.
     """
     namespace = sys._getframe(2).f_globals  # 0: this generator, 1: contextlib, 2: the file
     eager = builtins.__import__
 
     def lazy(
         name: str,
-        globals: Mapping[str, object] | None = None,  # noqa: A002 - the name that Python gives it
+        globals: Mapping[str, object] | None = None,  # noqa: A002 - the parameter name of `__import__`
         locals: Mapping[str, object] | None = None,  # noqa: A002
         fromlist: Sequence[str] | None = (),
         level: int = 0,

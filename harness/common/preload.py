@@ -1,7 +1,7 @@
-"""What the server of processes imports last (`harness.common.processes.PRELOAD`), and nobody else.
+"""Freeze the garbage collector of the process server. The server imports this module last (see `processes.PRELOAD`).
 
-All that it holds by now is there for good. Python's collector then leaves it alone: a child's first full collection
-would else go through torch and all the rest, and have its memory copied, in a quarter of a second each time.
+Python's collector then skips all objects that the server has loaded. Otherwise the first full collection of each forked
+child would visit torch's objects and copy their memory, which takes a quarter of a second.
 """
 
 from __future__ import annotations

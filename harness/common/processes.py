@@ -1,8 +1,7 @@
-"""Run one cell in a process of its own: a fresh child, forked from a warm server that has torch and the
-harness imported.
+"""Run one cell in a fresh child process. A server that has already imported torch and the harness forks the child.
 
-The parent sleeps in one blocking call until the child has something to say, so that it takes no processor
-time while the child is timed. A child never outlives its parent, however the parent ends.
+The parent waits for the child in one blocking call, so it uses no processor time while the child is timed. A child
+never outlives its parent, even if the parent is killed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ T = TypeVar("T")
 
 PRELOAD = (
     "torch",
-    "torch._dynamo",  # what torch imports when it first counts on shapes alone, or makes an optimizer
+    "torch._dynamo",  # torch imports it for its first meta tensors or its first optimizer
     "harness.recipes.builder",
     "harness.runs.cell_execution",
     "harness.profiling.profile",
@@ -39,10 +38,10 @@ PRELOAD = (
     "harness.runtimes.eager",
     "numpy.ctypeslib",
     "numpy.ma",
-    "harness.common.preload",  # the last
+    "harness.common.preload",  # must be last
 )
-"""What the server imports once for all children. None may start threads, as onnxruntime and openvino do: they would
-not survive the fork. Nor may it import methods: a file that is edited would stay as it was.
+"""Modules that the server imports once for all children. They must not start threads (onnxruntime and openvino do), for
+threads do not survive a fork. They must not import adapters, or a later edit of an adapter would have no effect.
 """
 
 OUT_OF_MEMORY = (
@@ -52,22 +51,23 @@ OUT_OF_MEMORY = (
     "failed to allocate memory",
     "out of memory",
 )
-"""What torch, ONNX Runtime and OpenVINO say, whatever the exception's class."""
+"""Phrases by which torch, ONNX Runtime and OpenVINO report missing memory; the exception's class varies."""
 
-_HIDING = threading.Lock()
-"""Of two threads that start a child at once, one would keep the other's stand-in for the main module."""
+_MAIN_LOCK = threading.Lock()
+"""Only one thread at a time may replace the main module. Otherwise a thread could save another's placeholder."""
 
 _LINGER_S = 5.0
-"""How long a child may take to end after it has handed over its result."""
+"""Seconds that a child may take to end after it sent its result."""
 
 
 class IsolationError(Exception):
-    """A child failed for a reason that is no user's mistake; its message is one line."""
+    """A child failed, and not by a mistake of the user. The message is one line."""
 
 
 class ChildDied(IsolationError):
-    """The child ended without a result. `exitcode` is negative where a signal killed it (then `signal` names
-    that).
+    """The child ended without a result.
+
+    `exitcode` is negative if a signal killed the child; `signal` then holds the signal's name.
     """
 
     def __init__(self, exitcode: int) -> None:
@@ -84,28 +84,28 @@ class ChildDied(IsolationError):
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether it looks as if the system killed the child for its memory."""
+        """Whether the system probably killed the child for its memory: by SIGKILL."""
         return self.signal == "SIGKILL"
 
 
 class ChildRaised(IsolationError):
-    """The function raised. `type_name` is the exception's class, `details` the child's traceback."""
+    """The function raised an exception. `type_name` is its class, `details` the child's traceback."""
 
     def __init__(self, type_name: str, message: str, details: str) -> None:
-        self.type_name, self.said, self.details = type_name, message, details
+        self.type_name, self.message, self.details = type_name, message, details
         first = message.strip().splitlines()[0] if message.strip() else "no message"
         super().__init__(f"{type_name}: {first}")
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether the child ran out of memory, its own or an accelerator's."""
+        """Whether the child ran out of memory on the host or on the accelerator."""
         if self.type_name in ("MemoryError", "OutOfMemoryError"):
             return True
-        return any(phrase in self.said.lower() for phrase in OUT_OF_MEMORY)
+        return any(phrase in self.message.lower() for phrase in OUT_OF_MEMORY)
 
 
 class CellTimeout(IsolationError):
-    """The child was ended because it ran longer than allowed."""
+    """The child ran longer than allowed and was killed."""
 
 
 def run_isolated(
@@ -118,13 +118,13 @@ def run_isolated(
 ) -> T:
     """Run `function(*args, **kwargs)` in a fresh child and return its result.
 
-    `function` must stand at the top of an importable module. Arguments, result and messages travel through a
-    pipe: plain values and NumPy arrays, no tensors (these would be shared, not sent). A function with a
-    parameter `report` is given a callable that hands messages to `on_message` in this process. The child has
-    this process's environment and working directory; it ends with it.
+    `function` must be defined at the top of an importable module (else TypeError). Arguments, result and messages go
+    through a pipe, so they must be plain values or NumPy arrays, not tensors (torch would share their memory). If the
+    function has a parameter `report`, it receives a callable that passes messages to `on_message` in this process.
+    The child gets this process's environment and working directory. It ends when this process ends or is interrupted.
 
-    Raises what the function raises where that is a SkylineError, else ChildRaised; ChildDied where the child
-    ends without a result; CellTimeout after `timeout_s` seconds. An interrupt here ends the child.
+    Raises the function's own SkylineError with its class and code; ChildRaised for any other exception; ChildDied if
+    the child ends without a result; CellTimeout after `timeout_s` seconds.
     """
     if "<locals>" in function.__qualname__ or function.__module__ == "__main__":
         raise TypeError(f"{function.__qualname__} must be a function at the top of an importable module")
@@ -147,22 +147,18 @@ def run_isolated(
 
 
 def start_server() -> None:
-    """Start the server, unless it runs, and return at once: it imports meanwhile. A child is told this process's
-    environment in any case.
-    """
+    """Start the server if it is not running, and return at once while it imports its modules."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOAD))
     multiprocessing.forkserver.ensure_running()
 
 
 def await_server() -> None:
-    """Start the server, unless it runs, and return when it has imported what it imports: the next child is there at
-    once.
-    """
+    """Start the server if it is not running, and return after its imports. The next child then starts at once."""
     run_isolated(_nothing)
 
 
 def _nothing() -> None:
-    """Runs in the child."""
+    """Do nothing. The child that runs it can start only after the server's imports."""
 
 
 def _receive(
@@ -176,7 +172,7 @@ def _receive(
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         ready = connection.wait([reader, process.sentinel], left)
         if not ready:
-            raise CellTimeout(f"it ran longer than {timeout_s:g} s and was ended")
+            raise CellTimeout(f"it ran longer than {timeout_s:g} s and was killed")
         if reader not in ready:
             raise _death(process)
         try:
@@ -186,18 +182,18 @@ def _receive(
         if kind == "result":
             return content
         if kind == "error":
-            raise _users_mistake(*content)
+            raise _same_error(*content)
         if kind == "raised":
             raise ChildRaised(*content)
         if on_message is not None:
             on_message(content)
 
 
-def _users_mistake(type_name: str, message: str, code: errors.Code) -> SkylineError:
-    """The error under its own class where `harness.common.errors` has that."""
+def _same_error(type_name: str, message: str, code: errors.Code) -> SkylineError:
+    """Make the child's error again, with its own class if `harness.common.errors` defines it."""
     known = getattr(errors, type_name, SkylineError)
-    mistake: SkylineError = (known if issubclass(known, SkylineError) else SkylineError)(message, code)
-    return mistake
+    error: SkylineError = (known if issubclass(known, SkylineError) else SkylineError)(message, code)
+    return error
 
 
 def _death(process: BaseProcess) -> ChildDied:
@@ -206,13 +202,13 @@ def _death(process: BaseProcess) -> ChildDied:
 
 
 def _end(process: ForkServerProcess) -> None:
-    """End the child and whatever it started, if it still runs."""
+    """Kill the child and its own children if it is still running."""
     if process.pid is None:
         return
     if process.is_alive():
         try:
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:  # it has not come as far as making its own group
+        except ProcessLookupError:  # the child has not made its process group yet
             process.kill()
     process.join()
     process.close()
@@ -220,10 +216,8 @@ def _end(process: ForkServerProcess) -> None:
 
 @contextmanager
 def _hidden_main() -> Iterator[None]:
-    """Keep multiprocessing from running the user's main script again in the child: nothing in it is needed
-    there.
-    """
-    with _HIDING:
+    """Keep multiprocessing from running the user's main script again in the child."""
+    with _MAIN_LOCK:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")
         try:
@@ -239,7 +233,7 @@ def _child(
     kwargs: dict[str, Any],
     environment: dict[str, str],
 ) -> None:
-    # A group of its own: an interrupt at the terminal goes to the parent alone, which then ends the group.
+    # In its own process group, the child does not get Ctrl-C from the terminal: the parent does, and kills the group.
     os.setpgid(0, 0)
     _end_with_parent()
     os.environ.clear()
@@ -255,9 +249,7 @@ def _child(
 
 
 def _end_with_parent() -> None:
-    """Watch the parent from a sleeping thread; when it is gone, by kill -9 too, kill this process and all it
-    started.
-    """
+    """Kill this process and its children when the parent ends, even by kill -9. A sleeping thread watches it."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with values that a user wrote, in plain words."""
+"""Turn pydantic's errors about a user's values into one plain line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.common.errors import nearest, suggestion
+from harness.common.errors import Code, nearest, suggestion
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _WORDS = (
     (r"^Value error, ", ""),
-    (r"^\w+ should ", "must "),  # its subject is pydantic's word for the type: Input, Tuple, String
+    (r"^\w+ should ", "must "),  # drops pydantic's word for the type: Input, Tuple, String
     (r", (unable to|got a) .*", ""),
     (r" after validation", ""),
     (r"\ba valid integer\b", "a whole number"),
@@ -26,22 +26,22 @@ _WORDS = (
 
 @dataclass(frozen=True)
 class Fault:
-    """One value that is wrong. `key` is its dotted place, "" where the values do not fit each other."""
+    """One wrong value. `key` is its dotted path, or "" if several values contradict each other."""
 
     key: str
     value: Any
     detail: str
-    named: bool = True
-    """Whether there is such a key, with a value: not for an unknown or a missing one."""
+    code: Code
+    """Code for the SkylineError that reports the fault."""
 
     def within(self, place: str) -> Fault:
-        """The same fault in a table that stands at `place` of a larger one."""
+        """Return the same fault for a table that is nested at the path `place` of another table."""
         return replace(self, key=f"{place}.{self.key}" if self.key else place)
 
     @property
     def line(self) -> str:
         """Key, value and detail in one line."""
-        if not self.named:
+        if self.code in (Code.UNKNOWN_NAME, Code.INCOMPLETE):
             return f"key '{self.key}' {self.detail}"
         if not self.key:
             return self.detail
@@ -50,17 +50,17 @@ class Fault:
         )
 
     def of(self, subject: str) -> str:
-        """What is wrong with the value, which the line calls `subject`."""
+        """Return the line with `subject` in place of key and value."""
         return f"{subject} {self.detail}" if self.detail.startswith("must ") else f"{subject}: {self.detail}"
 
 
 def first_fault(
     error: ValidationError, known: Iterable[str] = (), tables: Mapping[str, Iterable[str]] | None = None
 ) -> Fault:
-    """The first thing that is wrong, unknown keys before all: a mistyped key also leaves one missing.
+    """Return the first fault. Unknown keys come before others, for a mistyped key also leaves its right name missing.
 
-    `known` are the names among which the nearest to an unknown key is looked for; `tables` those of inner tables,
-    by their own names.
+    For an unknown key, the nearest name in `known` is suggested; inside a nested table, the nearest name in the entry
+    of `tables` for that table.
     """
     found = error.errors(include_url=False)
     first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
@@ -69,14 +69,16 @@ def first_fault(
         around = [part for part in first["loc"][:-1] if isinstance(part, str)]
         names = (tables or {}).get(around[-1], known) if around else known
         hint = suggestion(str(first["loc"][-1]), names)
-        return Fault(key, first["input"], f"is unknown; {hint}", named=False)
+        return Fault(key, first["input"], f"is unknown; {hint}", Code.UNKNOWN_NAME)
     if first["type"] == "missing":
-        return Fault(key, None, "is missing", named=False)
-    return Fault(key, first["input"] if key else None, _detail(first))
+        return Fault(key, None, "is missing", Code.INCOMPLETE)
+    if not key:
+        return Fault(key, None, _detail(first), Code.CONFLICT)
+    return Fault(key, first["input"], _detail(first), Code.OUT_OF_RANGE)
 
 
 def plain(message: str) -> str:
-    """One of pydantic's messages without its own words for types and parsing."""
+    """Replace pydantic's own words for types and parsing in one of its messages."""
     for pattern, words in _WORDS:
         message = re.sub(pattern, words, message)
     return message

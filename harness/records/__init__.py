@@ -1,1 +1,1 @@
-"""What one cell measured, as JSON: schema, cells, store, checks, result versions."""
+"""Records of what cells measured, as JSON: schema, cells, store, checks, result versions."""

@@ -1,4 +1,4 @@
-"""Cells: the units of work, of caching and of isolation. A cell is a frozen specification with a key."""
+"""Cells: frozen specifications of one unit of work. A cell has a key, a record, and runs in its own process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 class BudgetSpec(BaseModel):
-    """The training budget of a cell: that of the baseline and that of each stage which trains after it (see
-    `training.Budget`).
+    """Training budgets of a cell: one for the baseline, one for each later stage that trains.
+
+    The fields of both are those of `compression.context.Budget`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,26 +32,26 @@ class _Cell(BaseModel):
     recipe: str
     model: str
     description: str | None = None
-    """The hash of the description, for a task of one's own: its name alone does not say which task it is."""
+    """Hash of the task description, for a user's task: its name alone does not identify it."""
     task_file: str | None = None
-    """Where that description stands here. It makes no other cell, and no record tells it."""
+    """Path of the task description on this machine. Not part of the cell's key, not written to records."""
     trained_on: str = "cpu"
-    """The device that trains the artifact: sums are rounded otherwise on another."""
+    """Device that trains the artifact. Another device rounds sums differently."""
 
     def identity(self) -> dict[str, Any]:
-        """What the key is made of, and what a record says of its cell."""
+        """Return the fields that make the key, as a record stores them. Fields with their usual value are left out."""
         usual = {"description": None, "trained_on": "cpu", "precision": "float32"}
         absent = {name for name, value in usual.items() if getattr(self, name, value) == value}
         return self.model_dump(mode="json", exclude={"task_file", *absent})
 
     @property
     def key(self) -> str:
-        """A short hash of the cell's identity: the same cell has the same key on every machine."""
+        """Short hash of the cell's identity. It is the same on every machine."""
         return digest({"cell": type(self).__name__, **self.identity()})[:16]
 
 
 class QualityCell(_Cell):
-    """One recipe × base model × task × seed, trained and scored."""
+    """Train and score one recipe × base model × task × seed."""
 
     task: str
     seed: int
@@ -58,18 +59,19 @@ class QualityCell(_Cell):
 
     @property
     def measured_on(self) -> str:
-        """The device whose machine the record belongs to."""
+        """The device that decides under which machine the record is stored."""
         return self.trained_on
 
     @property
     def slug(self) -> str:
-        """A readable file name, unique through the key."""
+        """Readable file name, made unique by the key."""
         return _slug(self.task, self.model, self.recipe, f"s{self.seed}", self.key[:8])
 
 
 class ProfileCell(_Cell):
-    """One artifact × runtime × precision × device × workload. The artifact is a trained one (task and seed), or
-    untrained (neither).
+    """Measure one artifact × runtime × precision × device × workload.
+
+    The artifact is trained if `task` is given, with `seed`; otherwise it is untrained. `time_cap_s` is in seconds.
     """
 
     task: str | None = None
@@ -83,12 +85,12 @@ class ProfileCell(_Cell):
 
     @property
     def measured_on(self) -> str:
-        """The device whose machine the record belongs to."""
+        """The device that decides under which machine the record is stored."""
         return self.device
 
     @property
     def slug(self) -> str:
-        """A readable file name, unique through the key."""
+        """Readable file name, made unique by the key."""
         runtime = self.runtime if self.precision == "float32" else f"{self.runtime}-{self.precision}"
         where = f"{runtime}-{self.device}-{self.workload.batch}x{self.workload.length}"
         where += "" if self.workload.cached is None else f"-{self.workload.cached}cached"
@@ -99,7 +101,7 @@ Cell = QualityCell | ProfileCell
 
 
 def task_fields(name: str, task: Task) -> dict[str, Any]:
-    """What a cell says of `task`, which `load_task` gave for `name`."""
+    """Return the fields of a cell that identify `task`. `name` is the name from which `load_task` made it."""
     own = task.described is not None
     return {"task": task.name, "description": task.described, "task_file": name if own else None}
 

@@ -1,4 +1,4 @@
-"""Data tests for records: what a contribution of results must pass before it may stand on a board."""
+"""Data tests that contributed records must pass before a board shows them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ CORRELATIONS = frozenset({"matthews_correlation", "pearson", "spearman"})
 
 
 def check_records(records: Iterable[Record]) -> list[str]:
-    """What is wrong with these records: one line each, which begins with the record's key.
+    """Return one line for each problem in these records. A line begins with the record's key.
 
-    Found are: several records of one cell, missing provenance, scores outside their range, fractions given
-    for points (a factor of 100), intervals and replicates that do not fit their score, figures that a
-    record's status contradicts, and profiles of another artifact than the one that was scored.
+    The problems are: several records of one cell, missing provenance, scores outside their range, fractions in place
+    of points (100 times too small), intervals and replicates that do not fit the score, figures that contradict the
+    status, and profiles of another artifact than the scored one.
     """
     held = list(records)
     counts = Counter(record.key for record in held)
@@ -66,7 +66,7 @@ def _quality(quality: Quality) -> list[str]:
         if not low <= score <= 100.0:
             found.append(f"{metric} {score:g} lies outside {low:g} to 100 points")
         elif metric not in CORRELATIONS and 0.0 < score <= 1.0:
-            found.append(f"{metric} {score:g} looks like a fraction; scores are points, 100 times that")
+            found.append(f"{metric} {score:g} looks like a fraction; scores are in points, 0 to 100")
         interval = quality.ci95.get(metric)
         if interval is not None and not interval[0] <= score <= interval[1]:
             found.append(f"{metric} {score:g} lies outside its interval [{interval[0]:g}, {interval[1]:g}]")
@@ -74,9 +74,9 @@ def _quality(quality: Quality) -> list[str]:
 
 
 def _replicates(quality: Quality) -> list[str]:
-    """A bootstrap's mean is the score but for a small bias and its own chance, a fraction of its spread."""
+    """Compare the mean of the replicates with the score. They differ only by a part of the replicates' spread."""
     if not quality.replicates:
-        return ["no replicates: nothing can be paired with the baseline"]
+        return ["no replicates: the score cannot be paired with the baseline's"]
     values = np.asarray(quality.replicates)
     score, mean = quality.scores[quality.metric], float(values.mean())
     allowed = max(0.5, float(values.std()))
@@ -88,15 +88,15 @@ def _replicates(quality: Quality) -> list[str]:
 def _sizes(record: Record) -> list[str]:
     facts, profile = record.artifact, record.profile
     if record.status == "ok" and facts is None:
-        return ["no artifact: its figures belong to nothing on disk"]
+        return ["no artifact: a record with status ok must name what it measured"]
     found = []
     if facts is not None:
         if facts.disk_bytes < facts.weight_bytes:
             found.append(
-                f"{facts.disk_bytes} bytes on disk are less than its {facts.weight_bytes} of weights"
+                f"{facts.disk_bytes} bytes on disk are less than its {facts.weight_bytes} bytes of weights"
             )
         if facts.nonzero_params > facts.params:
-            found.append("more non-zero parameters than parameters")
+            found.append("it has more non-zero parameters than parameters")
         if profile is not None and profile.total.disk_bytes != facts.disk_bytes:
             found.append(
                 f"its profile says {profile.total.disk_bytes} bytes on disk, its artifact {facts.disk_bytes}"
@@ -105,7 +105,7 @@ def _sizes(record: Record) -> list[str]:
 
 
 def _artifacts(records: Sequence[Record]) -> list[str]:
-    """Profiles that name the cell of a scored artifact but were taken of another one."""
+    """Find profiles of another artifact than the one that was scored for the same cell."""
     scored = {
         (record.recipe, record.model, record.task, record.seed): record
         for record in records

@@ -1,11 +1,8 @@
-"""What one cell measured, as JSON with its provenance: the schema, its reading with migrations, and its
-writing.
-
-Records are small, versioned and written atomically, so a killed run leaves whole records or none.
+"""Schema of records: what one cell measured, as JSON with its provenance. Reads older formats through migrations.
 
     python -m harness.records.schema > profiles/record.schema.json
 
-prints their JSON Schema. The committed file is for programs that read records without this package.
+prints the JSON Schema. The committed file is for programs that read records without this package.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from harness.common.errors import SkylineError, unknown_name
+from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.hardware import Hardware
 
 FORMAT = 2
@@ -39,21 +36,22 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
 
 def _with_declared_versions(data: dict[str, Any]) -> dict[str, Any]:
-    """From format 1, whose fingerprints hashed source files: no versions were declared, so the record counts as stale
-    until `harness.runs.migrations.declared_versions` has stamped it anew.
+    """Migrate from format 1, whose fingerprints hashed source files.
+
+    Without declared versions the record is stale until `harness.runs.migrations.declared_versions` stamps it.
     """
     return {**data, "format": 2, "provenance": {**data.get("provenance", {}), "declared": {}}}
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_declared_versions}
-"""From format n to n + 1, by n."""
+"""The migration from format n to n + 1, by n."""
 
 _NUMBERS = re.compile(r"\[\n[\s\d.,eE+-]+\]")
-"""A list of numbers over several lines; inside a JSON string no line ends."""
+"""A list of numbers on several lines. JSON strings contain no line breaks, so it matches no text."""
 
 
 def precision_named(name: str) -> Precision:
-    """A precision by its name. Raises SkylineError, with the nearest, for an unknown one."""
+    """Return the precision with this name. Raises SkylineError (`unknown-name`) that suggests the nearest one."""
     for known in PRECISIONS:
         if known == name:
             return known
@@ -61,7 +59,7 @@ def precision_named(name: str) -> Precision:
 
 
 def executed_by(runtime: str, precision: str) -> str:
-    """A runtime, and the precision where that is not float32, in words: `openvino in int8`."""
+    """Return a runtime in words, with its precision unless that is float32: `openvino in int8`."""
     return runtime if precision == "float32" else f"{runtime} in {precision}"
 
 
@@ -70,10 +68,11 @@ class _Model(BaseModel):
 
 
 class Workload(_Model):
-    """Batch size (sequences) and sequence length (tokens) of one pass, with real or synthetic inputs. `cached`: of
-    synthetic pairs, how many of the tokens are second segments whose states were computed before, for models that can
-    make use of it (DeFormer); others read whole rows. `task`: whose rows an untrained artifact reads, in its
-    baseline's tokens; `length` cuts them.
+    """Inputs of one pass: batch size (sequences), sequence length (tokens), real or synthetic rows.
+
+    `cached` is for synthetic pairs: this many tokens of each row are a second segment whose states were computed
+    earlier. Only some models can use it (DeFormer); all others compute whole rows. `task` names the task whose rows an
+    untrained artifact reads, in the tokens of its baseline and cut at `length`.
     """
 
     batch: int = Field(1, ge=1)
@@ -84,7 +83,7 @@ class Workload(_Model):
 
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Cells from before there were these fields keep their keys.
+        # Cells that were made before these fields existed keep their keys.
         data: dict[str, Any] = serialize(self)
         return {
             name: value for name, value in data.items() if name not in ("cached", "task") or value is not None
@@ -93,11 +92,9 @@ class Workload(_Model):
     @model_validator(mode="after")
     def _something_is_read(self) -> Workload:
         if self.cached is not None and (self.cached >= self.length or self.inputs != "synthetic"):
-            raise ValueError(
-                "of a synthetic row some tokens must be left to read beside those that are cached"
-            )
+            raise ValueError("`cached` needs synthetic inputs and must be less than the length")
         if self.task is not None and self.inputs != "real":
-            raise ValueError("a task's rows are real inputs")
+            raise ValueError("the rows of a task are real inputs; set inputs to real")
         return self
 
     def __str__(self) -> str:
@@ -107,11 +104,10 @@ class Workload(_Model):
 
 
 class ArtifactFacts(_Model):
-    """Sizes of one artifact, in bytes and in weights.
+    """Sizes of one artifact, in bytes and in parameters.
 
-    `survey_params` counts a weight of k bits as k / 32 of one, a pruned weight as none, and charges nothing
-    for masks, scales or code books (the convention of Ganesh et al. 2021, Table 1); `disk_bytes` charges
-    everything.
+    `survey_params` follows Ganesh et al. (2021, Table 1): a weight of k bits counts k / 32, a pruned weight 0, and
+    masks, scales and code books count nothing. `disk_bytes` counts everything.
     """
 
     hash: str
@@ -127,11 +123,11 @@ class ArtifactFacts(_Model):
     survey_params: float
     survey_params_without_embeddings: float
     survey_layer_params: float | None = None
-    """Of these, what stands in the layers: the density that the survey gives encoder-only methods."""
+    """The part of `survey_params` in the layers. The survey gives it for methods that compress only the encoder."""
 
 
 class Training(_Model):
-    """How the artifact was trained: one entry for each stage that trains."""
+    """Training of the artifact in one stage. `seconds` is wall time."""
 
     stage: str
     epochs: float
@@ -141,16 +137,16 @@ class Training(_Model):
     final_loss: float
     precision: Literal["float32", "bfloat16"]
     threads: int | None = None
-    """Of this training; another number rounds its sums otherwise."""
+    """Threads of this training. Another number rounds sums differently."""
     figures: dict[str, float] = {}
-    """What a method found out in its stage, by name."""
+    """Figures that the method reports about its stage, by name."""
 
 
 class Quality(_Model):
-    """Scores on the dev split in points (0-100), with a 95 % bootstrap interval.
+    """Scores on the dev split in points (0-100; correlations -100 to 100), with 95 % bootstrap intervals.
 
-    `replicates` holds the primary metric on resampled dev sets. The resampling depends on the number of
-    examples alone, so the replicates of two records of one task are paired, example by example.
+    `replicates` holds the primary metric on resampled dev splits. The resampling depends only on the number of
+    examples, so the replicates of two records of one task are paired.
     """
 
     metric: str
@@ -162,10 +158,10 @@ class Quality(_Model):
 
 
 class Component(_Model):
-    """Costs of one component, summed over the layers. FLOPs are of one pass of the workload.
+    """Costs of one component, summed over the layers, for one pass of the workload.
 
-    `flops` is matrix work (a multiply-add is two), `elementwise_flops` all other. `activation_bytes` are
-    those of the tensors that the component's modules put out in one pass.
+    `flops` counts matrix products (a multiply-add is two), `elementwise_flops` everything else. `activation_bytes`
+    counts the output tensors of the component's modules.
     """
 
     name: str
@@ -178,8 +174,11 @@ class Component(_Model):
 
 
 class Total(_Model):
-    """Costs of the whole model. `latency_ms` is the uninstrumented median; `residual_pct` what the
-    components' sum misses of it. `mean_depth`: of an encoder whose rows leave early, how many layers they run through.
+    """Costs of the whole model.
+
+    `latency_ms` is the median of passes without instrumentation. `residual_pct` is the share of it that the sum of
+    the components does not explain. `mean_depth` is the mean number of layers that rows run through, for an encoder
+    with early exit.
     """
 
     params: int
@@ -198,14 +197,13 @@ class Total(_Model):
 
 
 class Latency(_Model):
-    """Paired latency: the median of the pairwise ratios baseline / candidate with a bootstrap 95 % interval.
+    """Paired latency: the median of the ratios baseline / candidate over pairs, with a 95 % bootstrap interval.
 
-    `speedup` is null where the interval stayed too wide (`verdict` is then "none"), the interval where there
-    were too few pairs for one. `samples` counts the pairs used, `disturbed` those in which others took the
-    processor: they are left out, unless `used` is "all" because too few others gave a narrow interval.
-    `aa_floor` is the largest departure from 1 in the interval of the baseline against itself. A tail
-    percentile is null where the samples do not carry it. `sittings`: in how many parts, each in a process of its
-    own, the pairs were taken.
+    `speedup` is null if the interval is too wide (`verdict` is then "none"). The interval is null if there are too few
+    pairs for it, and a percentile is null if there are too few samples. `samples` counts the pairs that were used.
+    `disturbed` counts the pairs in which other processes took the processor; they are left out unless `used` is "all",
+    because the others were too few for a narrow interval. `aa_floor` is the largest deviation from 1 in the interval of
+    the baseline against itself. `sittings` is the number of processes that took the pairs, one after the other.
     """
 
     median_ms: float
@@ -225,14 +223,16 @@ class Latency(_Model):
 
     @property
     def speedup_with_interval(self) -> tuple[float | None, float | None, float | None]:
-        """The speedup, None where its interval stayed too wide, and both ends of that (None with too few pairs)."""
+        """The speedup and both ends of its interval; each is None if it is null in the record."""
         low, high = self.speedup_ci95 or (None, None)
         return self.speedup, low, high
 
 
 class Agreement(_Model):
-    """A runtime's answers beside those of `eager` as the artifact says (in float32, but for maps that it executes in
-    int8), over so many rows: the share of equal predictions, and the largest difference between two logits.
+    """Agreement of a runtime with `eager` on `rows` rows.
+
+    `equal` is the share of equal predictions, `largest_difference` the largest absolute difference of two logits.
+    `eager` computes in float32, except for linear maps that the artifact executes in int8.
     """
 
     rows: int
@@ -241,11 +241,11 @@ class Agreement(_Model):
 
 
 class Ceilings(_Model):
-    """What the machine itself reaches, measured by PyTorch in the process that timed the passes, with as many threads.
+    """Peak rates of the machine, measured by PyTorch in the process that timed the passes, with the same threads.
 
-    `matmul_flops`: FLOP/s of a large matrix product, by precisions that the runtime has on the device. `copy_bytes`:
-    bytes a second of a copy that no cache holds, those read and those written together. `executed`: the lowest
-    precision in which the artifact's linear maps are computed; its product bounds the whole pass.
+    `matmul_flops` is the FLOP/s of a large matrix product in each precision that the runtime supports on the device.
+    `copy_bytes` is the bytes per second (read + written) of a copy too large for the caches. `executed` is the lowest
+    precision of the artifact's linear maps; the matrix product in this precision bounds the whole pass.
     """
 
     matmul_flops: dict[Precision, float]
@@ -254,12 +254,11 @@ class Ceilings(_Model):
 
 
 class Profile(_Model):
-    """What `skyline profile --json` prints: the costs of one artifact under one runtime, precision, device and
-    workload.
+    """Costs of one artifact for one runtime, precision, device and workload. `skyline profile --json` prints it.
 
-    `precision` is that of the linear maps which the artifact leaves in float32; those that it executes in int8 stay
-    so. `latency` has the baseline under the same runtime in float32, `over_eager` under eager in float32; it is null
-    where this is the same, as is `agreement` where there is nothing to compare with.
+    `precision` applies to the linear maps that the artifact leaves in float32; maps that it executes in int8 stay so.
+    `latency` compares with the baseline under the same runtime in float32, `over_eager` with the baseline under eager
+    in float32. `over_eager` is null if both are the same comparison, `agreement` if there is nothing to compare.
     """
 
     recipe: str
@@ -282,28 +281,28 @@ class Profile(_Model):
 
     @property
     def executed_by(self) -> str:
-        """The runtime, and the precision where that is not float32."""
+        """The runtime in words, with its precision unless that is float32."""
         return executed_by(self.runtime, self.precision)
 
     @property
     def flops_ratio(self) -> float | None:
-        """The baseline's matrix work over the artifact's; None without a baseline or without matrix work."""
+        """FLOPs of the baseline / FLOPs of the artifact; None without a baseline, or if the artifact has none."""
         if self.baseline is None or not self.total.flops:
             return None
         return self.baseline.flops / self.total.flops
 
 
 class Spent(_Model):
-    """Seconds of wall time of a profile's cell, by what they went to.
+    """Wall time of a profile's cell in seconds, by activity.
 
-    `making`: the artifact and its baseline are built, or those that are there are found to be whole; and what a
-    runtime needs beside them is made (an exported graph). `describing`: the artifact's files are hashed and packed
-    for `ArtifactFacts`, once an artifact. `loading`: models are read into the processes that run them, and compiled
-    there on their first passes by runtimes that do so. `passes`: what is timed or run to be measured, from the first
-    pass of a measurement to its last: warm-up, pairs with the rule that stops them, components, the machine's ceilings;
-    passes for the peak of memory; answers that are held against eager's. `overhead` is all the rest of the cell:
-    processes, imports, the counting of FLOPs and bytes, statistics, files. What a run does once for all its cells
-    (starting the server of processes, importing torch) belongs to none.
+    - `making`: build the artifact and its baseline, or check that the existing ones are whole; export the graph if the
+      runtime needs one.
+    - `describing`: hash and pack the artifact's files for `ArtifactFacts`, once for each artifact.
+    - `loading`: load models into the processes that run them; compile them in their first pass if the runtime does so.
+    - `passes`: run passes for latency (warm-up, pairs, stopping rule), components, ceilings, peak memory and agreement.
+    - `overhead`: all the rest: processes, imports, counting FLOPs and bytes, statistics, files.
+
+    Work that a run does once for all cells (start the process server, import torch) belongs to no cell.
     """
 
     making: float
@@ -314,11 +313,11 @@ class Spent(_Model):
 
 
 class Provenance(_Model):
-    """Where a record comes from.
+    """Origin of a record.
 
-    `fingerprint` hashes all that makes it stale: declared versions, data, options, budgets, weights, and the versions
-    of the packages that matter. `declared` holds the versions that the harness's parts and the recipe's methods
-    declared, by name.
+    `fingerprint` hashes everything that can make the record stale: declared versions, data, options, budgets, weights
+    and the versions of important packages. `declared` holds the declared versions of the harness's parts and of the
+    recipe's methods, by name. `seconds` is the wall time of the cell.
     """
 
     fingerprint: str
@@ -331,11 +330,11 @@ class Provenance(_Model):
     started: str
     seconds: float
     spent: Spent | None = None
-    """What these seconds went to; profiles alone tell."""
+    """How `seconds` was spent; only in profiles."""
 
 
 class Record(_Model):
-    """One cell and what it measured."""
+    """One cell and its measurements."""
 
     format: int = FORMAT
     kind: Literal["quality", "profile"]
@@ -353,33 +352,42 @@ class Record(_Model):
     provenance: Provenance
 
     def to_json(self) -> str:
-        """The record as stable, indented JSON, each list of numbers on one line."""
+        """Return the record as indented JSON with sorted keys, each list of numbers on one line."""
         data = self.model_dump(mode="json")
         text = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         return _NUMBERS.sub(lambda match: " ".join(match[0].split()), text)
 
 
 def parse_record(text: str, source: str) -> Record:
-    """Read a record of this or an older format. Raises SkylineError naming `source` where it is torn, foreign
-    or newer.
+    """Parse a record of this or an older format.
+
+    Raises SkylineError that names `source`: `unreadable` if it is not JSON, `wrong-kind` if it is not a record,
+    `wrong-version` for an unknown format, `damaged` if a field is wrong.
     """
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise SkylineError(f"{source} is no JSON (line {error.lineno}); delete it and run again") from None
-    if not isinstance(data, dict) or type(data.get("format")) is not int:  # True is an int, but no format
-        raise SkylineError(f"{source} is no Skyline record (it has no 'format'); move it out of the folder")
+        raise SkylineError(
+            f"{source} is not JSON (line {error.lineno}); delete it and run again", Code.UNREADABLE
+        ) from None
+    if not isinstance(data, dict) or type(data.get("format")) is not int:  # `True` is an int too
+        raise SkylineError(
+            f"{source} is not a Skyline record (it has no 'format'); move it out of the folder",
+            Code.WRONG_KIND,
+        )
     while data["format"] < FORMAT:
         migrate = MIGRATIONS.get(data["format"])
         if migrate is None:
             raise SkylineError(
-                f"{source} has format {data['format']}, which nothing reads any more; run its cell again"
+                f"{source} has format {data['format']}, which this Skyline cannot read; run its cell again",
+                Code.WRONG_VERSION,
             )
         data = migrate(data)
     if data["format"] > FORMAT:
         raise SkylineError(
             f"{source} was written by a newer Skyline (format {data['format']}, this one reads {FORMAT}); "
-            "update Skyline"
+            "update Skyline",
+            Code.WRONG_VERSION,
         )
     try:
         return Record.model_validate(data)
@@ -387,20 +395,22 @@ def parse_record(text: str, source: str) -> Record:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise SkylineError(
-            f"{source} is no valid record: {where}: {first['msg']}; delete it and run again"
+            f"{source} is not a valid record: {where}: {first['msg']}; delete it and run again", Code.DAMAGED
         ) from None
 
 
 def read_record(path: Path) -> Record:
-    """Read one record file. Raises SkylineError where it cannot be read or is no valid record."""
+    """Read one record file. Raises SkylineError as `parse_record` does, and `unreadable` if the file cannot be read."""
     try:
         return parse_record(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise SkylineError(f"{path} cannot be read ({error}); delete it and run again") from None
+        raise SkylineError(
+            f"{path} cannot be read ({error}); delete it and run again", Code.UNREADABLE
+        ) from None
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a record of this format (draft 2020-12): what `parse_record` reads without a migration."""
+    """Return the JSON Schema (draft 2020-12) of a record of the current format."""
     schema = Record.model_json_schema()
     schema["properties"]["format"] = {"const": FORMAT, "title": "Format", "type": "integer"}
     schema["required"] = ["format", *schema["required"]]

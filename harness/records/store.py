@@ -1,7 +1,7 @@
 """The store: one folder with records by hardware, artifacts and caches. One run at a time writes to it.
 
 OUT/measured/<hardware>/<cell>.json     records
-OUT/work/artifacts, teacher, untrained  what can be made again
+OUT/work/artifacts, teacher, untrained  files that a run can make again
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.files import write_atomically
 from harness.common.hardware import hardware
 from harness.records.cells import Cell, QualityCell
@@ -21,7 +21,7 @@ from harness.records.schema import Record, read_record
 
 
 class Store:
-    """Records, and the workspace in which artifacts are made."""
+    """The records in `measured`, and the workspace for artifacts and caches."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -30,29 +30,31 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for this run. Raises SkylineError where another run holds it.
+        """Lock the folder for this run, and delete what a killed run left half-written.
 
-        The kernel drops the lock with the process, so a killed run leaves none behind.
+        The kernel drops the lock when the process ends, even by a kill. Raises SkylineError: `in-use` if another run
+        holds the lock, `not-writable` if the folder cannot be written.
         """
         try:
             self.workspace.mkdir(parents=True, exist_ok=True)
             file = (self.workspace / ".lock").open("w")
         except OSError as error:
             raise SkylineError(
-                f"cannot write to {self.folder} ({error.strerror}); choose another --out"
+                f"cannot write to {self.folder} ({error.strerror}); choose another --out", Code.NOT_WRITABLE
             ) from None
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise SkylineError(
-                    f"another run is writing to {self.folder}; wait for it or choose another --out"
+                    f"another run is writing to {self.folder}; wait for it or choose another --out",
+                    Code.IN_USE,
                 ) from None
             self._sweep()
             yield
 
     def _sweep(self) -> None:
-        # What a killed run left half-written starts with a dot, in whichever folder it was.
+        # The names of half-written files and folders begin with a dot.
         for folder in (
             *self.measured.glob("*/"),
             *(entry for entry in self.workspace.iterdir() if entry.is_dir()),
@@ -61,15 +63,14 @@ class Store:
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def path(self, cell: Cell, machine: str | None = None) -> Path:
-        """Where the cell's record of a machine stands, by default of this one. `machine` is a hardware id."""
+        """Return the path of the cell's record of a machine. `machine` is a hardware id; default: this machine's."""
         return self.measured / (machine or hardware(cell.measured_on).id) / f"{cell.slug}.json"
 
     def find(self, cell: Cell, machine: str | None = None) -> Record | None:
-        """The cell's record, or None where there is none yet or it cannot be read any more (then it is made
-        again).
+        """Return the cell's record, or None if there is none or it cannot be read (a run then makes it again).
 
-        A score is found under any machine's folder, `machine`'s first: what a cell trains and scores does not depend
-        on the machine but for rounding, and the record tells where it was.
+        A score may come from any machine; `machine` is tried first. Except for rounding, training and scores do not
+        depend on the machine, and the record names it.
         """
         own = self.path(cell, machine)
         found = _readable(own)
@@ -82,7 +83,7 @@ class Store:
         return max(known, key=lambda record: record.provenance.started, default=None)
 
     def put(self, cell: Cell, record: Record) -> None:
-        """Write the cell's record in place of an older one."""
+        """Write the cell's record, replacing an older one."""
         write_atomically(self.path(cell, record.provenance.hardware.id), record.to_json())
 
 
@@ -94,7 +95,7 @@ def _readable(path: Path) -> Record | None:
 
 
 def read_records(profiles: Path) -> tuple[list[Record], list[str]]:
-    """All records under `profiles`/measured, and a line for each file that is none."""
+    """Return all records in `profiles`/measured, and an error line for each file that is not a valid record."""
     records, problems = [], []
     for path in sorted((profiles / "measured").glob("*/*.json")):
         try:

@@ -1,12 +1,10 @@
-"""The three result versions. Raise one when a change of the harness changes results; records made before then count as
-stale.
-"""
+"""The three result versions. Raise one when the harness changes results: older records then become stale."""
 
 from __future__ import annotations
 
 TRAINING_VERSION = 2
-"""Raise it when a change of the loop, the encoder or the codecs changes what training produces."""
+"""Raise it when a change of training, encoder or codecs changes artifacts."""
 EVALUATION_VERSION = 1
-"""Raise it when a change of prediction, metrics or intervals changes a record's quality."""
+"""Raise it when a change of prediction, metrics or intervals changes scores."""
 PROFILING_VERSION = 1
-"""Raise it when a change of the measuring changes a record's profile."""
+"""Raise it when a change of measurement changes profiles."""

@@ -1,4 +1,4 @@
-"""Tasks: GLUE's nine, SQuAD v1.1, the generated toy tasks, and descriptions of one's own in TOML."""
+"""Tasks: the nine of GLUE, SQuAD v1.1, two generated toy tasks, and tasks that users describe in TOML files."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""What a task is: its description, its examples, and the view of it that a compression method may have."""
+"""Define a task, its examples, and the view of it that a compression method gets."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from harness.common.errors import SkylineError, unknown_name
+from harness.common.errors import Code, SkylineError, unknown_name
 
 Kind: TypeAlias = Literal["classification", "regression", "span"]
 
@@ -27,7 +27,7 @@ METRICS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Span:
-    """The accepted answers of a question: texts, and the character offset in the context of each."""
+    """Accepted answers of a question. `starts` holds the character offset of each answer in the context."""
 
     texts: tuple[str, ...]
     starts: tuple[int, ...]
@@ -38,7 +38,7 @@ Label: TypeAlias = int | float | Span | None
 
 @dataclass(frozen=True)
 class Example:
-    """One row: a text, the second text of a pair (a SQuAD question's context), and the gold label.
+    """One row: a text, an optional second text (for SQuAD, the context of the question), and the gold label.
 
     The label is a class id (classification), a score (regression), a `Span` (SQuAD) or None (unknown).
     """
@@ -50,34 +50,34 @@ class Example:
 
 
 Loader: TypeAlias = Callable[[str], tuple[Example, ...]]
-"""Reads one split, named as in `Task.splits`."""
+"""Reads one split, by its name in `Task.splits`."""
 
 
 def output_size(kind: Kind, labels: Sequence[str]) -> int:
-    """The number of logits of a head: one per class, 1 for a score, 2 for a span (start and end)."""
+    """Return a head's number of logits: one for each class, 1 for a score, 2 for a span (start and end)."""
     return {"classification": len(labels), "regression": 1, "span": 2}[kind]
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A data set with its metrics. The examples load lazily, each split once.
+    """A data set with its metrics. Each split loads once, when it is first used.
 
     Attributes:
         name: the canonical id, such as `sst2`.
         title: the name that boards print, such as `SST-2`.
         kind: what the head predicts.
         labels: the classes in the order of their ids; () for regression and span.
-        metrics: every metric that is reported.
-        metric: the primary one, shown on boards.
-        max_length: tokens, special ones included: where training and evaluation cut (see `length_within`).
-        synthetic: generated here; never on a board with real tasks.
+        metrics: all reported metrics.
+        metric: the primary metric, shown on boards.
+        max_length: tokens, with special tokens, at which training and evaluation cut (see `length_within`).
+        synthetic: the examples are generated; boards do not mix such tasks with real ones.
         loader: reads a split.
-        dev_splits: the first is *the* dev split; MNLI has a second one, `dev_mismatched`.
-        averaged: False where the task's own authors or custom leave it out of averages (WNLI).
-        source: where the examples come from, without any path: `folder`, `hub`, `generated` or `file`.
-        described: the hash of the description that a task of one's own was read from; None for a built-in one.
-        files: what the examples are read from; () where that is no folder of the user's.
-        fixed_length: whether somebody wrote `max_length` for this task, rather than leaving it at a default.
+        dev_splits: the first is the primary dev split; MNLI has a second one, `dev_mismatched`.
+        averaged: False if averages leave the task out by custom (WNLI).
+        source: kind of source: `folder`, `hub`, `generated` or `file`.
+        described: hash of the TOML description of a user's task; None for a built-in task.
+        fixed_length: True if the task's description sets `max_length`, False if it is a default.
+        files: the user's files that hold the examples; () for the hub and for generated tasks.
     """
 
     name: str
@@ -106,38 +106,44 @@ class Task:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The names that `split` takes: `train`, then the dev splits."""
+        """Names of all splits: `train`, then the dev splits."""
         return ("train", *self.dev_splits)
 
     @property
     def output_size(self) -> int:
-        """The number of logits: the number of classes, 1 for regression, 2 for span."""
+        """Number of logits: the number of classes, 1 for regression, 2 for span."""
         return output_size(self.kind, self.labels)
 
     def split(self, name: str) -> Sequence[Example]:
-        """The examples of one split; raises `SkylineError` for a name not in `splits` and for bad data."""
+        """Return the examples of one split.
+
+        Raises SkylineError: `unknown-name` for a name that is not in `splits`, `no-data` for an empty split, and the
+        loader's errors for bad data.
+        """
         if name not in self.splits:
             raise unknown_name(f"split of {self.name}", name, self.splits)
         if name not in self._cache:
             examples = self.loader(name)
             if not examples:
-                raise SkylineError(f"{self.name}: the {name} split is empty; it needs at least one example")
+                raise SkylineError(
+                    f"{self.name}: the {name} split is empty; it needs at least one example", Code.NO_DATA
+                )
             self._cache[name] = examples
         return self._cache[name]
 
     def train(self) -> Sequence[Example]:
-        """The training examples."""
+        """Return the training examples."""
         return self.split("train")
 
     def dev(self) -> Sequence[Example]:
-        """The examples of the primary dev split."""
+        """Return the examples of the primary dev split."""
         return self.split(self.dev_splits[0])
 
     def fingerprint(self) -> str:
-        """sha256 (hexadecimal) over all of a task that a score depends on; the same on any machine.
+        """Return the SHA-256 (hexadecimal) of everything in the task that a score depends on.
 
-        That is kind, classes, length, metrics (their order too: the first is the primary one) and the content
-        of every split. Names, ids and the way the data were obtained do not enter.
+        It covers kind, labels, `max_length`, metrics with their order, and the content of every split. It leaves out
+        names, ids and the source, so it is the same on every machine.
         """
         if not self._digest:
             read = [self.kind, list(self.labels), self.max_length, list(self.metrics), self.metric]
@@ -150,11 +156,15 @@ class Task:
         return self._digest[0]
 
     def length_within(self, positions: int) -> int:
-        """Where sequences are cut on a model of so many positions; see `length_within`, the function."""
-        return length_within(self, positions)
+        """Return the number of tokens at which sequences are cut for a model with `positions` positions.
+
+        It is the smaller of `max_length` and `positions`. A `max_length` that the task's description sets must fit,
+        however: else SkylineError (`too-long`).
+        """
+        return _length_within(self, positions)
 
     def training_view(self) -> TrainingView:
-        """What a method may see of this task."""
+        """Return the part of this task that a method may see."""
         return TrainingView(
             self.name,
             self.kind,
@@ -162,83 +172,63 @@ class Task:
             self.metrics,
             self.metric,
             self.max_length,
-            self.train(),
+            tuple(self.train()),
             self.fixed_length,
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class TrainingView:
-    """The training side of a task: the only data that a method, its thresholds and its early stopping see.
+    """The training part of a task: the only data that a method sees, also for thresholds and early stopping.
 
-    It holds plain values and the training examples; nothing leads from it to the task, its loader or its dev
-    split. `harness.tasks.metrics.compute` takes a view as well as a task.
+    The fields are those of `Task`. It holds no reference to the task, its loader or its dev split.
+    `harness.tasks.metrics.compute` accepts a view as well as a task.
     """
 
-    __slots__ = (
-        "examples",
-        "fixed_length",
-        "kind",
-        "labels",
-        "max_length",
-        "metric",
-        "metrics",
-        "name",
-        "output_size",
-    )
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...]
+    metric: str
+    max_length: int
+    examples: Sequence[Example] = field(repr=False)
+    fixed_length: bool = False
 
-    def __init__(
-        self,
-        name: str,
-        kind: Kind,
-        labels: Sequence[str],
-        metrics: Sequence[str],
-        metric: str,
-        max_length: int,
-        examples: Iterable[Example],
-        fixed_length: bool = False,
-    ) -> None:
-        self.name = name
-        self.kind: Kind = kind
-        self.labels = tuple(labels)
-        self.metrics = tuple(metrics)
-        self.metric = metric
-        self.max_length = max_length
-        self.output_size = output_size(kind, self.labels)
-        self.examples: Sequence[Example] = tuple(examples)
-        self.fixed_length = fixed_length
+    @property
+    def output_size(self) -> int:
+        """Number of logits: the number of classes, 1 for regression, 2 for span."""
+        return output_size(self.kind, self.labels)
 
-    def with_examples(self, examples: Iterable[Example]) -> TrainingView:
-        """The same view of other examples."""
-        return TrainingView(
-            self.name,
-            self.kind,
-            self.labels,
-            self.metrics,
-            self.metric,
-            self.max_length,
-            examples,
-            self.fixed_length,
-        )
+    def with_examples(self, examples: Sequence[Example]) -> TrainingView:
+        """Return a copy of the view with other examples."""
+        return replace(self, examples=tuple(examples))
 
     def length_within(self, positions: int) -> int:
-        """Where sequences are cut on a model of so many positions; see `length_within`, the function."""
-        return length_within(self, positions)
+        """Return the number of tokens at which sequences are cut; see `Task.length_within`."""
+        return _length_within(self, positions)
 
     def holdout(
         self, fraction: float, seed: int, at_most: int
     ) -> tuple[Sequence[Example], Sequence[Example]]:
         """Split the training examples at random into (kept for training, held out).
 
-        Held out are `fraction` of them, at least one and at most `at_most`; both keep the original order.
-        Raises `SkylineError` where no such split leaves an example on both sides.
+        The held-out part is `fraction` of the examples, but at least one and at most `at_most`. Both parts keep the
+        original order. Raises SkylineError: `out-of-range` for a bad `fraction` or `at_most`, `no-data` for fewer than
+        two examples.
         """
         total = len(self.examples)
         if not 0.0 < fraction < 1.0:
-            raise SkylineError(f"the held-out fraction must lie between 0 and 1, not {fraction}")
+            raise SkylineError(
+                f"the held-out fraction must lie between 0 and 1, not {fraction}", Code.OUT_OF_RANGE
+            )
         if at_most < 1:
-            raise SkylineError(f"the held-out part must be allowed at least one example, not {at_most}")
+            raise SkylineError(
+                f"the largest held-out part must be at least 1 example, not {at_most}", Code.OUT_OF_RANGE
+            )
         if total < 2:
-            raise SkylineError(f"{self.name}: {total} training example cannot be split; 2 are needed")
+            raise SkylineError(
+                f"{self.name}: cannot hold out examples of {total}; at least 2 are needed", Code.NO_DATA
+            )
         size = min(max(1, round(fraction * total)), at_most, total - 1)
         rng = random.Random(seed)
         keys = [rng.random() for _ in range(total)]
@@ -249,27 +239,23 @@ class TrainingView:
         )
 
 
-def length_within(task: Task | TrainingView, positions: int) -> int:
-    """The tokens at which a task's sequences are cut on a model of so many positions.
-
-    A `max_length` that somebody wrote into a task's description is a decision about that task: where the model
-    cannot hold it, that is refused, with a SkylineError that names both numbers. A default (of a built-in task,
-    or of a description that does not speak of it) is only an upper limit: a model of fewer positions reads what
-    it can, and the record of its cell says at how many tokens the sequences were cut.
-    """
+def _length_within(task: Task | TrainingView, positions: int) -> int:
+    # Who wrote `max_length` into a description wants this length, so a model that is too short is refused. A default is
+    # only an upper limit: a shorter model cuts earlier, and its record says where.
     if task.fixed_length and task.max_length > positions:
         raise SkylineError(
             f"task {task.name} has max_length {task.max_length}, but the model has {positions} positions; "
-            f"lower max_length to {positions} in its description, or use a model with more positions"
+            f"lower max_length to {positions} in its description, or use a model with more positions",
+            Code.TOO_LONG,
         )
     return min(task.max_length, positions)
 
 
 def _plain(label: Label) -> object:
-    """A label as JSON has it."""
+    """Return a label as a JSON value."""
     return [list(label.texts), list(label.starts)] if isinstance(label, Span) else label
 
 
 def canonical(value: object) -> bytes:
-    """One line of JSON whose bytes depend on the value only."""
+    """Return one line of JSON whose bytes depend only on the value."""
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"), sort_keys=True).encode() + b"\n"

@@ -1,8 +1,8 @@
 """The nine tasks of GLUE (Wang et al., 2019), from a folder in GLUE's own layout or from the hub.
 
-The layout is that of the benchmark's own download: `SST-2/train.tsv`, `SST-2/dev.tsv` and so on, UTF-8 with
-an optional byte-order mark, tab-separated, quotes literal. A split of another size than the benchmark's is
-refused: a score on part of it would stand on boards beside scores on all of it.
+The folder has the layout of the benchmark's download: `SST-2/train.tsv`, `SST-2/dev.tsv` and so on, tab-separated,
+UTF-8 with an optional byte-order mark; quotes are literal. A split must have the official number of rows, because
+boards compare its score with scores on the whole split.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.tasks import hub, rows
 from harness.tasks.base import Example, Label, Task
 
@@ -26,22 +26,22 @@ SENTENCES = ("sentence1", "sentence2")
 
 @dataclass(frozen=True, kw_only=True)
 class GlueTask:
-    """Where one task's texts and labels stand, in the folder and on the hub.
+    """Places of one task's texts and labels in the folder and on the hub.
 
     Attributes:
-        name: the canonical id, which is also the hub's name for the task.
-        title: the benchmark's name for the task, and for its folder.
-        labels: the classes in the order of their ids (the hub's order); () for a score.
-        file_labels: the same as the files spell them.
-        columns: label, text and, for a pair, second text, as the header names them.
-        hub_columns: text and, for a pair, second text.
-        header: column names where the file has no header line.
+        name: the canonical id, also on the hub.
+        title: the benchmark's name for the task and its folder.
+        labels: the classes in the order of their ids, as on the hub; () for a score.
+        file_labels: the same classes as the files spell them.
+        columns: names of the columns in the files: label, text, second text (of a pair).
+        hub_columns: names of the columns on the hub: text, second text (of a pair).
         metrics: the first is the primary one.
+        header: column names of files that have no header line.
         files: the file of each split.
         hub_splits: the hub's name of each split.
-        sizes: the official number of rows of each split (more than one where official sources differ).
-        tolerated: the share of broken rows that is left out without an error.
-        averaged: False where the task stays out of averages.
+        sizes: official numbers of rows of each split; several if official sources differ.
+        tolerated: share of rows that may be broken; the reader skips them.
+        averaged: False if averages leave the task out.
     """
 
     name: str
@@ -141,8 +141,8 @@ TASKS = (
         columns=("is_duplicate", "question1", "question2"),
         hub_columns=("question1", "question2"),
         metrics=("accuracy", "f1"),
-        # Line breaks inside a question have broken some rows of the benchmark's own train.tsv. Every loader leaves
-        # them out: the hub's and fairseq's keep the smaller number, that of TensorFlow Datasets the larger.
+        # Line breaks inside questions break some rows of the official train.tsv. All loaders skip these rows: the hub
+        # and fairseq keep 363,846 rows, TensorFlow Datasets 363,849.
         sizes=(("train", (363_846, 363_849)), ("dev", (40_430,))),
         tolerated=1e-4,
     ),
@@ -170,10 +170,9 @@ TASKS = (
 
 
 def task(spec: GlueTask, data_dir: Path | None) -> Task:
-    """The task, from the folder where one is given and from the hub otherwise.
+    """Make the task. It reads the folder `data_dir`, or the hub if that is None.
 
-    Raises `SkylineError` at once where a file is missing, or where there is no folder and the hub neither
-    answers nor was visited before.
+    Raises SkylineError at once as `find_files` (folder) or `hub.require` (hub) does.
     """
     files: dict[str, Path] = {}
     if data_dir is None:
@@ -200,32 +199,37 @@ def task(spec: GlueTask, data_dir: Path | None) -> Task:
 
 
 def find_files(data_dir: Path, title: str, files: Mapping[str, str]) -> dict[str, Path]:
-    """The file of each split in a data folder; raises `SkylineError` that names what is missing.
+    """Return the file of each split in a data folder.
 
-    The task's sub-folder may be spelt in any case, with or without dashes.
+    The name of the task's sub-folder may be in any case, with or without dashes. Raises SkylineError: `not-found` for
+    a missing folder or file, `unreadable` for a folder that cannot be listed.
     """
     advice = f"--data-dir or SKYLINE_DATA_DIR must name a folder that holds {title}/{files['train']}"
     try:
         folders = sorted(entry for entry in data_dir.iterdir() if entry.is_dir())
     except OSError as error:
-        raise SkylineError(f"{data_dir}: {error.strerror or 'cannot be read'}; {advice}") from None
+        code = Code.UNREADABLE if data_dir.exists() else Code.NOT_FOUND
+        raise SkylineError(f"{data_dir}: {error.strerror or 'cannot be read'}; {advice}", code) from None
     wanted = title.lower().replace("-", "")
-    # Exact spelling first: where two folders differ in case only, the order of reading must not decide.
+    # Exact spelling first: if two folders differ only in case, their order on disk must not decide.
     matching = [folder for folder in folders if folder.name == title] or [
         folder for folder in folders if folder.name.lower().replace("-", "").replace("_", "") == wanted
     ]
     if not matching:
-        raise SkylineError(f"{data_dir}: no folder '{title}' in it; {advice}")
+        raise SkylineError(f"{data_dir}: no folder '{title}' in it; {advice}", Code.NOT_FOUND)
     found = {split: matching[0] / name for split, name in files.items()}
     for path in found.values():
         if not path.is_file():
-            raise SkylineError(f"{path}: no such file; {title} needs {', '.join(files.values())}")
+            needed = ", ".join(files.values())
+            raise SkylineError(f"{path}: no such file; {title} needs {needed}", Code.NOT_FOUND)
     return found
 
 
 def load_from_folder(spec: GlueTask, files: Mapping[str, Path], split: str) -> tuple[Example, ...]:
-    """One split from its TSV file; raises `SkylineError` naming file and line for bad data, and both numbers
-    for another number of rows than the official one.
+    """Read one split from its TSV file.
+
+    Raises SkylineError that names file and line for bad data, or both numbers (`damaged`) if the number of rows is not
+    the official one.
     """
     path = files[split]
     ids = {label: index for index, label in enumerate(spec.file_labels)}
@@ -240,12 +244,16 @@ def load_from_folder(spec: GlueTask, files: Mapping[str, Path], split: str) -> t
 
 
 def load_from_hub(spec: GlueTask, split: str) -> tuple[Example, ...]:
-    """One split from the hub or its cache, as the same examples that the folder gives; raises alike."""
+    """Read one split from the hub or its cache. Examples and errors are the same as from a folder."""
     examples: list[Example] = []
     for index, row in enumerate(hub.rows(spec.name, REPOSITORY, spec.name, dict(spec.hub_splits)[split])):
         gold = row["label"]
         if spec.labels and not 0 <= int(gold) < len(spec.labels):
-            raise SkylineError(f"{REPOSITORY}, {spec.name}, {split} row {index}: label {gold} is no class")
+            raise SkylineError(
+                f"{REPOSITORY}, {spec.name}, {split} row {index}: label {gold} is not a class id from 0 to "
+                f"{len(spec.labels) - 1}",
+                Code.OUT_OF_RANGE,
+            )
         label: Label = int(gold) if spec.labels else float(gold)
         text, *rest = (row[column] for column in spec.hub_columns)
         examples.append(Example(text, rest[0] if rest else None, label, f"{split}-{index}"))
@@ -254,10 +262,11 @@ def load_from_hub(spec: GlueTask, split: str) -> tuple[Example, ...]:
 
 
 def _check_size(spec: GlueTask, split: str, count: int, source: str) -> None:
-    """Refuse a split that is not the benchmark's own. A cut download is the usual reason."""
+    """Refuse a split without the official number of rows. The usual reason is a download that was cut off."""
     official = dict(spec.sizes).get(split)
     if official is not None and count not in official:
         raise SkylineError(
             f"{source}: {count} rows, but the {split} split of {spec.title} has "
-            f"{' or '.join(map(str, official))}; fetch it again, or describe data of your own in a TOML file"
+            f"{' or '.join(map(str, official))}; fetch it again, or describe your own data in a TOML file",
+            Code.DAMAGED,
         )

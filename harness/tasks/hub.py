@@ -1,4 +1,4 @@
-"""Data sets from the Hugging Face hub, or from the cache that `datasets` filled on an earlier visit."""
+"""Read data sets from the Hugging Face hub, or from the cache that `datasets` filled earlier."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.hub import hub_address, is_set, reachable
 from harness.common.lazy import lazy_imports
 
@@ -16,13 +16,13 @@ with lazy_imports():
 
 
 def cached_splits(repository: str, config: str) -> dict[str, list[Path]]:
-    """The Arrow files of a data set in the `datasets` cache, by split; {} where it is not cached.
+    """Return the Arrow files of each split in the `datasets` cache; {} if the data set is not cached.
 
-    Of several cached versions the newest counts. Needs neither a network nor `import datasets`.
+    If several versions are cached, the newest is used. Needs neither a network nor `import datasets`.
     """
     dataset = repository.rpartition("/")[2]
     root = _cache_root()
-    # `datasets` before version 2.15 cached the same data under the name without its owner.
+    # `datasets` before version 2.15 left the owner out of the name of the cache folder.
     folders = [
         folder
         for name in (repository.replace("/", "___"), dataset)
@@ -39,9 +39,9 @@ def cached_splits(repository: str, config: str) -> dict[str, list[Path]]:
 
 
 def require(task: str, repository: str, config: str, splits: Mapping[str, str]) -> None:
-    """Raise `SkylineError`, within a second or so, unless the data set is cached or the hub can be reached.
+    """Check that the data set is cached or that the hub can be reached. Takes a second at most.
 
-    `splits` gives the hub's name of each split that is needed.
+    The values of `splits` are the hub's names of the required splits. Raises SkylineError (`no-data`).
     """
     if set(splits.values()) <= set(cached_splits(repository, config)):
         return
@@ -53,21 +53,24 @@ def require(task: str, repository: str, config: str, splits: Mapping[str, str]) 
 
 
 def rows(task: str, repository: str, config: str, split: str) -> Iterator[dict[str, Any]]:
-    """The rows of one split (the hub's name for it) as dictionaries, from the cache or else the hub."""
+    """Yield the rows of one split as dictionaries, from the cache or else from the hub.
+
+    `split` is the hub's name. Raises SkylineError (`no-data`) if the data set does not load.
+    """
     cached = cached_splits(repository, config).get(split)
     try:
         if cached:
             data = datasets.concatenate_datasets([datasets.Dataset.from_file(str(path)) for path in cached])
         else:
             data = datasets.load_dataset(repository, config, split=split)
-    except Exception as error:  # whatever the hub, the network or a torn cache brings up
+    except Exception as error:  # the hub, the network and a damaged cache raise many kinds
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise _no_data(task, f"{repository} did not load ({reason})") from error
     yield from data
 
 
 def _cache_root() -> Path:
-    """Where `datasets` keeps what it prepared."""
+    """Return the cache folder of `datasets`."""
     if explicit := os.environ.get("HF_DATASETS_CACHE"):
         return Path(explicit).expanduser()
     home = os.environ.get("HF_HOME")
@@ -80,5 +83,6 @@ def _cache_root() -> Path:
 def _no_data(task: str, reason: str) -> SkylineError:
     return SkylineError(
         f"no data for task '{task}': {reason}; name a folder in GLUE's layout with --data-dir or "
-        "SKYLINE_DATA_DIR, or connect to a network"
+        "SKYLINE_DATA_DIR, or connect to a network",
+        Code.NO_DATA,
     )

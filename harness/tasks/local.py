@@ -1,10 +1,10 @@
-"""Tasks of one's own: a TOML description beside TSV, CSV or JSON Lines files.
+"""Tasks that users describe in a TOML file, with data in TSV, CSV or JSON Lines files.
 
 name = "reviews"
 kind = "classification"            # or "regression"
 labels = ["negative", "positive"]  # as the files spell them, in the order of the class ids
 metrics = ["accuracy", "f1"]       # the first is the primary one
-max_length = 128                   # optional; a model must have so many positions where it is given
+max_length = 128                   # optional; if given, the model must have at least this many positions
 
 [files]                            # relative to this description
 train = "train.csv"
@@ -27,7 +27,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.common.errors import SkylineError, suggestion
+from harness.common.errors import Code, SkylineError, suggestion
 from harness.common.validation import first_fault
 from harness.tasks import rows
 from harness.tasks.base import METRICS, Example, Label, Task, canonical
@@ -38,14 +38,14 @@ class _Strict(BaseModel):
 
 
 class Files(_Strict):
-    """Paths relative to the description; the suffix (.tsv, .csv, .jsonl) says the format."""
+    """Paths relative to the description. The suffix (.tsv, .csv, .jsonl) decides the format."""
 
     train: str
     dev: str
 
 
 class Columns(_Strict):
-    """Names of columns, or of keys in JSON Lines."""
+    """Names of columns (TSV, CSV) or keys (JSON Lines)."""
 
     text: str
     label: str
@@ -53,7 +53,7 @@ class Columns(_Strict):
 
 
 class Description(_Strict):
-    """A task description, as the TOML file has it."""
+    """Content of a task description. `low` and `high` bound the scores of a regression task."""
 
     name: str
     kind: Literal["classification", "regression"]
@@ -80,33 +80,36 @@ class Description(_Strict):
         known = METRICS[self.kind]
         names = [str(label) for label in self.labels]
         if self.kind == "classification" and (len(set(names)) < 2 or len(set(names)) != len(names)):
-            raise ValueError("labels: a classification task needs at least two, all different")
+            raise ValueError("labels: a classification task needs at least two different labels, each once")
         if self.kind == "regression" and self.labels:
-            raise ValueError("labels: a regression task has none")
+            raise ValueError("labels: a regression task has no labels; remove them")
         if not self.low < self.high:
-            raise ValueError(
-                f"low: scores lie between low and high, and {self.low:g} is not below {self.high:g}"
-            )
+            raise ValueError(f"low: low must be less than high, and {self.low:g} is not below {self.high:g}")
         for metric in self.metrics:
             if metric not in known:
                 raise ValueError(
                     f"metrics: unknown metric '{metric}' for {self.kind}; {suggestion(metric, known)}"
                 )
         if "f1" in self.metrics and len(names) != 2:
-            raise ValueError("metrics: f1 is that of the second of two labels; there are " + str(len(names)))
+            raise ValueError(f"metrics: f1 needs exactly 2 labels (the second is positive), not {len(names)}")
         return self
 
 
 def task(path: Path) -> Task:
-    """The task that a TOML file describes; raises `SkylineError` for a bad description or a missing file."""
+    """Make the task that a TOML file describes.
+
+    Raises SkylineError as `read` does, `wrong-kind` for a data file with an unknown suffix, and `not-found` for a
+    missing data file.
+    """
     description = read(path)
     metrics = description.metrics or METRICS[description.kind][:1]
     files = {"train": path.parent / description.files.train, "dev": path.parent / description.files.dev}
     for file in files.values():
         if file.suffix.lower() not in rows.READERS:
-            raise SkylineError(f"{path}: {file.name} is none of {', '.join(rows.READERS)}")
+            known = ", ".join(rows.READERS)
+            raise SkylineError(f"{path}: {file.name} is none of {known}", Code.WRONG_KIND)
         if not file.is_file():
-            raise SkylineError(f"{file}: no such file; {path.name} names it")
+            raise SkylineError(f"{file}: no such file; {path.name} names it", Code.NOT_FOUND)
     return Task(
         name=description.name,
         title=description.name,
@@ -127,19 +130,26 @@ def task(path: Path) -> Task:
 
 
 def read(path: Path) -> Description:
-    """The description in a TOML file; raises `SkylineError` with one line that names the key."""
+    """Read the description in a TOML file.
+
+    Raises SkylineError: as `rows.read_text` does, `unreadable` for bad TOML, and for a wrong value the code of its
+    `Fault`, with a message that names the key.
+    """
     try:
         content = tomllib.loads(rows.read_text(path))
     except tomllib.TOMLDecodeError as error:
-        raise SkylineError(f"{path}: not TOML ({error})") from None
+        raise SkylineError(f"{path}: not TOML ({error})", Code.UNREADABLE) from None
     try:
         return Description.model_validate(content)
     except ValidationError as error:
-        raise SkylineError(f"{path}: {_explain(error)}") from None
+        tables = {"files": Files.model_fields, "columns": Columns.model_fields}
+        fault = first_fault(error, Description.model_fields, tables)
+        line = re.sub(r"a dictionary or instance of \w+", "a table", fault.line)
+        raise SkylineError(f"{path}: {line}", fault.code) from None
 
 
 def load(description: Description, files: dict[str, Path], split: str) -> tuple[Example, ...]:
-    """One split; raises `SkylineError` naming file and line for bad data."""
+    """Read one split. Raises SkylineError that names file and line for bad data (see `rows`)."""
     path, columns = files[split], description.columns
     ids = {str(label): index for index, label in enumerate(description.labels)}
     wanted = [columns.label, columns.text, *([columns.pair] if columns.pair is not None else [])]
@@ -152,13 +162,3 @@ def load(description: Description, files: dict[str, Path], split: str) -> tuple[
         )
         examples.append(Example(text, rest[0] if rest else None, label, f"{split}-{len(examples)}"))
     return tuple(examples)
-
-
-def _explain(error: ValidationError) -> str:
-    """The first thing that is wrong with a description, in one line."""
-    unknown = next((each for each in error.errors() if each["type"] == "extra_forbidden"), None)
-    sections: dict[str, type[BaseModel]] = {"files": Files, "columns": Columns}
-    inside = unknown is not None and len(unknown["loc"]) > 1
-    model = sections[str(unknown["loc"][0])] if unknown is not None and inside else Description
-    line = first_fault(error, model.model_fields).line
-    return re.sub(r"a dictionary or instance of \w+", "a table", line)

@@ -1,4 +1,4 @@
-"""Our `evaluate` modules, loaded by path: no network, and no harm from a copy that a kill tore."""
+"""Load our `evaluate` modules by path, without a network, and repair copies that a killed process left incomplete."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import filelock
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.lazy import lazy_imports
 
 with lazy_imports():
@@ -21,10 +21,10 @@ _MODULES = Path(__file__).resolve().parent / "evaluate_modules"
 
 
 def load(name: str) -> Any:
-    """One of our `evaluate` modules, ready for `compute`; no network is asked.
+    """Load one of our `evaluate` modules, ready for `compute`, without a network.
 
-    `evaluate` copies the module into its cache, which HF_HOME moves. Raises `SkylineError` where that cache
-    cannot be written.
+    `evaluate` copies the module into its cache below HF_HOME. Raises SkylineError: `not-writable` if it cannot use the
+    cache, `damaged` if the copy there differs from our file.
     """
     source = _MODULES / name / f"{name}.py"
     for last in (False, True):
@@ -34,19 +34,23 @@ def load(name: str) -> Any:
                 return module
         except OSError as error:
             raise SkylineError(
-                f"the cache of `evaluate` cannot be used ({error}); set HF_HOME to a writable folder"
+                f"the cache of `evaluate` cannot be used ({error}); set HF_HOME to a writable folder",
+                Code.NOT_WRITABLE,
             ) from None
         except Exception:
             if last:
                 raise
-        _drop_torn_copies(name, source)
-    raise SkylineError(f"the copy of metric '{name}' in the cache of `evaluate` differs; empty that cache")
+        _remove_incomplete_copies(name, source)
+    raise SkylineError(
+        f"the copy of metric '{name}' in the cache of `evaluate` differs from ours; empty that cache",
+        Code.DAMAGED,
+    )
 
 
-def _drop_torn_copies(name: str, source: Path) -> None:
-    """Remove what a process that was killed while `evaluate` copied a module has left in its cache.
+def _remove_incomplete_copies(name: str, source: Path) -> None:
+    """Remove incomplete copies of a module, left by a process that was killed while `evaluate` copied it.
 
-    `evaluate` never looks at a copy again; a torn one, which is a beginning of our file, would stay for ever.
+    `evaluate` never checks a copy again. An incomplete copy holds only the first part of our file.
     """
     whole = source.read_bytes()
     folder = Path(evaluate.config.HF_MODULES_CACHE) / "evaluate_modules" / "metrics" / name

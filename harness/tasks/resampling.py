@@ -1,4 +1,4 @@
-"""Bootstrap replicates of a metric, vectorised: a replicate is how often it draws each example."""
+"""Vectorised bootstrap of metrics. A replicate is given by weights: how often it draws each example."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 BOOTSTRAP_SEED = 20210421
-"""Seeds the resampling of every task, so that two models' replicates on one task are paired."""
+"""Seed of all resampling. It is fixed, so the replicates of two models on one task are paired."""
 
 _CHUNK = 4_000_000
+"""Draws in one chunk at most; limits the memory."""
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 Statistic: TypeAlias = Callable[[Floats], Floats]
-"""Takes weights, shape (chunk, examples), and gives the metric of each row, shape (chunk,)."""
+"""Maps weights, shape (chunk, examples), to the metric of each replicate, shape (chunk,)."""
 
 
 def draws(examples: int, replicates: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Rows drawn by successive chunks of replicates.
+    """Yield the row indices that replicates draw, in chunks of shape (chunk, examples).
 
-    From the bit generator's raw stream, whose values NumPy guarantees for good; the scaled upper 32 bits are
-    uniform up to examples / 2**32.
+    They come from the raw stream of PCG64, which NumPy promises never to change. An index is the upper 32 bits times
+    `examples`, divided by 2^32; the deviation from a uniform distribution is at most examples / 2^32.
     """
     stream = np.random.PCG64(BOOTSTRAP_SEED)
     chunk = max(1, _CHUNK // examples)
@@ -34,11 +35,12 @@ def draws(examples: int, replicates: int) -> Iterator[npt.NDArray[np.int64]]:
 
 
 def replicate(examples: int, replicates: int, statistics: Mapping[str, Statistic]) -> dict[str, Floats]:
-    """Every statistic on every replicate."""
+    """Compute every statistic on every replicate: an array of shape (replicates,) for each."""
     parts: dict[str, list[Floats]] = {name: [] for name in statistics}
     for drawn in draws(examples, replicates):
-        shifted = drawn + examples * np.arange(len(drawn))[:, None]
-        counts = np.bincount(shifted.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        # One bincount for all replicates: row b counts in the bins from b * examples on.
+        shifted = drawn + examples * np.arange(len(drawn))[:, None]  # (chunk, examples)
+        counts = np.bincount(shifted.ravel(), minlength=drawn.size).reshape(drawn.shape)  # (chunk, examples)
         weights = counts.astype(np.float64)
         for name, statistic in statistics.items():
             parts[name].append(statistic(weights))
@@ -46,7 +48,7 @@ def replicate(examples: int, replicates: int, statistics: Mapping[str, Statistic
 
 
 def mean_of(values: Floats) -> Statistic:
-    """The statistic of a metric that is a mean over examples; `values` has shape (examples,)."""
+    """Return the statistic of a metric that is the mean of `values`, shape (examples,)."""
     return lambda weights: weights @ values / len(values)
 
 
@@ -63,13 +65,13 @@ def _f1(predicted: npt.NDArray[Any], gold: npt.NDArray[Any], classes: int) -> St
 
 
 def _matthews(predicted: npt.NDArray[Any], gold: npt.NDArray[Any], classes: int) -> Statistic:
-    """Gorodkin (2004)'s R_K, which for two classes is Matthews' coefficient."""
+    """R_K of Gorodkin (2004), equation 8; for two classes it is Matthews' coefficient."""
     agree = (predicted == gold).astype(np.float64)
     identity = np.eye(classes)
 
     def statistic(weights: Floats) -> Floats:
-        total = weights.sum(axis=1)
-        as_predicted, as_gold = weights @ identity[predicted], weights @ identity[gold]
+        total = weights.sum(axis=1)  # (chunk,)
+        as_predicted, as_gold = weights @ identity[predicted], weights @ identity[gold]  # (chunk, classes)
         covariance = (weights @ agree) * total - (as_predicted * as_gold).sum(axis=1)
         spread = (total**2 - (as_predicted**2).sum(axis=1)) * (total**2 - (as_gold**2).sum(axis=1))
         return _ratio(covariance, np.sqrt(spread))
@@ -99,23 +101,23 @@ STATISTICS: dict[str, Callable[[npt.NDArray[Any], npt.NDArray[Any], int], Statis
 
 
 def _ranks(weights: Floats, values: npt.NDArray[Any]) -> Floats:
-    """The rank of each example within each replicate; ties, also repeated draws, share their mean rank."""
-    _, position = np.unique(values, return_inverse=True)
+    """Rank examples within each replicate, shape (chunk, examples). Ties and repeated draws share their mean rank."""
+    _, position = np.unique(values, return_inverse=True)  # index among the distinct values
     order = np.argsort(position, kind="stable")
     starts = np.flatnonzero(np.diff(position[order], prepend=-1))
-    counts = np.add.reduceat(weights[:, order], starts, axis=1)
+    counts = np.add.reduceat(weights[:, order], starts, axis=1)  # (chunk, distinct values)
     ranks: Floats = (np.cumsum(counts, axis=1) - counts + (counts + 1.0) / 2.0)[:, position]
     return ranks
 
 
 def _correlation(weights: Floats, x: Floats, y: Floats) -> Floats:
-    """Pearson's correlation of each row under its weights; 0 where either side is constant."""
+    """Weighted Pearson correlation of each replicate, shape (chunk,); 0 if either side is constant."""
     total = weights.sum(axis=1, keepdims=True)
     dx = x - (weights * x).sum(axis=1, keepdims=True) / total
     dy = y - (weights * y).sum(axis=1, keepdims=True) / total
     covariance = (weights * dx * dy).sum(axis=1)
     spread = np.sqrt((weights * dx**2).sum(axis=1)) * np.sqrt((weights * dy**2).sum(axis=1))
-    # Rounding leaves a constant with a spread that is not quite zero: constants are told by their range.
+    # By rounding, the spread of a constant is not exactly zero: detect constants by their range.
     spread[_constant(weights, x) | _constant(weights, y)] = 0.0
     return np.clip(_ratio(covariance, spread), -1.0, 1.0)
 
@@ -129,5 +131,5 @@ def _constant(weights: Floats, values: Floats) -> npt.NDArray[np.bool_]:
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """The quotient, and 0 where the denominator is 0."""
+    """Return numerator / denominator, and 0 for a denominator of 0."""
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)

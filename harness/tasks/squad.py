@@ -1,7 +1,7 @@
-"""SQuAD v1.1 (Rajpurkar et al., 2016): its files, its sliding windows of tokens, its answers from logits.
+"""SQuAD v1.1 (Rajpurkar et al., 2016): read its files, make sliding windows of tokens, find answers in logits.
 
-The windows and the search follow BERT's section 4.2 (Devlin et al., 2019): the question is the first segment,
-a piece of the context the second; a span's score is the sum of its start and end logits.
+Windows and search follow BERT (Devlin et al., 2019, section 4.2). The question is the first segment and a part of the
+context the second. The score of a span is its start logit + its end logit.
 """
 
 from __future__ import annotations
@@ -10,19 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 from tokenizers import Tokenizer
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.tasks import glue, hub, rows
 from harness.tasks.base import Example, Span, Task
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 REPOSITORY = "rajpurkar/squad"
 CONFIG = "plain_text"
@@ -60,9 +56,9 @@ class _File(BaseModel):
 
 
 def task(data_dir: Path | None) -> Task:
-    """The SQuAD v1.1 task, from the folder where one is given and from the hub otherwise.
+    """Make the SQuAD v1.1 task. It reads the folder `data_dir`, or the hub if that is None.
 
-    Its examples hold the question as `text` and the context as `pair`. Raises as `glue.task` does.
+    In its examples, `text` is the question and `pair` the context. Raises SkylineError as `glue.task` does.
     """
     files: dict[str, Path] = {}
     if data_dir is None:
@@ -87,7 +83,11 @@ def task(data_dir: Path | None) -> Task:
 
 
 def load_from_folder(files: Mapping[str, Path], split: str) -> tuple[Example, ...]:
-    """One split from the official JSON; raises `SkylineError` naming the file and the place in it."""
+    """Read one split from the official JSON.
+
+    Raises SkylineError that names the file and the place in it: `unreadable` for another layout, `no-data` for a file
+    without questions, `incomplete` for a question without an answer, `damaged` for an answer that its context lacks.
+    """
     path = files[split]
     try:
         content = _File.model_validate_json(rows.read_text(path))
@@ -95,7 +95,8 @@ def load_from_folder(files: Mapping[str, Path], split: str) -> tuple[Example, ..
         first = error.errors()[0]
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
         where = f", at {place.lstrip('.')}" if place else ""
-        raise SkylineError(f"{path}{where}: not SQuAD v1.1's layout ({first['msg']})") from None
+        problem = f"{path}{where}: not the layout of SQuAD v1.1 ({first['msg']}); fetch the file again"
+        raise SkylineError(problem, Code.UNREADABLE) from None
     examples = tuple(
         _example(
             question.id,
@@ -110,12 +111,12 @@ def load_from_folder(files: Mapping[str, Path], split: str) -> tuple[Example, ..
         for question in paragraph.qas
     )
     if not examples:
-        raise SkylineError(f"{path}: no questions in it")
+        raise SkylineError(f"{path}: no questions in it; fetch the file again", Code.NO_DATA)
     return examples
 
 
 def load_from_hub(split: str) -> tuple[Example, ...]:
-    """One split from the hub or its cache, as the same examples that the folder gives."""
+    """Read one split from the hub or its cache. Examples and errors are the same as from a folder."""
     return tuple(
         _example(
             row["id"],
@@ -132,30 +133,32 @@ def load_from_hub(split: str) -> tuple[Example, ...]:
 def _example(
     question_id: str, question: str, context: str, texts: Sequence[str], starts: Sequence[int], source: str
 ) -> Example:
-    """An example whose answers are checked against its context."""
+    """Make an example and check its answers against its context."""
     if not texts:
-        raise SkylineError(f"{source}, question {question_id}: no answer; SQuAD v1.1 answers every question")
+        raise SkylineError(
+            f"{source}, question {question_id}: no answer; SQuAD v1.1 answers every question", Code.INCOMPLETE
+        )
     for text, start in zip(texts, starts, strict=True):
         if start < 0 or not text or context[start : start + len(text)] != text:
             raise SkylineError(
                 f"{source}, question {question_id}: the context does not have answer '{text[:40]}' at "
-                f"character {start}"
+                f"character {start}",
+                Code.DAMAGED,
             )
     return Example(question, context, Span(tuple(texts), tuple(starts)), question_id)
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """One model input: the question and a piece of the context, L tokens with the special ones, unpadded.
+    """One model input without padding: the question and a part of the context, L tokens with special tokens.
 
     Attributes:
-        example: index of the example that it belongs to.
+        example: index of its example.
         input_ids: int32, shape (L,).
         token_type_ids: int32, shape (L,); 0 for the question, 1 for the context.
-        offsets: int32, shape (L, 2): first and past-the-last character of each context token in the context;
-            -1 for every other token.
-        start: the position of the first gold answer's first token; 0 (`[CLS]`) where it is not wholly inside.
-        end: likewise its last token.
+        offsets: int32, shape (L, 2): for context tokens, the characters [first, end) in the context; else -1.
+        start: index of the first token of the first gold answer; 0 (`[CLS]`) unless the window holds all of it.
+        end: index of its last token, or 0 likewise.
     """
 
     example: int
@@ -168,7 +171,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One answer among the n best: its text, its score (start logit + end logit) and its characters."""
+    """One predicted answer: characters [start, end) of the context; `score` is start logit + end logit."""
 
     text: str
     score: float
@@ -183,18 +186,17 @@ def windows(
     stride: int | None = None,
     max_question: int | None = None,
 ) -> list[Window]:
-    """The windows of every example, in order.
+    """Make the windows of all examples, in order.
 
     Args:
-        tokenizer: is copied, so that its own truncation and padding stay as they are.
-        examples: question as `text`, context as `pair`.
-        max_length: tokens of a window at most.
-        stride: tokens that neighbouring windows of one context share; by default BERT's 128, in short windows
-            half of what the question leaves.
-        max_question: a longer question is cut to that many tokens; by default BERT's 64, in short windows a
-            third.
+        tokenizer: copied, so its truncation and padding settings do not change.
+        examples: `text` is the question, `pair` the context.
+        max_length: most tokens of a window.
+        stride: tokens that neighbouring windows share; by default BERT's 128, in short windows half of the tokens
+            that the question leaves.
+        max_question: most tokens of a question, which is cut there; by default BERT's 64, in short windows a third.
 
-    Raises `SkylineError` where the longest question would leave a window no room to move on.
+    Raises SkylineError (`conflict`) if the longest question leaves no more room than `stride`.
     """
     plain = Tokenizer.from_str(tokenizer.to_str())
     plain.no_padding()
@@ -206,8 +208,9 @@ def windows(
         stride = min(STRIDE, room // 2)
     if stride < 0 or room <= stride:
         raise SkylineError(
-            f"windows of {max_length} tokens cannot share {stride} of them beside a question of up to "
-            f"{max_question}; take a larger max_length or a smaller stride"
+            f"windows of {max_length} tokens cannot share {stride} of them and hold a question of up to "
+            f"{max_question}; use a larger max_length or a smaller stride",
+            Code.CONFLICT,
         )
     questions = [_cut(plain, example.text, max_question) for example in examples]
     plain.enable_truncation(max_length, stride=stride, strategy="only_second")
@@ -215,8 +218,8 @@ def windows(
     found = []
     for index, (example, encoding) in enumerate(zip(examples, plain.encode_batch(pairs), strict=True)):
         for piece in (encoding, *encoding.overflowing):
-            context = np.array([segment == 1 for segment in piece.sequence_ids])
-            offsets = np.where(context[:, None], np.array(piece.offsets, dtype=np.int32), -1)
+            context = np.array([segment == 1 for segment in piece.sequence_ids])  # (L,)
+            offsets = np.where(context[:, None], np.array(piece.offsets, dtype=np.int32), -1)  # (L, 2)
             start, end = _targets(example, offsets)
             found.append(
                 Window(
@@ -232,17 +235,17 @@ def windows(
 
 
 def _cut(tokenizer: Tokenizer, question: str, tokens: int) -> str:
-    """The beginning of a question that has at most so many tokens."""
+    """Cut a question after `tokens` tokens."""
     offsets = tokenizer.encode(question, add_special_tokens=False).offsets
     return question if len(offsets) <= tokens else question[: offsets[tokens - 1][1]]
 
 
 def _targets(example: Example, offsets: npt.NDArray[np.int32]) -> tuple[int, int]:
-    """First and last token of the first gold answer; (0, 0) where the window does not hold all of it."""
+    """Return first and last token of the first gold answer; (0, 0) unless the window holds all of it."""
     if not isinstance(example.label, Span):
         return 0, 0
     text, start = example.label.texts[0], example.label.starts[0]
-    # White space at an answer's edge belongs to no token.
+    # No token covers the white space around an answer.
     end = start + len(text.rstrip())
     start += len(text) - len(text.lstrip())
     inside = np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] >= 0) & (offsets[:, 0] < end))
@@ -259,16 +262,16 @@ def n_best(
     n: int = N_BEST,
     max_answer: int = MAX_ANSWER,
 ) -> list[list[Candidate]]:
-    """The best answers of every example over all its windows, best first; [] where there is no context.
+    """Return the n best answers of every example over all its windows, best first; [] for an empty context.
 
-    Every span of 1 to `max_answer` tokens of the context is scored, none is pruned beforehand.
+    All spans of 1 to `max_answer` context tokens are scored; there is no pruning.
 
     Args:
-        found: the windows, as `windows` gives them.
-        start_logits, end_logits: one row a window, of its length or longer (padding is ignored).
-        examples: those that the windows were made of.
-        n: how many answers to keep.
-        max_answer: tokens of an answer at most.
+        found: the output of `windows`.
+        start_logits, end_logits: one array for each window, shape (L,) or longer; the padding is ignored.
+        examples: the input of `windows`.
+        n: most answers of one example.
+        max_answer: most tokens of an answer.
     """
     best: list[dict[tuple[int, int], float]] = [{} for _ in examples]
     for window, starts, ends in zip(found, start_logits, end_logits, strict=True):
@@ -277,9 +280,9 @@ def n_best(
             continue
         first, size = int(inside[0]), len(inside)
         width = min(max_answer, size)
-        begin = _finite(starts[first : first + size])
+        begin = _finite(starts[first : first + size])  # (size,)
         end = np.concatenate([_finite(ends[first : first + size]), np.full(width - 1, -np.inf)])
-        # scores[i, k]: from context token i to context token i + k.
+        # Before `ravel`, scores[i, k] is the score of context tokens i to i + k: (size, width).
         scores = (begin[:, None] + np.lib.stride_tricks.sliding_window_view(end, width)).ravel()
         keep = min(n, len(scores))
         limit = np.partition(scores, len(scores) - keep)[len(scores) - keep]
@@ -308,12 +311,12 @@ def answers(
     examples: Sequence[Example],
     max_answer: int = MAX_ANSWER,
 ) -> list[str]:
-    """The best answer of every example, as `metrics.compute` takes it; "" where there is none."""
+    """Return the best answer of every example, as `metrics.compute` expects it; "" if there is none."""
     ranked = n_best(found, start_logits, end_logits, examples, n=1, max_answer=max_answer)
     return [candidates[0].text if candidates else "" for candidates in ranked]
 
 
 def _finite(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Logits in which whatever is not finite excludes its token."""
+    """Replace logits that are not finite by -inf, which excludes their tokens."""
     values = np.asarray(logits, dtype=np.float64)
     return np.where(np.isfinite(values), values, -np.inf)

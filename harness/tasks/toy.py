@@ -1,7 +1,7 @@
-"""The toy tasks: generated from grammars of our own with a fixed seed, for tests and first runs.
+"""Toy tasks for tests and first runs, generated from our own grammars with a fixed seed.
 
-Nothing in them is noise: every label follows from its sentence by the rules that `toy_sentiment` and
-`toy_pairs` state. In each construction single words say next to nothing of the label: their arrangement does.
+The labels contain no noise: each follows from its text by the rules in `toy_sentiment` and `toy_pairs`. In each
+construction, single words say almost nothing about the label; their arrangement decides it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DEV_SIZE = 1000
 
 
 def task(name: str) -> Task:
-    """The toy task of that name."""
+    """Make the toy task with this name."""
     module = {"toy-sentiment": toy_sentiment, "toy-pairs": toy_pairs}[name]
     return Task(
         name=name,
@@ -38,9 +38,10 @@ def task(name: str) -> Task:
 def generate(
     constructions: Sequence[tuple[Construction, int]], classes: int, size: int, seed: int
 ) -> list[Texts]:
-    """Different examples in proportion to the constructions' weights, that at index i of class i % classes.
+    """Generate `size` different texts. The text at index i has class i % classes.
 
-    Raises `ValueError` where the constructions cannot make that many.
+    The constructions occur in proportion to their weights. Raises ValueError if they cannot make `size` different
+    texts.
     """
     choices = Choices(seed)
     schedule = [construction for construction, weight in constructions for _ in range(weight)]
@@ -58,7 +59,7 @@ def generate(
 
 
 def _load(constructions: Sequence[tuple[Construction, int]], classes: int, split: str) -> tuple[Example, ...]:
-    """One split: both come from one list without repetition, so that they do not overlap."""
+    """Generate one split. Both splits come from one list of different texts, so they do not overlap."""
     made = generate(constructions, classes, TRAIN_SIZE + DEV_SIZE, SEED)
     part = range(TRAIN_SIZE) if split == "train" else range(TRAIN_SIZE, TRAIN_SIZE + DEV_SIZE)
     order = Choices(SEED + 1).some(part, len(part))

@@ -1,4 +1,4 @@
-"""What the grammars of the toy tasks are made of: seeded choices and constructions."""
+"""Parts of the toy tasks' grammars: seeded choices and constructions."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ Texts: TypeAlias = tuple[str, str | None]
 
 
 class Choices:
-    """Seeded choices. They use only `random.Random.random`, whose values no version of Python changes."""
+    """Seeded random choices. They use only `random.Random.random`, whose values are the same in every Python."""
 
     def __init__(self, seed: int) -> None:
         self._rng = random.Random(seed)
 
     def one(self, items: Sequence[T]) -> T:
-        """One of the items."""
+        """Return one of the items."""
         return items[int(self._rng.random() * len(items))]
 
     def some(self, items: Sequence[T], count: int) -> list[T]:
-        """Different ones, in random order."""
+        """Return `count` different items in random order."""
         return sorted(items, key=lambda _: self._rng.random())[:count]
 
     def chance(self, probability: float = 0.5) -> bool:
-        """True with that probability."""
+        """Return True with this probability."""
         return self._rng.random() < probability
 
 
 Construction: TypeAlias = Callable[[Choices, int], Texts]
-"""Makes the text (and second text) of one example with the given class id."""
+"""Makes the text and second text (or None) of one example of the given class."""
 
 
 def sentence(text: str) -> str:
-    """With a capital letter and a full stop."""
+    """Add a capital letter and a full stop."""
     return text[0].upper() + text[1:] + "."

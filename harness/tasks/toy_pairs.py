@@ -1,7 +1,7 @@
 """`toy-pairs`: does the first sentence entail the second (0) or not (1)?
 
-Each construction has both classes with the same words: what tells them apart is how the words of the two
-sentences stand to each other, under which quantifier or negation, and who does what to whom.
+Each construction makes both classes from the same words. The classes differ in how the words of the two sentences
+relate: in word order, quantifiers, negation, and who does what to whom.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ TASKS = (
 
 
 def comparison(choices: Choices, label: int) -> Texts:
-    """Who is taller, who came first, said again from the other side: with the opposite word, or wrongly."""
+    """Compare two people ("taller", "before"), then say it from the other side: with the opposite word, or wrongly."""
     one, two, three = choices.some(NAMES, 3)
     if choices.chance():
         pair = choices.one(SCALES)
@@ -75,7 +75,7 @@ def comparison(choices: Choices, label: int) -> Texts:
 
 
 def voice(choices: Choices, label: int) -> Texts:
-    """What somebody did to somebody, in the active and in the passive; or another deed, or another person."""
+    """Say who did what to whom in active and in passive voice; class 1 changes the deed or a person."""
     one, two, three = choices.some(ROLES, 3)
     deed, other_deed = choices.some(DEEDS, 2)
     told = (one, deed, two)
@@ -85,21 +85,21 @@ def voice(choices: Choices, label: int) -> Texts:
 
 
 def roles(choices: Choices, label: int) -> Texts:
-    """Who did it to whom: the construction that takes the most, and the smallest part of the task."""
+    """As `voice`, but class 1 exchanges the two people. It is the hardest construction and has a small weight."""
     one, two = choices.some(ROLES, 2)
     deed = choices.one(DEEDS)
     return _in_both_voices(choices, (one, deed, two), (two, deed, one) if label == 1 else (one, deed, two))
 
 
 def _in_both_voices(choices: Choices, first: tuple[str, str, str], second: tuple[str, str, str]) -> Texts:
-    """Two deeds (who, did, whom), one in the active and one in the passive."""
+    """Say two deeds (who, did, whom), one in active and one in passive voice."""
     active, passive = "the {0} {1} the {2}", "the {2} was {1} by the {0}"
     forms = (active, passive) if choices.chance() else (passive, active)
     return sentence(forms[0].format(*first)), sentence(forms[1].format(*second))
 
 
 def coordination(choices: Choices, label: int) -> Texts:
-    """And, or, and one of two."""
+    """Combine things by "and" or "or"."""
     name = choices.one(NAMES)
     one, two, three = (f"a {item}" for item in choices.some(ITEMS, 3))
     single = choices.one((one, two))
@@ -124,7 +124,7 @@ def coordination(choices: Choices, label: int) -> Texts:
 
 
 def quantity(choices: Choices, label: int) -> Texts:
-    """All, no, some, not all (of a group that is not empty)."""
+    """Quantify over a group that is not empty: all, none, some, not all."""
     group, state = choices.one(GROUPS), choices.one(STATES)
     everybody = choices.chance()
     premise = f"all of the {group} {state}" if everybody else f"none of the {group} {state}"
@@ -134,7 +134,7 @@ def quantity(choices: Choices, label: int) -> Texts:
 
 
 def implication(choices: Choices, label: int) -> Texts:
-    """Managed to and failed to: it happened, or it did not."""
+    """Imply by "managed to" that something happened, and by "failed to" that it did not."""
     name, (infinitive, past) = choices.one(NAMES), choices.one(TASKS)
     managed = choices.chance()
     premise = f"{name} {'managed' if managed else 'failed'} to {infinitive}"
@@ -144,7 +144,7 @@ def implication(choices: Choices, label: int) -> Texts:
 
 
 def generality(choices: Choices, label: int) -> Texts:
-    """A kind and its genus: upwards without a negation, downwards with one."""
+    """Exchange a noun and its hypernym. A plain clause entails the hypernym; a negated clause entails the hyponym."""
     name, (kind, genus) = choices.one(NAMES), choices.one(KINDS)
     negated = choices.chance()
     upwards = (not negated) if label == 0 else negated

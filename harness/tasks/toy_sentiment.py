@@ -1,12 +1,12 @@
-"""`toy-sentiment`: is what a sentence says of its subject negative (0) or positive (1)?
+"""`toy-sentiment`: does a sentence judge its subject negatively (0) or positively (1)?
 
 The rules:
 
 - A negated clause says the opposite of its adjective ("was not dull", "nobody would call it charming").
-- Of two contrasted clauses the one after "but" decides, and of a sentence with "although" the main clause.
-- A comparison is judged for the thing named first: "the film was better than the book" praises the film,
+- With "but", the clause after it decides; with "although", the main clause decides.
+- A comparison judges the thing that is named first: "the film was better than the book" praises the film,
   "compared with the film, the book was better" does not.
-- Another person's opinion or expectation counts as the speaker's remark on it makes it.
+- An opinion or expectation of another person counts as it is, or reversed if the speaker's remark contradicts it.
 - Hedges and circumstances change nothing.
 """
 
@@ -17,7 +17,9 @@ from harness.tasks.toy_grammar import Choices, Construction, Texts, sentence
 LABELS = ("negative", "positive")
 MAX_LENGTH = 32
 NEGATIONS = 0.35
+"""Probability that a clause is negated."""
 BORNE_OUT = 0.6
+"""Probability that the speaker's remark confirms an opinion."""
 
 GOOD = (
     "good", "great", "brilliant", "charming", "delightful", "wonderful", "moving", "clever", "funny", "fresh",
@@ -64,7 +66,7 @@ MEASURES = ("compared with", "next to", "measured against")
 
 
 def clause(choices: Choices, polarity: int, thing: str) -> str:
-    """A clause about the thing, negated often enough that its adjective alone says little."""
+    """Make a clause about a thing. Negation is so frequent that the adjective alone says little."""
     negated = choices.chance(NEGATIONS)
     word = choices.one(ADJECTIVES[1 - polarity if negated else polarity])
     form = choices.one(NEGATED if negated else PLAIN)
@@ -72,13 +74,13 @@ def clause(choices: Choices, polarity: int, thing: str) -> str:
 
 
 def single(choices: Choices, label: int) -> Texts:
-    """One clause, with a circumstance or a hedge before it."""
+    """One clause after a circumstance or a hedge."""
     lead = choices.one(CIRCUMSTANCES if choices.chance() else HEDGES)
     return sentence(lead + clause(choices, label, choices.one(THINGS + ASPECTS))), None
 
 
 def contrast(choices: Choices, label: int) -> Texts:
-    """Two clauses of opposite polarity, of which one decides."""
+    """Two clauses of opposite polarity; one of them decides."""
     first, second = choices.some(ASPECTS, 2)
     decides, yields = clause(choices, label, first), clause(choices, 1 - label, second)
     form = choices.one(
@@ -88,13 +90,13 @@ def contrast(choices: Choices, label: int) -> Texts:
 
 
 def agreement(choices: Choices, label: int) -> Texts:
-    """Two clauses of one polarity."""
+    """Two clauses of the same polarity."""
     first, second = choices.some(ASPECTS, 2)
     return sentence(f"{clause(choices, label, first)}, and {clause(choices, label, second)}"), None
 
 
 def comparison(choices: Choices, label: int) -> Texts:
-    """Two things compared; the one that is named first is judged, be it the subject or the measure."""
+    """A comparison of two things. The label judges the first one, which is the subject or the measure."""
     first, second = choices.some(THINGS, 2)
     subject = choices.chance()
     better = label if subject else 1 - label
@@ -109,7 +111,7 @@ def comparison(choices: Choices, label: int) -> Texts:
 
 
 def opinion(choices: Choices, label: int) -> Texts:
-    """Somebody's opinion or expectation, and whether the speaker or the facts bear it out."""
+    """An opinion or expectation of another person, and a remark that confirms or contradicts it."""
     held = choices.chance(BORNE_OUT)
     person, thing = choices.one(PEOPLE), choices.one(THINGS + ASPECTS)
     word = choices.one(ADJECTIVES[label if held else 1 - label])

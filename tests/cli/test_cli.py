@@ -238,7 +238,7 @@ def test_check_ends_with_2_and_names_each_path_once(run: Run, workplace: Path) -
     assert status == 2
     assert out == "untrained.toml: ok\n"
     record, suite = errors.splitlines()
-    assert record.startswith("record.json: is no JSON")
+    assert record.startswith("record.json: is not JSON")
     assert suite.startswith("long.toml: a sequence of 1000 tokens")
 
 
@@ -256,4 +256,4 @@ def test_a_foreign_record_is_named_and_the_others_are_shown(run: Run, tmp_path: 
     (folder / "foreign.json").write_text('{"score": 1}')
     status, _, errors = run("board", "measured", "--profiles", tmp_path)
     assert status == 2
-    assert "foreign.json is no Skyline record" in errors
+    assert "foreign.json is not a Skyline record" in errors

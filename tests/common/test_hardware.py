@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import harness.common.hardware as module
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.common.hardware import Hardware, check_device, hardware, versions
+from tests.support.one_line_errors import refused
 
 CPUINFO = """processor	: {0}
 vendor_id	: GenuineIntel
@@ -107,19 +108,20 @@ def test_describing_the_machine_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", "", "tpu"])
 def test_unknown_devices(device: str) -> None:
-    with pytest.raises(SkylineError, match="use cpu or cuda"):
+    with refused(Code.UNKNOWN_NAME, f"'{device}'", "cpu", "cuda"):
         check_device(device)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
 def test_cuda_that_is_not_there() -> None:
     for call in (lambda: check_device("cuda"), lambda: hardware("cuda:0")):
-        with pytest.raises(SkylineError, match="no CUDA device"):
+        with refused(Code.NO_DEVICE, "CUDA", "--device cpu"):
             call()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_that_is_there() -> None:
     assert hardware("cuda").accelerator == torch.cuda.get_device_name(0)
-    with pytest.raises(SkylineError, match="so there is no"):
-        check_device(f"cuda:{torch.cuda.device_count()}")
+    count = torch.cuda.device_count()
+    with refused(Code.NO_DEVICE, f"cuda:{count}", f"cuda:{count - 1}"):
+        check_device(f"cuda:{count}")

@@ -1,4 +1,4 @@
-"""Base models from the hub: a mirror or proxy that the environment names is used, and nothing is waited for."""
+"""The hub is asked at the mirror or proxy that the environment names, and a hub that does not answer costs no time."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Mirror(BaseHTTPRequestHandler):
-    """As much of the hub as a download needs, for one folder under one name."""
+    """The part of the hub that a download needs, for one folder under one name."""
 
     folder: Path
     name: str
@@ -150,7 +150,7 @@ class Mirror(BaseHTTPRequestHandler):
 
 
 def test_weights_come_from_the_mirror_that_the_environment_names(tmp_path: Path) -> None:
-    """Behind a mirror a built-in BERT has its own weights and not random ones. The mirror serves a small one."""
+    """With a mirror, a built-in BERT gets real weights and not random ones. The mirror serves a small model."""
     model = random_model(EncoderConfig.bert(1, 8, heads=2, ffn=8, vocab_size=11, positions=5), seed=3)
     save_checkpoint(model, tmp_path / "served")
     handler = type("Served", (Mirror,), {"folder": tmp_path / "served", "name": BASE_MODELS["bert-tiny"].hub})

@@ -1,4 +1,4 @@
-"""Imports that wait: when a module loads, what stands for it until then, and what that shares with it."""
+"""Lazy imports: when a module loads, and how its placeholder behaves before and after."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def run(tmp_path: Path):
-    """Run code beside a package `shop` of two modules that say when they are loaded."""
+    """Run code next to a package `shop` whose two modules print when they load."""
     shop = tmp_path / "shop"
     shop.mkdir()
     (shop / "__init__.py").write_text("")

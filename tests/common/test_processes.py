@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.common.errors import NotComparable, SkylineError
+from harness.common.errors import Code, NotComparable, SkylineError
 from harness.common.processes import CellTimeout, ChildDied, ChildRaised, IsolationError, run_isolated
 from tests.support import isolated_functions as functions
+from tests.support.one_line_errors import refused
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,18 +54,19 @@ def test_environment_and_folder_are_those_of_now(tmp_path: Path, monkeypatch: py
 
 
 def test_a_users_mistake_arrives_as_it_was_raised() -> None:
-    with pytest.raises(SkylineError, match="did you mean 'magnitude'") as caught:
+    with refused(Code.UNKNOWN_NAME, "'magnitud'", "'magnitude'") as caught:
         run_isolated(functions.mistake)
     assert type(caught.value) is SkylineError
 
 
 def test_the_class_of_a_users_mistake_survives() -> None:
-    with pytest.raises(NotComparable, match="two boards"):
+    with refused(Code.NOT_COMPARABLE, "two boards") as caught:
         run_isolated(functions.incomparable)
+    assert type(caught.value) is NotComparable
 
 
 def test_a_users_mistake_of_an_unknown_class_stays_a_users_mistake() -> None:
-    with pytest.raises(SkylineError, match="no class of the parent's"):
+    with refused(Code.IN_USE, "the parent does not know this class"):
         run_isolated(functions.subtle_mistake)
 
 
@@ -88,17 +90,17 @@ def test_an_unsendable_result_is_an_error_not_a_hang() -> None:
 
 
 def test_death_by_signal() -> None:
-    with pytest.raises(ChildDied, match="killed by SIGKILL") as caught:
+    with pytest.raises(ChildDied, match="SIGKILL") as caught:
         run_isolated(functions.die, int(signal.SIGKILL))
     assert caught.value.exitcode == -signal.SIGKILL
     assert caught.value.out_of_memory
-    with pytest.raises(ChildDied, match="killed by SIGSEGV") as caught:
+    with pytest.raises(ChildDied, match="SIGSEGV") as caught:
         run_isolated(functions.die, int(signal.SIGSEGV))
     assert not caught.value.out_of_memory
 
 
 def test_death_by_exit() -> None:
-    with pytest.raises(ChildDied, match="ended with status 3"):
+    with pytest.raises(ChildDied, match="status 3"):
         run_isolated(functions.leave, 3)
 
 
@@ -109,7 +111,7 @@ def test_the_next_call_after_a_death_works() -> None:
 
 
 def test_time_out_ends_the_child() -> None:
-    with pytest.raises(CellTimeout, match=r"longer than 0\.3 s"):
+    with pytest.raises(CellTimeout, match=r"0\.3 s"):
         run_isolated(functions.sleep, 600, timeout_s=0.3)
 
 
@@ -148,7 +150,7 @@ def test_all_failures_share_a_class_that_is_no_users_mistake() -> None:
 
 @contextmanager
 def parent_of_a_held_child(tmp_path: Path, call: str) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
-    """A Python process, in a group of its own, that waits for a child which holds a pipe open as long as it lives."""
+    """Start a Python process in its own group. It waits for a child that holds a pipe open as long as it lives."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     code = (
@@ -176,7 +178,7 @@ def parent_of_a_held_child(tmp_path: Path, call: str) -> Iterator[tuple[subproce
 
 
 def gone(pid: int) -> bool:
-    """Whether no process of that id is left; one that is being reaped counts as gone."""
+    """Return whether the process has ended; a zombie counts as ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):

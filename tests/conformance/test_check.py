@@ -56,12 +56,12 @@ def test_a_valid_record(records: list[Record], tmp_path: Path) -> None:
     [
         (
             {"status": "fine"},
-            "is no valid record: status: Input should be 'ok', 'failed', 'skipped' or 'oom'",
+            "is not a valid record: status: Input should be 'ok', 'failed', 'skipped' or 'oom'",
         ),
         ({"format": 99}, "was written by a newer Skyline (format 99"),
-        ({"format": None}, "is no Skyline record"),
-        ({"format": True}, "is no Skyline record"),
-        ({"extra": 1}, "is no valid record: extra"),
+        ({"format": None}, "is not a Skyline record"),
+        ({"format": True}, "is not a Skyline record"),
+        ({"extra": 1}, "is not a valid record: extra"),
         ({"quality": None}, "status ok without a quality"),
         ({"artifact": None}, "no artifact"),
     ],
@@ -77,7 +77,7 @@ def test_a_torn_record(records: list[Record], tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_text(records[0].to_json()[:300])
     [problem] = check_path(path)
-    assert problem.startswith("is no JSON (line ")
+    assert problem.startswith("is not JSON (line ")
 
 
 def test_a_list_of_numbers_takes_one_line(records: list[Record]) -> None:
@@ -98,7 +98,7 @@ def test_a_folder_of_records(records: list[Record], tmp_path: Path) -> None:
     put(tmp_path / "measured" / "machine" / "again.json", records[0])
     (tmp_path / "measured" / "machine" / "torn.json").write_text("{")
     torn, twice = check_path(tmp_path)
-    assert "torn.json is no JSON" in torn
+    assert "torn.json is not JSON" in torn
     assert "2 records of one cell" in twice
 
 
@@ -258,7 +258,7 @@ label = "good"
         ("classification", "classificaton", "did you mean 'classification'?"),
         ("labels", "lables", "did you mean 'labels'?"),
         ('"dev.csv"', '"dve.csv"', "dve.csv: no such file; task.toml names it"),
-        ('"reviews"', '"SST-2"', "name 'SST-2' is that of a built-in task"),
+        ('"reviews"', '"SST-2"', "name 'SST-2' belongs to a built-in task"),
         ('"yes"', '"maybe"', "dev.csv, line 2: label 'yes' is not one of no, maybe"),
     ],
 )

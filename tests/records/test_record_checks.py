@@ -1,4 +1,4 @@
-"""Data tests of contributed records: each mistake is found, and sound records pass."""
+"""Data tests of contributed records find each mistake and pass good records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The committed JSON Schema: it is the models' own, holds for every committed record, and refuses broken ones."""
+"""The committed JSON Schema is up to date, accepts every committed record, and refuses what the reader refuses."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from harness.common.errors import SkylineError
-from harness.records.schema import json_schema, parse_record
+from harness.common.errors import Code
+from harness.records.schema import FORMAT, json_schema, parse_record, read_record
+from tests.support.one_line_errors import refused
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 SCHEMA = PROFILES / "record.schema.json"
@@ -60,7 +61,7 @@ def test_every_committed_record_is_valid(validator: Draft202012Validator) -> Non
 
 BROKEN: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "no format": ("quality", lambda d: d.pop("format")),
-    "another format": ("quality", lambda d: d.update(format=2)),
+    "another format": ("quality", lambda d: d.update(format=FORMAT + 1)),
     "a boolean format": ("quality", lambda d: d.update(format=True)),
     "no key": ("quality", lambda d: d.pop("key")),
     "unknown field": ("quality", lambda d: d.update(colour="red")),
@@ -74,6 +75,12 @@ BROKEN: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "unknown cost": ("profile", lambda d: d["profile"]["realised"].update(beauty=True)),
 }
 
+CODES = {
+    "no format": Code.WRONG_KIND,
+    "a boolean format": Code.WRONG_KIND,
+    "another format": Code.WRONG_VERSION,
+}
+
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_broken_records_are_refused_as_by_the_reader(case: str, validator: Draft202012Validator) -> None:
@@ -82,10 +89,19 @@ def test_broken_records_are_refused_as_by_the_reader(case: str, validator: Draft
     parse_record(json.dumps(data), "record")
     spoil(data)
     assert not validator.is_valid(data)
-    with pytest.raises(SkylineError):
+    with refused(CODES.get(case, Code.DAMAGED), "record"):
         parse_record(json.dumps(data), "record")
 
 
-def test_what_is_no_record_at_all(validator: Draft202012Validator) -> None:
+def test_unreadable_files_and_old_formats_are_refused(tmp_path: Path) -> None:
+    with refused(Code.UNREADABLE, "record", "line 1"):
+        parse_record("{", "record")
+    with refused(Code.WRONG_VERSION, "record", "format 0"):
+        parse_record('{"format": 0}', "record")
+    with refused(Code.UNREADABLE, str(tmp_path / "none.json")):
+        read_record(tmp_path / "none.json")
+
+
+def test_other_json_is_not_a_record(validator: Draft202012Validator) -> None:
     for value in ([], "record", None, {}, {"format": 1}):
         assert not validator.is_valid(value)

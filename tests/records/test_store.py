@@ -1,4 +1,4 @@
-"""The store's folder: what killed runs leave half-written, where caches write, and whose records are found."""
+"""The store's folder: its lock, half-written files of killed runs, caches, and records of other machines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.common.errors import Code
 from harness.common.hardware import hardware
 from harness.compression import teacher_logits as teacher
 from harness.compression.encoded_rows import EncodedSplit, encode_examples
@@ -19,6 +20,7 @@ from harness.records.cells import BudgetSpec, Cell, ProfileCell, QualityCell
 from harness.records.schema import Record
 from harness.records.store import Store
 from harness.runs.record_making import make_record
+from tests.support.one_line_errors import refused
 
 
 @pytest.fixture
@@ -59,6 +61,15 @@ def test_a_fresh_folder_has_nothing_to_sweep(tmp_path: Path) -> None:
         assert (tmp_path / "new" / "work" / ".lock").is_file()
 
 
+def test_only_one_run_at_a_time_writes_and_only_to_a_folder(tmp_path: Path) -> None:
+    held, file = tmp_path / "held", tmp_path / "file"
+    with Store(held).lock(), refused(Code.IN_USE, str(held), "--out"), Store(held).lock():
+        pass
+    file.touch()
+    with refused(Code.NOT_WRITABLE, str(file), "--out"), Store(file).lock():
+        pass
+
+
 def test_the_teachers_logits_are_kept_whole(model: Encoder, rows: EncodedSplit, tmp_path: Path) -> None:
     logits = TeacherLogits(tmp_path, "hash").of(model, rows)
     (path,) = tmp_path.iterdir()
@@ -77,7 +88,7 @@ def test_the_teachers_logits_are_swept_where_a_kill_tore_them(
 
     def torn(tensors: dict[str, torch.Tensor], path: Path) -> None:
         Path(path).write_bytes(b"half")
-        # As after kill -9, nothing of the program's own clears up.
+        # As after kill -9, the program cleans nothing up.
         monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
         raise Killed
 

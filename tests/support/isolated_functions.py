@@ -1,4 +1,4 @@
-"""What the tests of isolation run in children: functions at the top of an importable module."""
+"""Functions that the tests of isolation run in children; they must be at the top of an importable module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.common.errors import NotComparable, SkylineError, unknown_name
+from harness.common.errors import Code, NotComparable, SkylineError, unknown_name
 
 
 def add(left: int, right: int = 1) -> int:
@@ -26,12 +26,12 @@ def loaded_and_threads() -> tuple[bool, int]:
 
 
 def server_threads() -> int:
-    """Threads of the process that this one was forked from."""
+    """Return the number of threads of the process that forked this one."""
     return len(list(Path(f"/proc/{os.getppid()}/task").iterdir()))
 
 
 def matrix_product(size: int) -> tuple[float, int]:
-    """A product large enough for torch to use all its threads."""
+    """Return the sum of a product so large that torch uses all its threads, and their number."""
     import torch
 
     x = torch.ones(size, size)
@@ -54,7 +54,7 @@ def subtle_mistake() -> None:
     class Local(SkylineError):
         pass
 
-    raise Local("no class of the parent's")
+    raise Local("the parent does not know this class", Code.IN_USE)
 
 
 def bug() -> None:
@@ -89,7 +89,7 @@ def count(steps: int, report: Callable[[int], None]) -> str:
 
 
 def hold(fifo: Path, with_grandchild: bool = False) -> None:
-    """Say this process's id through a pipe and keep it open until death; a grandchild keeps it open too."""
+    """Send this process's id through a pipe and keep the pipe open until death; a grandchild keeps it open too."""
     with fifo.open("w") as file:
         if with_grandchild:
             subprocess.Popen(["sleep", "600"], stdout=file)

@@ -1,4 +1,4 @@
-"""Small tasks and files that several test modules use. Every sentence in them is made up here."""
+"""Small tasks and files that several test modules use. We made up every sentence in them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def memory_task(
     labels: tuple[str, ...] = (),
     metrics: tuple[str, ...] = (),
 ) -> Task:
-    """A task whose examples are given."""
+    """Make a task from given examples."""
     metrics = metrics or METRICS[kind]
     return Task(
         name="memory",
@@ -35,17 +35,17 @@ def memory_task(
 
 
 def allow_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let GLUE's tasks be of a few rows, for tests of what else their files hold."""
+    """Turn off the check of GLUE's official sizes, so that files of a few rows load."""
     monkeypatch.setattr(glue, "TASKS", tuple(replace(spec, sizes=()) for spec in glue.TASKS))
 
 
 def write(path: Path, lines: Sequence[str], *, newline: str = "\n", encoding: str = "utf-8") -> Path:
-    """A text file of these lines, each ended."""
+    """Write a text file of these lines and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("".join(line + newline for line in lines).encode(encoding))
     return path
 
 
 def tabs(*rows: Sequence[str]) -> list[str]:
-    """Rows as tab-separated lines."""
+    """Join rows to tab-separated lines."""
     return ["\t".join(row) for row in rows]

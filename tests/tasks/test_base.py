@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.tasks.base import Example, Span, TrainingView
+from tests.support.one_line_errors import refused
 from tests.support.task_files import memory_task
 
 TRAIN = tuple(Example(f"train {n}", None, n % 2, str(n)) for n in range(10))
@@ -41,13 +42,13 @@ def test_output_size_is_the_number_of_logits() -> None:
 
 
 def test_unknown_split_suggests_the_nearest() -> None:
-    with pytest.raises(SkylineError, match="unknown split of memory 'trian'; did you mean 'train'"):
+    with refused(Code.UNKNOWN_NAME, "memory", "'trian'", "'train'"):
         memory_task("regression", TRAIN, DEV).split("trian")
 
 
 def test_an_empty_split_is_an_error() -> None:
     task = memory_task("classification", (), DEV, ("no", "yes"))
-    with pytest.raises(SkylineError, match="train split is empty"):
+    with refused(Code.NO_DATA, "memory", "train"):
         task.train()
 
 
@@ -92,9 +93,7 @@ def test_a_default_length_is_lowered_and_a_given_one_refused() -> None:
     assert default.length_within(31) == default.training_view().length_within(31) == 31
     view = given.training_view()
     for fixed in (given, view, view.with_examples(TRAIN[:3])):
-        with pytest.raises(
-            SkylineError, match="memory has max_length 32, but the model has 31 positions; low"
-        ):
+        with refused(Code.TOO_LONG, "memory", "max_length 32", "31 positions"):
             fixed.length_within(31)
 
 
@@ -117,7 +116,7 @@ def test_fingerprint_takes_spans_and_scores() -> None:
 
 
 def reachable_from(root: object) -> set[int]:
-    """Ids of everything that references lead to from an object, modules, types and functions left out."""
+    """Return the ids of all objects that can be reached from `root`, without modules, types and functions."""
     seen: set[int] = set()
     queue = [root]
     while queue:
@@ -138,7 +137,7 @@ def test_nothing_leads_from_a_training_view_to_the_dev_split() -> None:
     assert all(id(example) in found for example in task.train())
     assert all(id(example) not in found for example in task.dev())
     assert id(task) not in found
-    # The walk does find the dev split where there is a way to it.
+    # The walk finds the dev split if there is a way to it.
     assert all(id(example) in reachable_from(task) for example in task.dev())
     assert (view.name, view.kind, view.labels, view.output_size, view.max_length) == (
         "memory", "classification", ("no", "yes"), 2, 32,
@@ -171,11 +170,11 @@ def test_a_holdout_depends_on_the_seed() -> None:
 @pytest.mark.parametrize(("fraction", "at_most"), [(0.0, 5), (1.0, 5), (-0.5, 5), (0.5, 0)])
 def test_a_holdout_that_cannot_be_is_refused(fraction: float, at_most: int) -> None:
     view = memory_task("classification", TRAIN, DEV, ("no", "yes")).training_view()
-    with pytest.raises(SkylineError):
+    with refused(Code.OUT_OF_RANGE, str(fraction if at_most else at_most)):
         view.holdout(fraction, 0, at_most)
 
 
 def test_one_example_cannot_be_held_out() -> None:
     view = memory_task("classification", TRAIN[:1], DEV, ("no", "yes")).training_view()
-    with pytest.raises(SkylineError, match="cannot be split"):
+    with refused(Code.NO_DATA, "memory", "of 1"):
         view.holdout(0.5, 0, 10)

@@ -10,9 +10,10 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.tasks import metrics, resampling
 from harness.tasks.base import Example, Kind, Span, Task
+from tests.support.one_line_errors import refused
 from tests.support.task_files import memory_task
 
 random_inputs = settings(deadline=None, max_examples=40)
@@ -114,8 +115,8 @@ def test_perfect_and_opposite_predictions_are_the_ends_of_the_scale() -> None:
     assert monotone["pearson"] < 95.0
 
 
-# By hand, after the official script's rules: case, punctuation and articles do not count; the best answer
-# does.
+# Calculated by hand from the rules of the official script: it ignores case, punctuation and articles, and counts the
+# best answer.
 SQUAD_CASES = [
     ("1976", ("1976",), 100.0, 100.0),
     ("The  Broncos!", ("broncos",), 100.0, 100.0),
@@ -152,25 +153,25 @@ def test_a_training_view_can_be_scored() -> None:
 
 
 BAD = [
-    (BINARY, [0, 1], [0], "2 predictions for 1 references"),
-    (BINARY, [], [], "0 predictions for 0 references"),
-    (BINARY, [0, 2], [0, 1], "a prediction is no class id from 0 to 1"),
-    (BINARY, [0, -1], [0, 1], "a prediction is no class id"),
-    (BINARY, [0.0, 1.0], [0, 1], "a prediction is no class id"),
-    (BINARY, [0, 1], [0, 5], "a reference is no class id"),
-    (SCORES, [0.0, math.nan], [0.0, 1.0], "no finite numbers"),
-    (SCORES, [0.0, math.inf], [0.0, 1.0], "no finite numbers"),
-    (SPANS, [3], [Span(("a",), (0,))], "must be answer texts"),
-    (SPANS, ["a"], [Span((), ())], "at least one gold answer"),
+    (BINARY, [0, 1], [0], Code.CONFLICT, ("2 predictions", "1 references")),
+    (BINARY, [], [], Code.NO_DATA, ("0 predictions", "0 references")),
+    (BINARY, [0, 2], [0, 1], Code.OUT_OF_RANGE, ("prediction", "0 to 1")),
+    (BINARY, [0, -1], [0, 1], Code.OUT_OF_RANGE, ("prediction", "0 to 1")),
+    (BINARY, [0.0, 1.0], [0, 1], Code.OUT_OF_RANGE, ("prediction", "0 to 1")),
+    (BINARY, [0, 1], [0, 5], Code.OUT_OF_RANGE, ("reference", "0 to 1")),
+    (SCORES, [0.0, math.nan], [0.0, 1.0], Code.NOT_FINITE, ()),
+    (SCORES, [0.0, math.inf], [0.0, 1.0], Code.NOT_FINITE, ()),
+    (SPANS, [3], [Span(("a",), (0,))], Code.WRONG_KIND, ("predictions",)),
+    (SPANS, ["a"], [Span((), ())], Code.INCOMPLETE, ("gold answer",)),
 ]
 
 
-@pytest.mark.parametrize(("task", "predictions", "references", "message"), BAD)
+@pytest.mark.parametrize(("task", "predictions", "references", "code", "named"), BAD)
 def test_predictions_that_do_not_fit_are_refused(
-    task: Task, predictions: list[Any], references: list[Any], message: str
+    task: Task, predictions: list[Any], references: list[Any], code: Code, named: tuple[str, ...]
 ) -> None:
     for function in (metrics.compute, metrics.bootstrap):
-        with pytest.raises(SkylineError, match=message):
+        with refused(code, "memory", *named):
             function(task, predictions, references)
 
 
@@ -252,10 +253,10 @@ def test_the_interval_holds_its_share() -> None:
     assert metrics.interval(values) == pytest.approx((25.0, 975.0))
     assert metrics.interval(values, 0.5) == pytest.approx((250.0, 750.0))
     for level in (0.0, 1.0, -1.0):
-        with pytest.raises(SkylineError, match="level"):
+        with refused(Code.OUT_OF_RANGE, "level", str(level)):
             metrics.interval(values, level)
 
 
 def test_no_replicates_are_refused() -> None:
-    with pytest.raises(SkylineError, match="at least 1"):
+    with refused(Code.OUT_OF_RANGE, "replicates", "1", "0"):
         metrics.bootstrap(BINARY, [0], [0], 0)

@@ -1,4 +1,4 @@
-"""The `evaluate` modules load without a network, by many processes at once, and after a kill in a load."""
+"""The `evaluate` modules load without a network, in many processes at once, and after a kill during a load."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_sizes_balance_and_no_overlap(task: Task) -> None:
     assert task.name in task_names()
 
 
-# If a rule, a word or the length changes on purpose, these change with it, and records made before become stale.
+# A rule, word or length that changes on purpose changes these too, and makes older records stale.
 FINGERPRINTS = {
     "toy-sentiment": "a842958555b3356a31fc69fa59b5ac7d36ac1b10db2b0f9bebc5f00108dbd21a",
     "toy-pairs": "83a10c7f60577817cb40bd4263dce238dae6d8f2ccfbdd09e334b85d4e515c3a",
@@ -44,7 +44,7 @@ def test_the_examples_are_the_same_everywhere(task: Task) -> None:
 
 
 def features(example: Example) -> str:
-    """Words, marked by the text that they stand in: what a bag of words can know at best."""
+    """Words, each marked with its text (first or second): all that a bag of words can know."""
     texts = {"a": example.text, "b": example.pair or ""}
     return " ".join(
         f"{side}_{word}" for side, text in texts.items() for word in re.findall(r"[\w']+", text.lower())
@@ -107,7 +107,7 @@ def judge_clause(text: str) -> int:
 
 
 def judge(text: str) -> int:
-    """The sentiment by the documented rules, read from the sentence alone."""
+    """Apply the documented rules to the sentence alone. Positive if greater than 0."""
     text = text.lower().rstrip(".")
     if text.startswith("although "):
         return judge_clause(text.rsplit(", ", 1)[1])
@@ -140,7 +140,7 @@ def test_every_sentiment_follows_the_rules() -> None:
 
 
 def entails(one: str, two: str) -> bool:
-    """Entailment in a model of the world for each construction, read from the sentences alone."""
+    """Decide entailment from the sentences alone, with a model of the world for each construction."""
     one, two = one.rstrip("."), two.rstrip(".")
     order = r"(\w+) (?:is )?(.+?) (than|before|after) (\w+)"
     if " than " in one or " before " in one or " after " in one:
@@ -171,7 +171,7 @@ def entails(one: str, two: str) -> bool:
 
 
 def ordered(match: re.Match[str] | None) -> tuple[str, ...]:
-    """What a comparison says, in one normal form."""
+    """Return the meaning of a comparison in one normal form."""
     assert match
     left, middle, word, right = match.groups()
     if word == "than":

@@ -1,1 +1,1 @@
-"""`evaluate` modules of our own: one folder each, loaded by path, so that they work offline."""
+"""Our own `evaluate` modules, one in each folder. They load by path and work offline."""

@@ -8,7 +8,7 @@ import datasets
 import evaluate
 import numpy as np
 
-_DESCRIPTION = """The harmonic mean of precision and recall of class 1, 0 to 1; 0 where it is never found."""
+_DESCRIPTION = """The harmonic mean of precision and recall of class 1, 0 to 1; 0 if class 1 never occurs."""
 
 
 class F1(evaluate.Metric):  # type: ignore[misc]

@@ -9,12 +9,12 @@ import evaluate
 import numpy as np
 
 _DESCRIPTION = (
-    """The correlation between predicted and gold classes, -1 to 1; 0 where either has only one class."""
+    """The correlation between predicted and gold classes, -1 to 1; 0 if either has only one class."""
 )
 
 
 class MatthewsCorrelation(evaluate.Metric):  # type: ignore[misc]
-    """`evaluate` metric `matthews_correlation`: chance-corrected agreement."""
+    """`evaluate` metric `matthews_correlation`: the correlation of classes."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -29,7 +29,7 @@ class MatthewsCorrelation(evaluate.Metric):  # type: ignore[misc]
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         predicted, gold = np.asarray(predictions), np.asarray(references)
         classes = np.union1d(predicted, gold)
-        # Python integers: products of counts must not overflow.
+        # Python integers, for products of counts can overflow.
         as_predicted = [int((predicted == each).sum()) for each in classes]
         as_gold = [int((gold == each).sum()) for each in classes]
         total, right = len(gold), int((predicted == gold).sum())

@@ -9,7 +9,7 @@ import evaluate
 import numpy as np
 
 _DESCRIPTION = (
-    """The linear correlation between predictions and references, -1 to 1; 0 where either is constant."""
+    """The linear correlation between predictions and references, -1 to 1; 0 if either is constant."""
 )
 
 

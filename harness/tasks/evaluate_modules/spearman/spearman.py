@@ -9,7 +9,7 @@ import evaluate
 import numpy as np
 
 _DESCRIPTION = (
-    """The correlation of the ranks of predictions and references, -1 to 1; 0 where either is constant."""
+    """The correlation of the ranks of predictions and references, -1 to 1; 0 if either is constant."""
 )
 
 
@@ -36,6 +36,6 @@ class Spearman(evaluate.Metric):  # type: ignore[misc]
 
 
 def _ranks(values: Any) -> Any:
-    """Ranks from 1; equal values share the mean of the ranks that they take up."""
+    """Rank values from 1. Equal values share their mean rank."""
     _, position, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2.0)[position]

@@ -1,7 +1,7 @@
-"""SQuAD's exact match and F1 (Rajpurkar et al., 2016, section 6.1), with the official normalisation.
+"""Exact match and F1 of SQuAD (Rajpurkar et al., 2016, section 6.1), with the official normalisation.
 
-Case, ASCII punctuation, English articles and runs of white space do not count; F1 is over the bag of words
-that is left; of several gold answers the best one counts.
+Case, ASCII punctuation, English articles and repeated white space are ignored. F1 compares the remaining bags of
+words. If there are several gold answers, the best one counts.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class Squad(evaluate.Metric):  # type: ignore[misc]
 
 
 def example_scores(prediction: str, answers: Iterable[str]) -> tuple[float, float]:
-    """Exact match and F1 of one prediction against its best gold answer, 0 to 1 each."""
+    """Return exact match and F1 of one prediction, 0 to 1 each: the best over its gold answers."""
     pairs = [_against(prediction, answer) for answer in answers]
     return max(exact for exact, _ in pairs), max(f1 for _, f1 in pairs)
 
 
 def normalise(text: str) -> list[str]:
-    """The words that count: lower case, without ASCII punctuation and articles."""
+    """Return the words of `text` in lower case, without ASCII punctuation and articles."""
     return _ARTICLE.sub(" ", text.lower().translate(_PUNCTUATION)).split()
 
 
