@@ -1,4 +1,4 @@
-"""Refusals as every part of Skyline makes them: one line, which says what is wrong."""
+"""The check that every part of Skyline refuses a user's mistake in one line, with a code."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from contextlib import contextmanager
 
 import pytest
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 
 
 @contextmanager
-def refused(says: str) -> Iterator[pytest.ExceptionInfo[SkylineError]]:
-    """What is done inside must be refused, in one line in which the regular expression `says` is found."""
-    with pytest.raises(SkylineError, match=says) as error:
+def refused(code: Code | str, *names: str) -> Iterator[pytest.ExceptionInfo[SkylineError]]:
+    """The block must raise a SkylineError with `code`, in one line that contains each of `names`.
+
+    A plain string in place of the code is a regular expression that the message must match.
+    """
+    with pytest.raises(SkylineError, match=None if isinstance(code, Code) else code) as error:
         yield error
-    assert "\n" not in str(error.value)
+    message = str(error.value)
+    assert "\n" not in message
+    assert [name for name in names if name not in message] == [], message
+    if isinstance(code, Code):
+        assert error.value.code == code, message
