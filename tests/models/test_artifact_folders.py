@@ -47,7 +47,7 @@ def test_every_form_of_every_shape_reloads(shape: str, form: str, tmp_path: Path
     if form in ("dense", "sparse"):
         named = loaded.contents()
         assert all(torch.equal(named[name], tensor) for name, tensor in model.contents().items())
-        # Some processors sum in another order where a mapped file's weights begin off a cache line.
+        # Some processors sum in another order if a mapped file's weights begin off a cache line.
         assert torch.allclose(after, before, rtol=0, atol=1e-6)
     else:
         assert 0 < (after - before).abs().max() < 0.2 * before.abs().max()

@@ -148,6 +148,6 @@ def test_random_model_is_bert_and_nothing_else_moves() -> None:
     assert all(moved)
 
 
-def test_every_public_name_stands_in_the_package() -> None:
+def test_every_public_name_is_in_the_package() -> None:
     for name in checkpoints.__all__:
         assert getattr(checkpoints, name) is not None, name

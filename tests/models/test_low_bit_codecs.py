@@ -75,7 +75,7 @@ def test_groups_by_hand() -> None:
     assert there_and_back("groups(2,2)", tensor).tolist() == [[-1.0, 0.0, 2.0], [0.0, 4.0, 6.0]]
 
 
-def test_more_groups_err_less_where_rows_differ() -> None:
+def test_more_groups_err_less_if_rows_differ() -> None:
     tensor = (
         torch.randn(12, 50, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 0, 12)[:, None]
     )

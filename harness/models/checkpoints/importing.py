@@ -33,7 +33,7 @@ def random_model(config: EncoderConfig, seed: int, tokenizer: Tokenizer | None =
 def from_folder(folder: Path, labels: int = 2, seed: int = 0, head: str = "classification") -> Encoder:
     """Convert a local Hugging Face folder: config.json, model.safetensors (or pytorch_model.bin), and its tokenizer.
 
-    `labels`, `seed`, `head` and the errors are those of `load_model`.
+    See `load_model` for the arguments and errors.
     """
     config = read_hf_config(folder).with_head(head, labels)
     weights, digest = read_weights(folder)

@@ -17,8 +17,8 @@ LOG_DENSITY = -4.0
 ROUNDS = 100
 """Most rounds of `fit_table`."""
 LEAST_GAIN = 1e-9
-"""Least relative fall of Σ |w − entry| for another round. Smaller changes are rounding: anywhere between the two middle
-weights of its bin an entry gives the same sum.
+"""Relative fall of Σ |w − entry| that another round needs. Smaller changes are rounding errors: an entry that moves
+between the two middle weights of its bin does not change the sum.
 """
 
 

@@ -175,7 +175,7 @@ class Codec:
             ) from None
         if values.shape != stored:
             raise SkylineError(
-                f"a weight of shape {tuple(values.shape)} is stored where {tuple(stored)} belongs; "
+                f"a weight is stored with shape {tuple(values.shape)} instead of {tuple(stored)}; "
                 "make the artifact again",
                 Code.DAMAGED,
             )

@@ -150,7 +150,7 @@ def nearest(blocks: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     half = table.square().sum(1) / 2
     for start in range(0, len(blocks), CHUNK):
         part = blocks[start : start + CHUNK]
-        # |x − c|² / 2 − |x|² / 2 = |c|² / 2 − x · c, (chunk, k); its minimum over c is that of the distance.
+        # |x − c|² / 2 without |x|² / 2, which is the same for all c: |c|² / 2 − x · c, (chunk, k).
         least = torch.addmm(half, part, table.t(), alpha=-1).min(1)
         codes.append(least.indices)
         distances.append((2 * least.values + part.square().sum(1)).clamp_min(0))
