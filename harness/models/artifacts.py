@@ -121,9 +121,7 @@ def verify_artifact(folder: Path) -> None:
     for name in (WEIGHTS, TOKENIZER):
         path, digest = folder / name, promised.get(name)
         if digest is None and path.is_file():
-            raise SkylineError(
-                f"{path} was not saved with the artifact; delete it or make the artifact again", Code.DAMAGED
-            )
+            raise _damaged(f"{path} was not saved with the artifact")
         if digest is not None and not path.is_file():
             raise _damaged(f"{folder}: {name} is missing")
         if digest is not None and fresh_sha256(path) != digest:

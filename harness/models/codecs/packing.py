@@ -83,10 +83,8 @@ def _unpack(packed: np.ndarray[Any, Any], width: int, count: int) -> np.ndarray[
     window = _window(width)
     if window is None:
         return _codes(np.unpackbits(packed, count=count * width), width)
-    codes: np.ndarray[Any, Any] = _window_codes(window, width)[_windows(packed, window)].view(np.uint8)[
-        :count
-    ]
-    return codes
+    codes: np.ndarray[Any, Any] = _window_codes(window, width)[_windows(packed, window)].view(np.uint8)
+    return codes[:count]
 
 
 def _window(width: int) -> int | None:
