@@ -1,8 +1,7 @@
-"""Artifacts: the folder that a recipe produces. `config.json`, `weights.safetensors`, `tokenizer.json`;
-nothing is pickled.
+"""Artifacts: the folders that recipes produce, with `config.json`, `weights.safetensors` and `tokenizer.json`.
 
-What is scored, weighed and timed is loaded from such a folder, so the figures of one row belong to the same
-bytes.
+Nothing is pickled. Scores, sizes and times are measured on a model loaded from such a folder, so all figures of a row
+belong to the same bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.files import new_folder
 from harness.common.hashing import fresh_sha256
 from harness.models.codecs import Codec, Encoded
@@ -37,10 +36,10 @@ CONFIG, WEIGHTS, TOKENIZER = "config.json", "weights.safetensors", "tokenizer.js
 
 
 class ArtifactConfig(BaseModel):
-    """What config.json holds. `codecs` names only tensors that are not dense float32.
+    """The content of config.json. `codecs` names only tensors that are not stored as dense float32.
 
-    `digests` holds the SHA-256 of each other file, and under its own name that of the configuration's content
-    (see `verify_artifact`); artifacts made before there were digests have none.
+    `digests` maps each other file to its SHA-256, and config.json to the SHA-256 of its own content without that entry
+    (see `verify_artifact`). It is empty in artifacts from before digests were introduced.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,15 +55,17 @@ class ArtifactConfig(BaseModel):
 
 
 def save_artifact(model: Model, folder: Path, recipe: str = "baseline", parents: Iterable[str] = ()) -> str:
-    """Write `model` as an artifact, stored by `model.storage`, and return its hash.
+    """Write `model` as an artifact, with the codecs of `model.storage`, and return its hash.
 
-    The folder appears whole or not at all. Raises SkylineError where it exists already, and for a model that
-    executes on compressed weights (see `to_dense`).
+    The folder appears whole or not at all. Raises SkylineError if it exists already (EXISTS), a parameter is still
+    parametrized (INVALID), a codec cannot hold its weight, or the model executes on compressed weights (see
+    `to_dense`).
     """
     require_dense(model)
     if left := attached(model):
         raise SkylineError(
-            f"'{left[0]}' is still parametrized; the method that did so has to bake it in its finish"
+            f"'{left[0]}' is still parametrized; the method that did so has to bake it in its finish",
+            Code.INVALID,
         )
     config = ArtifactConfig(
         recipe=recipe,
@@ -97,19 +98,22 @@ def _encoded(model: Model) -> dict[str, Tensor]:
     return tensors
 
 
+def _damaged(problem: str) -> SkylineError:
+    return SkylineError(f"{problem}; make the artifact again", Code.DAMAGED)
+
+
 def _content_digest(data: Mapping[str, Any]) -> str:
-    """SHA-256 of what config.json says, itself left out, whatever its layout."""
+    """Return the SHA-256 of the content of config.json without this digest; its layout does not matter."""
     digests = {name: value for name, value in data["digests"].items() if name != CONFIG}
     text = json.dumps({**data, "digests": digests}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def verify_artifact(folder: Path) -> None:
-    """Raise SkylineError where an artifact's files are not the ones that were saved: other bytes in its weights
-    or tokenizer, another configuration, a file that is missing or was added.
+    """Raise SkylineError (DAMAGED) unless an artifact's files are as they were saved.
 
-    It reads every byte, which loading does not. Of an artifact from before there were digests it can only tell
-    that its configuration is readable.
+    Weights and tokenizer must have the same bytes, the configuration the same content, and no file may be missing or
+    added. Unlike loading, this reads every byte. In an artifact without digests only the configuration is read.
     """
     promised = read_config(folder).digests
     if not promised:
@@ -117,22 +121,18 @@ def verify_artifact(folder: Path) -> None:
     for name in (WEIGHTS, TOKENIZER):
         path, digest = folder / name, promised.get(name)
         if digest is None and path.is_file():
-            raise SkylineError(
-                f"{path} was not saved with the artifact; delete it or make the artifact again"
-            )
+            raise _damaged(f"{path} was not saved with the artifact")
         if digest is not None and not path.is_file():
-            raise SkylineError(f"{folder}: {name} is missing; make the artifact again")
+            raise _damaged(f"{folder}: {name} is missing")
         if digest is not None and fresh_sha256(path) != digest:
-            raise SkylineError(
-                f"{path} is damaged (its sha256 is not the saved one); make the artifact again"
-            )
+            raise _damaged(f"{path} is damaged (its sha256 is not the saved one)")
     data = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     if _content_digest(data) != promised.get(CONFIG):
-        raise SkylineError(f"{folder / CONFIG} was changed after it was saved; make the artifact again")
+        raise _damaged(f"{folder / CONFIG} was changed after it was saved")
 
 
 def artifact_hash(folder: Path) -> str:
-    """SHA-256 over the names and bytes of the artifact's files."""
+    """Return the SHA-256 over the names, sizes and bytes of the artifact's files."""
     digest = hashlib.sha256()
     for name in (CONFIG, WEIGHTS, TOKENIZER):
         if (folder / name).is_file():
@@ -144,55 +144,62 @@ def artifact_hash(folder: Path) -> str:
 
 
 def read_config(folder: Path) -> ArtifactConfig:
-    """Read config.json. Raises SkylineError where the folder is no artifact, is torn, or is of a newer
-    format.
+    """Read config.json.
+
+    Raises SkylineError if the folder is not an artifact (NOT_FOUND), config.json is not JSON (UNREADABLE) or has wrong
+    fields (DAMAGED), or its format is another one (WRONG_VERSION).
     """
     path = folder / CONFIG
     if not path.is_file() or not (folder / WEIGHTS).is_file():
-        raise SkylineError(f"{folder} is no artifact: it needs {CONFIG} and {WEIGHTS}")
+        raise SkylineError(f"{folder} is not an artifact: it needs {CONFIG} and {WEIGHTS}", Code.NOT_FOUND)
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise SkylineError(f"{path} is no JSON: the artifact is corrupted; make it again") from None
+        raise SkylineError(
+            f"{path} is not JSON: the artifact is corrupted; make it again", Code.UNREADABLE
+        ) from None
     if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
-        raise SkylineError(f"{path} has format {data['format']}, this Skyline reads {FORMAT}; update Skyline")
+        raise SkylineError(
+            f"{path} has format {data['format']}, this Skyline reads {FORMAT}; update Skyline",
+            Code.WRONG_VERSION,
+        )
     try:
         return ArtifactConfig.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        # The second place in a model's fault is the tag of its kind.
+        # In an error of `model`, pydantic inserts the tag of the model's kind as the second part.
         parts = [part for place, part in enumerate(first["loc"]) if place != 1 or first["loc"][0] != "model"]
         where = ".".join(map(str, parts))
-        raise SkylineError(f"{path} is no Skyline artifact: {where}: {first['msg']}; make it again") from None
+        raise SkylineError(
+            f"{path} is not a Skyline artifact: {where}: {first['msg']}; make it again", Code.DAMAGED
+        ) from None
 
 
 class EncodedWeights:
-    """The stored form of a model's parameters, read one at a time: loading never holds all of them twice.
+    """The stored form of a model's parameters `names`, read one at a time, so that memory never holds them twice.
 
-    Raises SkylineError, when made, where the file is torn or foreign, or `config` speaks of weights that are
-    not there.
+    The constructor raises SkylineError if the weights' file cannot be read (UNREADABLE), or if file, `config` and
+    `names` do not agree (DAMAGED).
     """
 
     def __init__(self, folder: Path, config: ArtifactConfig, names: Collection[str]) -> None:
         asked = {*config.codecs, *(f"{path}.weight" for path in config.kernels)}
         if foreign := sorted(asked - set(names)):
-            raise SkylineError(
-                f"{folder / CONFIG}: the model has no weight '{foreign[0]}'; make the artifact again"
-            )
+            raise _damaged(f"{folder / CONFIG}: the model has no weight '{foreign[0]}'")
         self._path = folder / WEIGHTS
         self._suffixes: dict[str, list[str]] = {name: [] for name in names}
         stored = _stored_names(self._path)
         for full in stored:
             name, separator, suffix = full.partition("::")
             if name not in self._suffixes:
-                raise SkylineError(f"{self._path}: tensor '{full}' does not belong; make the artifact again")
+                raise _damaged(f"{self._path}: tensor '{full}' does not belong to the model")
             if separator:
                 self._suffixes[name].append(suffix)
         if missing := sorted(set(names) - stored):
-            raise SkylineError(f"{self._path}: tensor '{missing[0]}' is missing; make the artifact again")
+            raise _damaged(f"{self._path}: tensor '{missing[0]}' is missing")
 
     def __iter__(self) -> Iterator[tuple[str, Encoded]]:
-        """Each parameter's name and what is stored of it, in the order of the names."""
+        """Yield the name and stored form of each parameter, in the order of `names`."""
         with _opened(self._path) as file:
             for name, suffixes in self._suffixes.items():
                 beside = {suffix: file.get_tensor(f"{name}::{suffix}") for suffix in suffixes}
@@ -205,7 +212,9 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise SkylineError(f"{path} cannot be read ({error}); make the artifact again") from None
+        raise SkylineError(
+            f"{path} cannot be read ({error}); make the artifact again", Code.UNREADABLE
+        ) from None
 
 
 def _stored_names(path: Path) -> set[str]:
@@ -214,19 +223,21 @@ def _stored_names(path: Path) -> set[str]:
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All stored tensors by name. Raises SkylineError where the file is torn or foreign."""
+    """Return all stored tensors by name. Raises SkylineError (UNREADABLE) if the file cannot be read."""
     with _opened(folder / WEIGHTS) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
 
 
 def load_artifact(folder: Path | str) -> Model:
-    """Load an artifact for inference, its kernels in place. Raises SkylineError where it is corrupted or
-    foreign.
+    """Load an artifact in evaluation mode, with its int8 kernels installed.
+
+    Raises the errors of `read_config` and `EncodedWeights`, and SkylineError (DAMAGED) for a weight that does not fit
+    its codec or kernel.
     """
     folder = Path(folder)
     config = read_config(folder)
     tokenizer = Tokenizer.from_folder(folder) if (folder / TOKENIZER).is_file() else None
-    # Built without memory for the weights: they come from the file.
+    # Build without memory for the weights, which come from the file.
     with without_weights():
         model = make_model(config.model, tokenizer, config.origin)
     model.storage.codecs = {name: Codec.parse(codec) for name, codec in config.codecs.items()}
@@ -241,16 +252,17 @@ def load_artifact(folder: Path | str) -> Model:
             else:
                 _set_parameter(model, name, codec.decode(encoded, shapes[name]))
         except SkylineError as error:
-            raise SkylineError(f"{folder}: {name}: {error}") from None
+            raise SkylineError(f"{folder}: {name}: {error}", Code.DAMAGED) from None
     return model.eval()
 
 
 def load_encoder(folder: Path | str) -> Encoder:
-    """An artifact that holds an encoder: a baseline's always does. Raises SkylineError for a student's."""
+    """Load an artifact that holds an encoder, as a baseline does. Raises SkylineError (WRONG_KIND) for a student."""
     model = load_artifact(folder)
     if not isinstance(model, Encoder):
         raise SkylineError(
-            f"{folder} holds a '{model.config.kind}' student, no encoder; name another artifact"
+            f"{folder} holds a '{model.config.kind}' student, not an encoder; name another artifact",
+            Code.WRONG_KIND,
         )
     return model
 
@@ -258,12 +270,10 @@ def load_encoder(folder: Path | str) -> Encoder:
 def _install_kernel(model: Model, path: str, codec: Codec, encoded: Encoded, shape: torch.Size) -> None:
     kind = model.storage.kernels[path]
     if kind != "int8" or codec.find("int8") is None:
-        raise SkylineError(
-            f"module '{path}' asks for kernel '{kind}' on codec '{codec}'; make the artifact again"
-        )
+        raise _damaged(f"module '{path}' asks for kernel '{kind}' on codec '{codec}'")
     linear = model.get_submodule(path)
     bias = linear.bias if isinstance(linear, nn.Linear) else None
-    weight = codec.unpack(encoded, shape)
+    weight = codec.unpack(encoded, shape)  # int8 (out, in)
     replace_linear(model, path, Int8Linear(weight, encoded.beside["scale"], bias))
 
 
@@ -278,14 +288,14 @@ def _set_parameter(model: Model, name: str, value: Tensor) -> None:
 
 
 def to_dense(model: Model) -> Model:
-    """A trainable float32 copy of a loaded model: kernels become linear maps again; codecs are kept."""
+    """Return a trainable float32 copy of a loaded model: int8 kernels become linear layers again; codecs are kept."""
     with nothing_drawn():
         dense = make_model(model.config, model.tokenizer, model.origin)
     state: dict[str, Tensor] = {}
-    # Shared layers stand in the state under each of their names, so duplicates stay.
+    # A state dict holds a shared layer under each of its names, so duplicates stay.
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, Int8Linear):
-            scale = module.scale if module.scale.dim() == 0 else module.scale[:, None]
+            scale = module.scale if module.scale.dim() == 0 else module.scale[:, None]  # () or (out, 1)
             state[f"{path}.weight"] = module.weight.float() * scale
             if module.bias is not None:
                 state[f"{path}.bias"] = module.bias

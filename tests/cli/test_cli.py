@@ -98,7 +98,7 @@ MISTAKES = {
     "a checkpoint of another kind": ([*TRAIN, "--model", "gpt2"], "of type 'gpt2'"),
     "a checkpoint of another kind in a dry run": ([*TRAIN, "--model", "gpt2", "--dry-run"], "type 'gpt2'"),
     "a checkpoint of another kind to profile": (["profile", "baseline", "--model", "gpt2"], "type 'gpt2'"),
-    "an unreadable checkpoint": ([*TRAIN, "--model", "torn", "--dry-run"], "torn/config.json is no JSON"),
+    "an unreadable checkpoint": ([*TRAIN, "--model", "torn", "--dry-run"], "torn/config.json is not JSON"),
     "a checkpoint without weights": ([*TRAIN, "--model", "bare", "--dry-run"], "has no model.safetensors"),
     "a seed beyond every generator's": (["profile", "baseline", "--seed", "9" * 23], "--seed 999"),
     "a time cap that is no number": (["profile", "baseline", "--time-cap", "nan"], "--time-cap nan"),

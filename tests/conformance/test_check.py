@@ -159,7 +159,7 @@ def test_an_artifact_of_another_program(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "model.safetensors").write_bytes(b"")
     problems = check_path(tmp_path)
-    assert any("is no artifact" in problem for problem in problems)
+    assert any("is not an artifact" in problem for problem in problems)
 
 
 @pytest.mark.parametrize("name", suite_names())
@@ -277,7 +277,7 @@ def test_a_problem_inside_a_folder_is_named_from_there(
     artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (artifact / "config.json").write_text("{")
-    expected = "config.json is no JSON: the artifact is corrupted; make it again"
+    expected = "config.json is not JSON: the artifact is corrupted; make it again"
     assert check_path(artifact) == [expected]
     monkeypatch.chdir(artifact.parent)
     assert check_path(Path(artifact.name)) == [expected]

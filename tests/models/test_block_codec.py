@@ -1,4 +1,4 @@
-"""The codec that leaves out blocks: what comes back, what is stored and counted, and what cannot be decoded."""
+"""The blocks codec: exact decoding, stored bytes and counts, and damaged tensors that are refused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from harness.common.errors import Code
 from harness.models.codecs import Blocks, Codec
 from tests.support.codec_checks import nbytes, torn
 from tests.support.one_line_errors import refused
@@ -20,7 +21,7 @@ SIDES = st.integers(1, 7)
 
 @st.composite
 def sparse(draw: st.DrawFn) -> tuple[Tensor, int, int]:
-    """A matrix or vector with the size of blocks; some blocks are all zero, and not all sizes divide."""
+    """A matrix or vector, and rows and columns of its blocks. Some blocks are all zero, some cut at an edge."""
     rows, columns = draw(SIDES), draw(SIDES)
     shape = draw(st.one_of(st.tuples(st.integers(1, 20), st.integers(1, 30)), st.tuples(st.integers(1, 40))))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 9999)))
@@ -30,13 +31,13 @@ def sparse(draw: st.DrawFn) -> tuple[Tensor, int, int]:
         for left in range(0, matrix.shape[1], columns):
             if float(torch.rand((), generator=generator)) < draw(st.sampled_from([0.0, 0.5, 1.0])):
                 matrix[top : top + rows, left : left + columns] = 0
-    if draw(st.booleans()):  # zeros within blocks that stay
+    if draw(st.booleans()):  # zeros within stored blocks
         tensor *= torch.rand(shape, generator=generator) < 0.7
     return tensor, rows, columns
 
 
 def stored_weights(tensor: Tensor, rows: int, columns: int) -> list[float]:
-    """By loops: the weights of blocks with anything but zeros, row by row."""
+    """The weights of blocks that are not all zero, row by row, found by loops."""
     matrix = (tensor if tensor.dim() == 2 else tensor[None]).tolist()
     full = {
         (i // rows, j // columns) for i, row in enumerate(matrix) for j, weight in enumerate(row) if weight
@@ -106,7 +107,7 @@ TORN: dict[str, tuple[str, Callable[[Tensor], Tensor] | None]] = {
     "mask cut": ("mask", lambda t: t[:0]),
     "mask longer": ("mask", lambda t: t.repeat(2)),
     "another block": ("mask", lambda t: t | 0x40),
-    "a bit behind the end": ("mask", lambda t: t | 1),
+    "a bit after the end": ("mask", lambda t: t | 1),
     "mask of another type": ("mask", lambda t: t.float()),
     "values lost": ("values", lambda t: t[:-1]),
     "values more": ("values", lambda t: t.repeat(2)),
@@ -122,5 +123,5 @@ def test_torn_tensors_are_detected(case: str) -> None:
     assert encoded.beside["mask"].tolist() == [0b10110100]
     assert torch.equal(codec.decode(encoded, WEIGHT.shape), WEIGHT)
     for use in (codec.decode, codec.unpack):
-        with refused("artifact"):
+        with refused(Code.DAMAGED, "artifact"):
             use(torn(encoded, part, change), WEIGHT.shape)

@@ -1,4 +1,4 @@
-"""Codecs of fewer than eight bits: groups with a range of their own, three values, and bits without gaps."""
+"""Codecs of fewer than eight bits: ranges per group, ternary weights and packed bits."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.models.codecs import Codec, Groups, Pack
 from tests.support.codec_checks import nbytes, there_and_back
+from tests.support.one_line_errors import refused
 
 
 @st.composite
 def matrices(draw: st.DrawFn) -> Tensor:
-    """Matrices with and without zeros, of one sign or both, whose rows twelve does not always divide."""
+    """Matrices of 1 to 12 rows, with and without zeros, of one sign or both."""
     rows, columns = draw(st.sampled_from([1, 4, 6, 12])), draw(st.integers(1, 30))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 9999)))
     tensor = torch.randn(rows, columns, generator=generator) * draw(st.sampled_from([1e-6, 0.02, 50.0]))
@@ -39,7 +40,7 @@ def test_packed_bits_are_the_codes_in_binary(codes: list[int], width: int) -> No
 
 
 def test_a_code_too_large_is_refused() -> None:
-    with pytest.raises(SkylineError, match="do not fit 2 bits"):
+    with refused(Code.OUT_OF_RANGE, "2 bits"):
         Pack(2).encode(torch.tensor([4], dtype=torch.uint8))
 
 
@@ -74,7 +75,7 @@ def test_groups_by_hand() -> None:
     assert there_and_back("groups(2,2)", tensor).tolist() == [[-1.0, 0.0, 2.0], [0.0, 4.0, 6.0]]
 
 
-def test_more_groups_err_less_where_rows_differ() -> None:
+def test_more_groups_err_less_if_rows_differ() -> None:
     tensor = (
         torch.randn(12, 50, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 0, 12)[:, None]
     )
@@ -83,7 +84,7 @@ def test_more_groups_err_less_where_rows_differ() -> None:
 
 
 def test_groups_that_do_not_divide_the_rows() -> None:
-    with pytest.raises(SkylineError, match="5 groups do not divide 12 rows"):
+    with refused(Code.WRONG_SHAPE, "5 groups", "12 rows"):
         Codec.parse("groups(4,5)").encode(torch.ones(12, 3))
 
 
@@ -125,9 +126,9 @@ def test_kept_weights_are_counted_before_packing() -> None:
         ("groups(2,4)+pack(2)", (64, 97), True),
         ("groups(3,2)+pack(3)", (256, 160), True),
         ("groups(3,1)+pack(3)", (211, 97), True),
-        ("groups(3,5)+pack(3)", (1005, 97), False),  # a run's codes end within a number
-        ("groups(4,64)+pack(4)", (64, 96), False),  # tables of numbers as large as the weights
-        ("groups(5,2)+pack(5)", (64, 96), False),  # no whole codes in a byte or in one and a half
+        ("groups(3,5)+pack(3)", (1005, 97), False),  # a run's codes end within a window
+        ("groups(4,64)+pack(4)", (64, 96), False),  # tables of windows as large as the weights
+        ("groups(5,2)+pack(5)", (64, 96), False),  # whole codes fill neither 8 nor 12 bits
         ("ternary(tensor)+pack(2)", (35, 33), True),
         ("ternary(row)+pack(2)", (4, 512), True),
         ("dictionary(3,kept)+pack(3)", (211, 97), True),

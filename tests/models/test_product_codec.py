@@ -1,4 +1,4 @@
-"""Product quantization: tables and codes by hand, what decoding gives back, bytes, and what is refused."""
+"""Product quantization: tables and codes by hand, decoded values, stored bytes and refusals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.cluster.vq import vq
 from torch import Tensor
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.conformance.tiny import tiny_encoder
 from harness.models.artifacts import load_artifact, read_config, save_artifact
 from harness.models.codecs import Codec, Product
@@ -28,7 +28,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def test_by_hand() -> None:
-    """Blocks (1, 2), (3, 4), (1, 2) and (5, 6): three entries, which is as many as are allowed."""
+    """Blocks (1, 2), (3, 4), (1, 2) and (5, 6) need all three entries."""
     tensor = torch.tensor([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 5.0, 6.0]])
     encoded = Codec.parse("product(2,3)").encode(tensor)
     table, codes = encoded.beside["table"], encoded.values
@@ -82,7 +82,7 @@ def test_the_table_is_a_fixed_point_and_its_error_that_of_normal_weights() -> No
 
 @st.composite
 def weights(draw_: st.DrawFn) -> tuple[Tensor, int, int]:
-    """(tensor, block, entries), with whole blocks of zeros or without."""
+    """(tensor, block, entries), with or without rows of zeros."""
     block, entries = draw_(st.integers(1, 9)), draw_(st.integers(2, 40))
     rows, columns = draw_(st.integers(1, 12)), draw_(st.integers(1, 7)) * block
     tensor = draw(rows, columns, seed=draw_(st.integers(0, 999)))
@@ -126,7 +126,7 @@ def test_bytes_are_the_codes_and_the_table(case: tuple[Tensor, int, int]) -> Non
 
 
 def test_a_quantized_matrix_is_recognised_beyond_the_probe() -> None:
-    """More blocks than the probe takes, one of them odd: 256 entries and one are too many, and then k-means decides."""
+    """There are more blocks than the probe takes. One further distinct block, the 257th, is not in the probe."""
     table = draw(256, 4).half().float()
     codes = torch.randint(0, 256, (40_000,), generator=torch.Generator().manual_seed(1))
     blocks = table[codes]
@@ -160,11 +160,11 @@ def test_encoding_draws_from_no_global_generator() -> None:
 
 def test_weights_that_cannot_be_encoded() -> None:
     codec = Codec.parse("product(4,16)")
-    with pytest.raises(SkylineError, match="blocks of 4 weights do not divide rows of 6"):
+    with refused(Code.WRONG_SHAPE, "blocks of 4", "rows of 6"):
         codec.encode(torch.zeros(4, 6))
-    with pytest.raises(SkylineError, match="infinite or no number"):
+    with refused(Code.NOT_FINITE):
         codec.encode(torch.tensor([[1.0, float("nan"), 0.0, 0.0]]))
-    with pytest.raises(SkylineError, match="overflows float16"):
+    with refused(Code.OUT_OF_RANGE, "float16"):
         codec.encode(torch.full((2, 4), 1e5))
 
 
@@ -175,7 +175,7 @@ TORN: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "another block": ("table", lambda t: t[:, :3]),
     "another type": ("table", lambda t: t.float()),
     "a code too few": ("values", lambda t: t[:, :-1]),
-    "a code a weight": ("values", lambda t: t.repeat(1, 4)),
+    "one code for each weight": ("values", lambda t: t.repeat(1, 4)),
 }
 
 
@@ -183,12 +183,12 @@ TORN: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
 def test_torn_tensors_are_detected(case: str) -> None:
     part, change = TORN[case]
     tensor, codec = draw(8, 64), Codec.parse("product(4,16)")
-    with refused("make the artifact again"):
+    with refused(Code.DAMAGED, "artifact"):
         codec.decode(torn(codec.encode(tensor), part, change), tensor.shape)
 
 
 def test_an_artifact_of_codes(tmp_path: Path) -> None:
-    """In the survey's convention a weight of 4 bits for 4 counts 1/32 of one; the table is in the bytes alone."""
+    """In the survey's convention a weight counts 1/32 if 4 weights share 4 bits; only the bytes include the table."""
     model, name = tiny_encoder(), "layers.0.ffn.into.weight"
     save_artifact(model, tmp_path / "dense")
     model.storage.codecs[name] = Codec.parse("product(4,16)+pack(4)")

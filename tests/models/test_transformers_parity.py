@@ -20,12 +20,13 @@ from transformers import (
     PreTrainedModel,
 )
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.models.batch import Batch
 from harness.models.checkpoints import from_folder, load_model, save_checkpoint
 from harness.models.config import EncoderConfig, LayerConfig
 from harness.models.encoder.encoder import Encoder
 from tests.support.encoder_models import logits, random_batch, random_weights, sentences
+from tests.support.one_line_errors import refused
 
 TOLERANCE = 1e-5
 SMALL = {
@@ -64,7 +65,7 @@ def oracle(kind: str, seed: int = 0, labels: int = 2, **config: object) -> PreTr
 
 
 def theirs(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    """The logits that `transformers` computes: spans stacked as ours are; the pooled state without a head."""
+    """The logits that `transformers` computes: start and end stacked for spans, the pooled state without a head."""
     with torch.inference_mode():
         output = model(**vars(batch))
     if isinstance(model, BertForQuestionAnswering):
@@ -161,7 +162,7 @@ def test_full_length_agrees(tmp_path: Path) -> None:
 
 
 def test_gradients_agree(tmp_path: Path) -> None:
-    """Training needs more than logits: the gradient of every weight."""
+    """Training needs gradients that agree too."""
     hf = oracle("classification", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     model = converted(hf, tmp_path / "theirs", "classification")
     batch = random_batch([30, 12, 40], 120, pairs=True)
@@ -214,7 +215,7 @@ def minilm_agrees(model: Encoder, folder: Path, texts: list[str], pairs: list[st
 def test_minilm_on_200_sentences(minilm: Encoder, tmp_path: Path) -> None:
     texts = sentences(200)
     lengths = minilm.encode(texts).attention_mask.sum(1)
-    assert len(lengths.unique()) > 15, "the batches hold no padding worth the name"
+    assert len(lengths.unique()) > 15, "the batches have too little padding"
     minilm_agrees(minilm, tmp_path / "minilm", texts, None, size=10)
 
 
@@ -228,7 +229,7 @@ def test_minilm_hidden_states_and_full_length(minilm_folder: Path) -> None:
     batch = model.encode([" ".join(sentences(60, 3)), sentences(1, 4)[0]])
     assert batch.input_ids.shape == (2, 512)
     assert difference(logits(model, batch), theirs(hf, batch)) <= TOLERANCE
-    # What is left between the states is float32's rounding: in float64 it is gone.
+    # The states differ by float32's rounding only: in float64 they agree.
     with torch.inference_mode():
         expected = hf.double()(**vars(batch), output_hidden_states=True).hidden_states
         states = model.double()(batch, hidden_states=True).hidden_states
@@ -277,7 +278,7 @@ def test_pytorch_bin_and_names_of_tensorflow(tmp_path: Path) -> None:
 
 
 def test_pretraining_checkpoint_and_half_precision(tmp_path: Path) -> None:
-    """Heads that are not ours are left; weights stored in half precision widen to float32."""
+    """Pre-training heads are ignored; weights in half precision widen to float32."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         hf = BertForPreTraining(BertConfig(**SMALL)).eval()
@@ -331,7 +332,7 @@ INEXPRESSIBLE = {
 @pytest.mark.parametrize("shape", INEXPRESSIBLE)
 def test_saving_what_bert_cannot_express_fails(shape: str, tmp_path: Path) -> None:
     config = INEXPRESSIBLE[shape].model_copy(update={"vocab_size": 30})
-    with pytest.raises(SkylineError, match="cannot express"):
+    with refused(Code.WRONG_SHAPE):
         save_checkpoint(random_weights(config, 0), tmp_path / "no")
     assert list(tmp_path.iterdir()) == []
 
@@ -339,7 +340,7 @@ def test_saving_what_bert_cannot_express_fails(shape: str, tmp_path: Path) -> No
 def test_saving_over_a_folder_fails_and_leaves_it(tiny: Encoder, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes").write_text("keep")
-    with pytest.raises(SkylineError, match="exists already"):
+    with refused("exists", str(tmp_path / "mine")):
         save_checkpoint(tiny, tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes"]
 

@@ -25,12 +25,12 @@ BARE = TINY.with_head("none", 1)
 
 
 def dense(model: Encoder) -> Encoder:
-    """As it is."""
+    """Leave the model as it is."""
     return model
 
 
 def sparse(model: Encoder, share: float = 0.6) -> Encoder:
-    """A share of each matrix and of the word embeddings is zero."""
+    """Set a share of each matrix and of the word embeddings to zero."""
     masks = Masks(model, prunable(model, embeddings=True))
     masks.replace(keep_largest(masks.magnitudes(), share, "matrix"))
     masks.store(model)
@@ -38,7 +38,7 @@ def sparse(model: Encoder, share: float = 0.6) -> Encoder:
 
 
 def int8(model: Encoder, per: str = "channel") -> Encoder:
-    """int8 on disk and in the kernels for every linear map but the classifier, as `dynamic-int8` chooses it."""
+    """Store and execute every linear layer but the classifier in int8, as `dynamic-int8` does."""
     for path, module in model.named_modules():
         if isinstance(module, nn.Linear) and not path.startswith("head.classifier"):
             codecs, name = model.storage.codecs, f"{path}.weight"
@@ -48,17 +48,17 @@ def int8(model: Encoder, per: str = "channel") -> Encoder:
 
 
 def per_tensor(model: Encoder) -> Encoder:
-    """int8 with one scale a matrix."""
+    """Use int8 with one scale for each matrix."""
     return int8(model, "tensor")
 
 
 def both(model: Encoder) -> Encoder:
-    """Zeros first, then int8."""
+    """Set weights to zero, then use int8."""
     return int8(sparse(model))
 
 
 def half(model: Encoder) -> Encoder:
-    """float16 for every matrix."""
+    """Store every matrix in float16."""
     model.storage.codecs = {
         n: Codec.parse("cast(float16)") for n, p in model.named_parameters() if p.dim() > 1
     }

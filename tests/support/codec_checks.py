@@ -1,4 +1,4 @@
-"""What the tests of all codecs do with them: encode and decode, weigh, and tear what is stored."""
+"""Helpers of the codec tests: encode and decode, count bytes, damage a stored tensor."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CODECS = (
     "int8(channel)+bitmask",
     "int8(tensor)+bitmask",
 )
-"""Those whose stored values stay one for each weight that is kept."""
+"""Codecs that store one value for each kept weight."""
 
 
 def there_and_back(text: str, tensor: Tensor) -> Tensor:
-    """A tensor, encoded and decoded."""
+    """Encode and decode a tensor."""
     codec = Codec.parse(text)
     decoded = codec.decode(codec.encode(tensor), tensor.shape)
     assert decoded.dtype == torch.float32
@@ -35,15 +35,15 @@ def there_and_back(text: str, tensor: Tensor) -> Tensor:
 
 
 def nbytes(encoded: Encoded) -> int:
-    """The bytes of all that is stored."""
+    """Count the bytes of all stored tensors."""
     return encoded.values.nbytes + sum(tensor.nbytes for tensor in encoded.beside.values())
 
 
 def torn(encoded: Encoded, part: str, change: Callable[[Tensor], Tensor] | None) -> Encoded:
-    """What is stored, with one part changed, added (from two zeros) or, with None, taken away."""
+    """Return `encoded` with one part changed, added (made from two zeros) or, if `change` is None, removed."""
     parts = {"values": encoded.values, **encoded.beside}
     found = parts.pop(part, torch.zeros(2))
     if change is not None:
-        # As a file would give it back.
+        # Contiguous, as a file would return it.
         parts[part] = change(found).contiguous()
     return Encoded(parts.pop("values"), parts)

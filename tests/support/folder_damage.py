@@ -1,4 +1,4 @@
-"""Ways to damage a folder of a model, each a function of the folder, for the tests of artifacts and checkpoints."""
+"""Functions that damage a model's folder, for the tests of artifacts and checkpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Damage = Callable[[Path], object]
 
 
 def change_config(**changes: object) -> Damage:
-    """Other values in config.json; `...` takes a field away."""
+    """Change values in config.json; `...` removes a field."""
 
     def spoil(folder: Path) -> None:
         data = {**json.loads((folder / "config.json").read_text()), **changes}
@@ -24,12 +24,12 @@ def change_config(**changes: object) -> Damage:
 
 
 def change_weights(name: str, edit: Callable[[dict[str, Tensor]], object]) -> Damage:
-    """Other tensors in a file of weights."""
+    """Change the tensors in a file of weights."""
 
     def spoil(folder: Path) -> None:
         tensors = {key: tensor.clone() for key, tensor in load_file(folder / name).items()}
         edit(tensors)
-        # Unlinked first: what is loaded may still be mapped to the old file.
+        # Unlink first: a loaded model may still be mapped to the old file.
         (folder / name).unlink()
         save_file(tensors, folder / name)
 
@@ -37,17 +37,17 @@ def change_weights(name: str, edit: Callable[[dict[str, Tensor]], object]) -> Da
 
 
 def write(name: str, content: bytes) -> Damage:
-    """Another content."""
+    """Replace the content of a file."""
     return lambda folder: (folder / name).write_bytes(content)
 
 
 def drop(name: str) -> Damage:
-    """No such file."""
+    """Delete a file."""
     return lambda folder: (folder / name).unlink()
 
 
 def cut(name: str, keep: float) -> Damage:
-    """Only the first share of a file."""
+    """Keep only the first share `keep` of a file."""
 
     def spoil(folder: Path) -> None:
         content = (folder / name).read_bytes()
@@ -57,7 +57,7 @@ def cut(name: str, keep: float) -> Damage:
 
 
 def flip(name: str, place: float, bit: int = 0) -> Damage:
-    """One bit of a file, at a share of its length."""
+    """Flip one bit of a file, at the share `place` of its length."""
 
     def spoil(folder: Path) -> None:
         content = bytearray((folder / name).read_bytes())

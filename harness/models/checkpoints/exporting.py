@@ -1,4 +1,4 @@
-"""Encoders to Hugging Face folders."""
+"""Export of encoders to Hugging Face folders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.files import new_folder
 from harness.models.checkpoints.names import classifier_names, hf_names
 from harness.models.config import EncoderConfig
@@ -19,25 +19,22 @@ TO_ACTIVATION = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
 
 
 def hf_config(config: EncoderConfig) -> dict[str, Any]:
-    """The Hugging Face config.json of a uniform encoder. Raises SkylineError where `BertModel` cannot express
-    it.
+    """Return the Hugging Face config.json of a uniform encoder.
+
+    Raises SkylineError (WRONG_SHAPE) if `transformers.BertModel` cannot express the encoder.
     """
     first = config.layers[0]
     plain = first.projection_size == config.hidden_size and first.ffn_size and not first.ranks
     if not plain or config.embedding_rank is not None or any(layer != first for layer in config.layers):
-        raise SkylineError(
-            "transformers' BERT cannot express this encoder (layers differ, are factorized or share weights)"
-        )
+        raise _inexpressible("layers that differ, are factorized or share weights")
     if config.words is not None:
-        raise SkylineError(
-            "transformers' BERT cannot express word embeddings of codes or hashes; export the encoder before them"
+        raise _inexpressible(
+            "word embeddings of codes or hashes; export the encoder before they are replaced"
         )
     if first.attention is not None or first.kept is not None or config.segment_positions is not None:
-        raise SkylineError(
-            "transformers' BERT cannot express other attention than the full one, nor eliminated word-vectors"
-        )
+        raise _inexpressible("attention other than full attention, or eliminated word-vectors")
     if not config.pooler and config.head.kind in ("classification", "regression"):
-        raise SkylineError(f"transformers' BERT cannot express a {config.head.kind} head without a pooler")
+        raise _inexpressible(f"a {config.head.kind} head without a pooler")
     architecture = {
         "classification": "BertForSequenceClassification",
         "regression": "BertForSequenceClassification",
@@ -63,9 +60,15 @@ def hf_config(config: EncoderConfig) -> dict[str, Any]:
     }
 
 
+def _inexpressible(part: str) -> SkylineError:
+    return SkylineError(f"transformers' BERT cannot express {part}", Code.WRONG_SHAPE)
+
+
 def save_checkpoint(model: Encoder, folder: Path) -> None:
-    """Write a folder that `transformers` loads. Raises SkylineError where it exists, `BertModel` cannot
-    express the encoder, or it executes on compressed weights.
+    """Write a folder that `transformers` loads.
+
+    Raises SkylineError if the folder exists (EXISTS), `BertModel` cannot express the encoder (WRONG_SHAPE), or the
+    encoder executes on compressed weights.
     """
     require_dense(model)
     config = hf_config(model.config)

@@ -1,4 +1,4 @@
-"""Hugging Face folders to encoders: configuration, weights and tokenizer."""
+"""Import of Hugging Face folders: configuration, weights and tokenizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.models.checkpoints.names import classifier_names, hf_names, language_model_names
 from harness.models.checkpoints.weights import read_weights
 from harness.models.config import EncoderConfig
@@ -23,7 +23,7 @@ ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "ge
 
 
 def random_model(config: EncoderConfig, seed: int, tokenizer: Tokenizer | None = None) -> Encoder:
-    """An encoder whose weights are drawn from `seed` as BERT's were."""
+    """Return an encoder, in evaluation mode, with weights drawn from `seed` by BERT's initialization."""
     generator = torch.Generator().manual_seed(seed)
     with nothing_drawn():
         model = Encoder(config, tokenizer, origin=f"random (seed {seed})")
@@ -31,8 +31,9 @@ def random_model(config: EncoderConfig, seed: int, tokenizer: Tokenizer | None =
 
 
 def from_folder(folder: Path, labels: int = 2, seed: int = 0, head: str = "classification") -> Encoder:
-    """Convert a local Hugging Face folder: config.json, model.safetensors (or pytorch_model.bin), and its
-    tokenizer.
+    """Convert a local Hugging Face folder: config.json, model.safetensors (or pytorch_model.bin), and its tokenizer.
+
+    See `load_model` for the arguments and errors.
     """
     config = read_hf_config(folder).with_head(head, labels)
     weights, digest = read_weights(folder)
@@ -42,46 +43,56 @@ def from_folder(folder: Path, labels: int = 2, seed: int = 0, head: str = "class
 
 
 def read_tokenizer(folder: Path, config: EncoderConfig) -> Tokenizer | None:
-    """A checkpoint's tokenizer, if it has one. Raises SkylineError where it is damaged or does not fit `config`."""
+    """Load a checkpoint's tokenizer; None if it has none.
+
+    Raises SkylineError if it is damaged, or has more tokens than the embedding has rows (CONFLICT).
+    """
     if not ((folder / "tokenizer.json").is_file() or (folder / "vocab.txt").is_file()):
         return None
     tokenizer = Tokenizer.from_folder(folder)
     if tokenizer.vocab_size > config.vocab_size:
         raise SkylineError(
-            f"{folder}: its tokenizer has more tokens than its embedding has rows; use matching files"
+            f"{folder}: its tokenizer has {tokenizer.vocab_size} tokens, its embedding {config.vocab_size} rows; "
+            "use matching files",
+            Code.CONFLICT,
         )
     return tokenizer
 
 
 def read_hf_config(folder: Path) -> EncoderConfig:
-    """Translate a Hugging Face config.json. Raises SkylineError where it describes no BERT-style encoder."""
+    """Translate a folder's config.json. Raises SkylineError unless it describes a BERT encoder."""
     path = folder / "config.json"
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise SkylineError(f"{folder} has no config.json; name a folder that a BERT was saved to") from None
+        raise SkylineError(
+            f"{folder} has no config.json; name a folder that a BERT was saved to", Code.NOT_FOUND
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise SkylineError(f"{path} is no JSON; copy the checkpoint again") from None
+        raise SkylineError(f"{path} is not JSON; copy the checkpoint again", Code.UNREADABLE) from None
     if not isinstance(data, dict):
-        raise SkylineError(f"{path} is no configuration; copy the checkpoint again")
-    # BERT's first configurations do not name their type.
+        raise SkylineError(f"{path} is not a configuration; copy the checkpoint again", Code.WRONG_KIND)
+    # The first configurations of BERT have no model_type.
     kind = data.get("model_type", "bert")
     odd = data.get("is_decoder") or (data.get("position_embedding_type") or "absolute") != "absolute"
     if kind != "bert" or odd:
-        what = "a decoder or has relative positions" if kind == "bert" else f"of type '{kind}'"
+        what = "is a decoder or has relative positions" if kind == "bert" else f"is of type '{kind}'"
         raise SkylineError(
-            f"{path}: the checkpoint is {what}, no BERT-style encoder; use one with model_type 'bert'"
+            f"{path}: the checkpoint {what}; use an encoder of model_type 'bert' with absolute positions",
+            Code.WRONG_KIND,
         )
     activation = ACTIVATIONS.get(str(data.get("hidden_act", "gelu")))
     if activation is None:
         raise SkylineError(
-            f"{path}: activation '{data['hidden_act']}' is not supported; known: {', '.join(ACTIVATIONS)}"
+            f"{path}: activation '{data['hidden_act']}' is not supported; known: {', '.join(ACTIVATIONS)}",
+            Code.UNKNOWN_NAME,
         )
     try:
         hidden, heads = data["hidden_size"], data["num_attention_heads"]
         if hidden % heads:
             raise SkylineError(
-                f"{path}: hidden size {hidden} is no multiple of {heads} heads; copy the checkpoint again"
+                f"{path}: {heads} heads do not divide the hidden size {hidden}; copy the checkpoint again",
+                Code.DAMAGED,
             )
         return EncoderConfig.bert(
             data["num_hidden_layers"],
@@ -97,34 +108,40 @@ def read_hf_config(folder: Path) -> EncoderConfig:
             layer_norm_eps=data.get("layer_norm_eps", 1e-12),
         )
     except KeyError as error:
-        raise SkylineError(f"{path} does not say {error}; copy the checkpoint again") from None
+        raise SkylineError(f"{path} has no {error}; copy the checkpoint again", Code.INCOMPLETE) from None
     except (TypeError, ValueError, ArithmeticError):
-        raise SkylineError(f"{path} describes no valid encoder; copy the checkpoint again") from None
+        raise SkylineError(
+            f"{path} does not describe a valid encoder; copy the checkpoint again", Code.DAMAGED
+        ) from None
 
 
 def load_hf_weights(model: Encoder, weights: Mapping[str, Tensor], folder: Path) -> Encoder:
-    """Put a checkpoint's weights, read from `folder`, into an encoder of its shape.
+    """Load a checkpoint's `weights` (by Hugging Face's names, any floating-point type) into an encoder of its shape.
 
-    Raises SkylineError where one is missing, of another shape, or quantized.
+    A pooler or head that the checkpoint does not have keeps its drawn weights. Errors name `folder`: SkylineError if a
+    weight is missing (INCOMPLETE), of another shape (CONFLICT) or quantized (WRONG_KIND).
     """
     found = _by_name(weights)
     state = model.state_dict()
     for ours, theirs in hf_names(model.config).items():
         if theirs not in found:
             if theirs.startswith("pooler."):
-                continue  # a checkpoint without pooler keeps the seeded one
+                continue
             raise SkylineError(
-                f"{folder}: weight '{theirs}' is missing; the checkpoint is no complete BERT encoder"
+                f"{folder}: weight '{theirs}' is missing; use a checkpoint of a complete BERT encoder",
+                Code.INCOMPLETE,
             )
         if not found[theirs].is_floating_point():
             raise SkylineError(
-                f"{folder}: weight '{theirs}' is of type {found[theirs].dtype}, no floating-point one; "
-                "use the checkpoint before its quantization"
+                f"{folder}: weight '{theirs}' is of type {found[theirs].dtype}, not of a floating-point type; "
+                "use the checkpoint before its quantization",
+                Code.WRONG_KIND,
             )
         if found[theirs].shape != state[ours].shape:
             raise SkylineError(
                 f"{folder}: weight '{theirs}' has shape {tuple(found[theirs].shape)}, "
-                f"its config.json asks for {tuple(state[ours].shape)}; use matching files"
+                f"its config.json asks for {tuple(state[ours].shape)}; use matching files",
+                Code.CONFLICT,
             )
         state[ours] = found[theirs].to(torch.float32)
     head = classifier_names(model.config)
@@ -137,7 +154,7 @@ def load_hf_weights(model: Encoder, weights: Mapping[str, Tensor], folder: Path)
 
 
 def read_language_model(folder: Path) -> MaskedLanguageModelHead | None:
-    """The head of a checkpoint's masked language model; None where it has none of the encoder's size."""
+    """Load the head of a checkpoint's masked language model; None if it has no head of the encoder's size."""
     head = MaskedLanguageModelHead(read_hf_config(folder), torch.Generator())
     found, state = _by_name(read_weights(folder)[0]), head.state_dict()
     for ours, theirs in language_model_names().items():
@@ -149,7 +166,7 @@ def read_language_model(folder: Path) -> MaskedLanguageModelHead | None:
 
 
 def _by_name(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # Old checkpoints (TensorFlow's names) call the norms' parameters gamma and beta.
+    # Old checkpoints keep TensorFlow's names gamma and beta for the weight and bias of a LayerNorm.
     return {
         name.removeprefix("bert.").replace(".gamma", ".weight").replace(".beta", ".bias"): tensor
         for name, tensor in weights.items()

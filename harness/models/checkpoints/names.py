@@ -1,4 +1,4 @@
-"""The names of a BERT's parameters in `transformers`."""
+"""Names of the encoder's parameters here and in `transformers`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ OUTER_NAMES = {
 
 
 def hf_names(config: EncoderConfig) -> dict[str, str]:
-    """Our parameter's name to `transformers`' name (without the prefix `bert.`), for every parameter but the
-    classifier.
-    """
+    """Map our name of each parameter, except the classifier's, to its name in `transformers` without `bert.`."""
     names = dict(OUTER_NAMES)
     if not config.pooler or config.head.kind == "span":
         del names["head.pooler"]
@@ -44,7 +42,7 @@ def hf_names(config: EncoderConfig) -> dict[str, str]:
 
 
 def classifier_names(config: EncoderConfig) -> dict[str, str]:
-    """Our name of each of the classifier's parameters to `transformers`' name."""
+    """Map our name of each parameter of the classifier to its name in `transformers`."""
     if config.head.kind == "none":
         return {}
     theirs = "qa_outputs" if config.head.kind == "span" else "classifier"
@@ -58,8 +56,9 @@ LANGUAGE_MODEL_NAMES = {
 
 
 def language_model_names() -> dict[str, str]:
-    """Our name of each parameter of a masked language model's head to `transformers`' name. Its other matrix is that of
-    the word embeddings.
+    """Map our name of each parameter of a masked language model's head to its name in `transformers`.
+
+    The decoder matrix is not among them: it is tied to the word embeddings.
     """
     names = {
         f"{ours}.{part}": f"{theirs}.{part}"

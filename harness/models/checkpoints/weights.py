@@ -1,4 +1,4 @@
-"""The weights of a Hugging Face folder: all of them, or what their file's header says."""
+"""The weights of a Hugging Face folder, or only their shapes and types."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.hashing import sha256
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -28,19 +28,24 @@ DTYPES = {
     "F8_E5M2": torch.float8_e5m2,
     "BOOL": torch.bool,
 }
-"""Safetensors' names of the types that weights come in; all others hold no plain numbers."""
+"""Types of weights by their names in safetensors. Weights of any other type are not plain numbers."""
 
 
 def weight_file(folder: Path) -> Path:
-    """The file with a checkpoint's weights. Raises SkylineError where there is none."""
+    """Return the file of a checkpoint's weights. Raises SkylineError (NOT_FOUND) if there is none."""
     for name in WEIGHT_FILES:
         if (folder / name).is_file():
             return folder / name
-    raise SkylineError(f"{folder} has no {' and no '.join(WEIGHT_FILES)}; copy the weights too")
+    raise SkylineError(
+        f"{folder} has no {' and no '.join(WEIGHT_FILES)}; copy the weights too", Code.NOT_FOUND
+    )
 
 
 def read_weights(folder: Path) -> tuple[dict[str, Tensor], str]:
-    """All weights by name, and the SHA-256 of their file. Raises SkylineError where it is damaged."""
+    """Return all weights by name, and the SHA-256 of their file.
+
+    Raises SkylineError for a file that cannot be read (UNREADABLE, DAMAGED) or holds something else (WRONG_KIND).
+    """
     path = weight_file(folder)
     if path.suffix != ".safetensors":
         return _unpickled(path, "cpu"), sha256(path)
@@ -51,14 +56,12 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def weights_on_meta(folder: Path) -> dict[str, Tensor]:
-    """Each weight's shape and type, as the file's header has them, in a tensor without memory. Raises SkylineError
-    where the file is cut off or damaged.
-    """
+    """Return all weights by name on the meta device: shapes and types without memory. Raises as `read_weights`."""
     path = weight_file(folder)
     if path.suffix != ".safetensors":
         return _unpickled(path, "meta")
     try:
-        # For torch the library would reserve memory for the whole file.
+        # With framework="pt" the library would reserve memory for the whole file.
         with safe_open(path, framework="np") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             stored = {name: (part.get_shape(), part.get_dtype()) for name, part in parts.items()}
@@ -71,18 +74,19 @@ def weights_on_meta(folder: Path) -> dict[str, Tensor]:
 
 
 def _unreadable(path: Path, error: Exception) -> SkylineError:
-    return SkylineError(f"{path} cannot be read ({error}); copy the checkpoint again")
+    return SkylineError(f"{path} cannot be read ({error}); copy the checkpoint again", Code.UNREADABLE)
 
 
 def _unpickled(path: Path, device: str) -> dict[str, Tensor]:
     try:
-        # Mapped, so that what goes to the meta device is not read; torch's first format cannot be.
+        # Memory-map the file, so that loading to the meta device reads no weights. Only zip files can be mapped.
         lazy = device == "meta" and zipfile.is_zipfile(path)
         loaded = torch.load(path, map_location=device, weights_only=True, mmap=lazy)
-    except Exception:  # what a damaged or malicious pickle raises is of many types
+    except Exception:  # a damaged or malicious pickle raises exceptions of many types
         raise SkylineError(
-            f"{path} is damaged or holds more than weights; copy it again or convert it to model.safetensors"
+            f"{path} is damaged or holds more than weights; copy it again or convert it to model.safetensors",
+            Code.DAMAGED,
         ) from None
     if not isinstance(loaded, dict):
-        raise SkylineError(f"{path} holds no weights by name; save the model's state_dict")
+        raise SkylineError(f"{path} is not a state_dict; save the model's state_dict", Code.WRONG_KIND)
     return {name: part for name, part in loaded.items() if isinstance(part, Tensor)}

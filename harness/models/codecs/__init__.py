@@ -1,9 +1,9 @@
-"""How one weight tensor is stored: a pipeline of stages, each of which rewrites the values and may add
-tensors beside them.
+"""Codecs: how a weight tensor is stored. A codec is a pipeline of stages; each stage rewrites the values and may add
+tensors that decoding needs.
 
-`int8(channel)+bitmask` first maps the values to int8 with one scale a row, then stores a bit for each weight
-and the int8 values that are not zero. Every byte that decoding needs is in the file: scales and masks are
-tensors like any other. A new stage is a file here and a line in `pipeline.STAGES`.
+`int8(channel)+bitmask` first quantizes the values to int8 with one scale a row, then stores one bit for each weight
+and only the int8 values that are not zero. The file holds all that decoding needs: scales and masks are tensors like
+any other. To add a stage, write a file here and list it in `pipeline.STAGES`.
 """
 
 from harness.models.codecs.blocks import Blocks

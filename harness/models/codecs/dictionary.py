@@ -1,4 +1,4 @@
-"""Weights as indices into a small table, with the few outliers kept as they are (GOBO: Zadeh et al. 2020)."""
+"""Weights as indices into a small table, with the outliers stored exactly (GOBO: Zadeh et al. 2020)."""
 
 from __future__ import annotations
 
@@ -10,44 +10,41 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.common.errors import SkylineError
-from harness.models.codecs.stage import Stage
+from harness.models.codecs.stage import Stage, require_finite, require_known
 
 LOG_DENSITY = -4.0
-"""Below this log-density of the fitted normal distribution a weight is an outlier (section IV-A)."""
+"""A weight is an outlier if its log-density under the fitted normal distribution is lower (section IV-A)."""
 ROUNDS = 100
+"""Most rounds of `fit_table`."""
 LEAST_GAIN = 1e-9
-"""Of the distance. Between a bin's two middle weights it does not change at all, and rounding may not decide."""
+"""Relative fall of Σ |w − entry| that another round needs. Smaller changes are rounding errors: an entry that moves
+between the two middle weights of its bin does not change the sum.
+"""
 
 
 @dataclass(frozen=True)
 class Dictionary(Stage):
-    """w ≈ table[code] with 2^width float32 entries for each tensor; outliers stand beside with their positions.
+    """w ≈ table[code] with 2^width float32 entries for each tensor; outliers are stored with their positions.
 
-    The table starts from the means of equally populated bins of the sorted weights; then each weight goes to its
+    The table starts from the means of equally populated bins of the sorted weights. Then each weight goes to its
     nearest entry and each entry to the mean of its weights, until Σ |w − entry| no longer falls (section IV-B).
-    Without `outliers` every weight is an index.
+    With `outliers="none"` every weight is an index. Raises SkylineError unless `width` is 1 to 8 (OUT_OF_RANGE) and
+    `outliers` is `kept` or `none` (UNKNOWN_NAME).
     """
 
     name: ClassVar[str] = "dictionary"
     order: ClassVar[int] = 0
+    stored_dtype = torch.uint8  # one byte for each code
     keeps: ClassVar[tuple[str, ...]] = ("table", "positions", "outliers")
     width: int = 3
     outliers: str = "kept"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.width <= 8:
-            raise SkylineError(f"codec dictionary({self.width}) is out of range: use 1 to 8 bits")
-        if self.outliers not in ("kept", "none"):
-            raise SkylineError(f"codec dictionary keeps outliers or none, not '{self.outliers}'")
-
-    @property
-    def stored_dtype(self) -> torch.dtype:
-        """A code a byte; `pack` after it makes them k bits."""
-        return torch.uint8
+        self.require(1 <= self.width <= 8, "1 to 8 bits")
+        require_known("handling of outliers", self.outliers, ("kept", "none"))
 
     def check(self, beside: Mapping[str, Tensor], shape: torch.Size) -> None:
-        """A full table, and as many positions as outliers, each within the tensor."""
+        """Raise ValueError unless the table is full and each outlier has a position within the tensor."""
         if beside["table"].shape != (1 << self.width,) or beside["table"].dtype != torch.float32:
             raise ValueError(f"its table is {beside['table'].dtype} of {tuple(beside['table'].shape)}")
         positions, values = beside["positions"], beside["outliers"]
@@ -57,10 +54,9 @@ class Dictionary(Stage):
             raise ValueError("an outlier lies outside the tensor")
 
     def encode(self, values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Find outliers and the table. Raises SkylineError for a weight that is not finite."""
-        if not torch.isfinite(values).all():
-            raise SkylineError("a weight is infinite or no number; train the model again")
-        flat = values.flatten()
+        """Find the outliers, and fit the table to the rest. Raises SkylineError (NOT_FINITE)."""
+        require_finite(values)
+        flat = values.flatten()  # (n,)
         odd = find_outliers(flat) if self.outliers == "kept" else torch.zeros_like(flat, dtype=torch.bool)
         ordinary = flat[~odd]
         table = fit_table(ordinary if len(ordinary) else flat, 1 << self.width)
@@ -70,29 +66,26 @@ class Dictionary(Stage):
         return codes.view(values.shape), beside
 
     def decode(self, values: Tensor, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
-        """Look up, and put the outliers back."""
+        """Look the codes up, and put the outliers back."""
         found = beside["table"][values.flatten().int()]
         self.amend(found, beside)
         return found.view(shape)
 
     def tables(self, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
-        """One for the tensor."""
+        """One table for the whole tensor, (1, 2^width)."""
         return beside["table"][None]
 
     def amend(self, values: Tensor, beside: Mapping[str, Tensor]) -> None:
-        """The outliers."""
+        """Put the outliers back."""
         values.view(-1)[beside["positions"].long()] = beside["outliers"]
 
     def bits(self, before: float) -> float:
-        """k."""
+        """`width`."""
         return self.width
-
-    def __str__(self) -> str:
-        return f"dictionary({self.width},{self.outliers})"
 
 
 def find_outliers(values: Tensor) -> Tensor:
-    """Which of `values` have a log-density below −4 under the normal distribution fitted to all of them."""
+    """Return a mask (n,) of the `values` (n,) whose log-density under the normal fitted to them is below −4."""
     exact = values.double()
     mean, deviation = exact.mean(), exact.std(correction=0)
     if not deviation > 0:
@@ -104,13 +97,18 @@ def find_outliers(values: Tensor) -> Tensor:
 
 
 def fit_table(values: Tensor, entries: int) -> Tensor:
-    """The table (entries,) in ascending order, float32. `values` is sorted once; a round then costs as many binary
-    searches as there are entries, whatever the number of weights.
+    """Fit a table to `values` (n,): float32 (entries,), ascending.
+
+    `values` is sorted once. After that, a round costs one binary search for each entry, however many weights there are.
     """
-    ordered = values.double().sort().values
+    ordered = values.double().sort().values  # (n,)
     count = len(ordered)
-    sums = torch.cat([ordered.new_zeros(1), ordered.cumsum(0)])
-    edges = torch.linspace(0, count, entries + 1).round().long()
+    sums = torch.cat(
+        [ordered.new_zeros(1), ordered.cumsum(0)]
+    )  # (n + 1,): sums[i] is the sum of the first i values
+    edges = (
+        torch.linspace(0, count, entries + 1).round().long()
+    )  # bin k holds the values edges[k] … edges[k + 1] − 1
     table = _means(ordered, sums, edges)
     best, least = table, math.inf
     for _ in range(ROUNDS):
@@ -128,12 +126,12 @@ def fit_table(values: Tensor, entries: int) -> Tensor:
 def _means(ordered: Tensor, sums: Tensor, edges: Tensor) -> Tensor:
     sizes = edges[1:] - edges[:-1]
     means = (sums[edges[1:]] - sums[edges[:-1]]) / sizes.clamp_min(1)
-    # An empty bin takes the value at its place, so that the table stays in order.
+    # An empty bin takes the value at its position, so that the table stays ascending.
     return torch.where(sizes > 0, means, ordered[edges[:-1].clamp_max(len(ordered) - 1)])
 
 
 def _distance(ordered: Tensor, sums: Tensor, edges: Tensor, table: Tensor) -> float:
-    """Σ |w − entry| over bins: what lies below its entry and what lies above, from sums of the sorted weights."""
+    """Σ |w − entry| over all bins: the weights below their entry plus the weights above it, from cumulative sums."""
     middle = torch.searchsorted(ordered, table).clamp(edges[:-1], edges[1:])
     below = table * (middle - edges[:-1]) - (sums[middle] - sums[edges[:-1]])
     above = (sums[edges[1:]] - sums[middle]) - table * (edges[1:] - middle)

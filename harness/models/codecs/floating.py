@@ -9,13 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.common.errors import SkylineError, unknown_name
-from harness.models.codecs.stage import Stage
+from harness.common.errors import Code, SkylineError
+from harness.models.codecs.stage import Stage, require_known
 
 
 @dataclass(frozen=True)
 class Cast(Stage):
-    """Store in another floating-point type."""
+    """Store in another floating-point type. Raises SkylineError (UNKNOWN_NAME) unless `dtype` is in `DTYPES`."""
 
     name: ClassVar[str] = "cast"
     order: ClassVar[int] = 0
@@ -27,19 +27,20 @@ class Cast(Stage):
     }
 
     def __post_init__(self) -> None:
-        if self.dtype not in self.DTYPES:
-            raise unknown_name("floating-point type", self.dtype, self.DTYPES)
+        require_known("floating-point type", self.dtype, self.DTYPES)
 
     @property
     def stored_dtype(self) -> torch.dtype:
-        """The floating-point type."""
+        """The type that `dtype` names."""
         return self.DTYPES[self.dtype]
 
     def encode(self, values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Round to the type. Raises SkylineError where a finite weight overflows it."""
-        cast = values.to(self.DTYPES[self.dtype])
+        """Round to the type. Raises SkylineError (OUT_OF_RANGE) if a finite weight overflows it."""
+        cast = values.to(self.stored_dtype)
         if (torch.isfinite(values) & ~torch.isfinite(cast)).any():
-            raise SkylineError(f"a weight overflows {self.dtype}; store it as bfloat16 or float32")
+            raise SkylineError(
+                f"a weight overflows {self.dtype}; store it as bfloat16 or float32", Code.OUT_OF_RANGE
+            )
         return cast, {}
 
     def decode(self, values: Tensor, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
@@ -48,7 +49,4 @@ class Cast(Stage):
 
     def bits(self, before: float) -> float:
         """16 or 32."""
-        return torch.finfo(self.DTYPES[self.dtype]).bits
-
-    def __str__(self) -> str:
-        return f"cast({self.dtype})"
+        return torch.finfo(self.stored_dtype).bits

@@ -1,4 +1,4 @@
-"""A codec: a pipeline of stages. Its text form stands in an artifact's configuration."""
+"""A codec: a pipeline of stages. An artifact's configuration holds its text form, such as `int8(channel)+bitmask`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from harness.common.errors import SkylineError, unknown_name
+from harness.common.errors import Code, SkylineError, unknown_name
 from harness.models.codecs.blocks import Blocks
 from harness.models.codecs.codes import Codes
 from harness.models.codecs.dictionary import Dictionary
@@ -23,24 +23,25 @@ from harness.models.codecs.sparse import Bitmask
 from harness.models.codecs.stage import Stage
 from harness.models.codecs.ternary import Ternary
 
-STAGES: dict[str, Callable[..., Stage]] = {
-    "cast": Cast,
-    "int8": Int8,
-    "groups": Groups,
-    "ternary": Ternary,
-    "dictionary": Dictionary,
-    "codes": Codes,
-    "product": Product,
-    "bitmask": Bitmask,
-    "blocks": Blocks,
-    "pack": Pack,
-}
-"""By name. The arguments in a codec's text are those of the stage, in order; whole numbers are integers."""
+_STAGES: tuple[type[Stage], ...] = (
+    Cast,
+    Int8,
+    Groups,
+    Ternary,
+    Dictionary,
+    Codes,
+    Product,
+    Bitmask,
+    Blocks,
+    Pack,
+)
+STAGES: dict[str, Callable[..., Stage]] = {stage.name: stage for stage in _STAGES}
+"""All stages by name."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A tensor as stored: the last stage's values and the tensors beside them, by suffix."""
+    """A tensor as stored: the values after the last stage, and by suffix the other tensors that decoding needs."""
 
     values: Tensor
     beside: dict[str, Tensor]
@@ -48,15 +49,16 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Codec:
-    """A pipeline of stages; no stage is dense float32."""
+    """A pipeline of stages. Without stages it is `dense`: float32 as it is."""
 
     stages: tuple[Stage, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Codec:
-        """Read `int8(channel)+bitmask`; `dense` is no stage.
+        """Read a codec's text form: stages joined by `+`, arguments in parentheses; `dense` has no stages.
 
-        Raises SkylineError for an unknown stage, and for stages that cannot follow each other.
+        Raises SkylineError for an unknown stage (UNKNOWN_NAME), arguments that are not allowed (OUT_OF_RANGE), stages
+        in the wrong order (WRONG_ORDER), and sparse storage of codes without a zero (CONFLICT).
         """
         if text == "dense":
             return cls()
@@ -64,13 +66,15 @@ class Codec:
         if any(first.order >= second.order for first, second in pairwise(stages)):
             raise SkylineError(
                 f"codec '{text}' has stages that cannot follow each other; give one that changes values "
-                "(as cast and int8 do), then bitmask or blocks, then pack"
+                "(as cast and int8 do), then bitmask or blocks, then pack",
+                Code.WRONG_ORDER,
             )
         if isinstance(stages[0], Dictionary | Product) and any(
             stage.order == Bitmask.order for stage in stages
         ):
             raise SkylineError(
-                f"codec '{text}': a {stages[0].name} has no code for zero, so no {stages[1].name} can follow it"
+                f"codec '{text}': a {stages[0].name} has no code for zero; remove the {stages[1].name}",
+                Code.CONFLICT,
             )
         return cls(tuple(stages))
 
@@ -78,31 +82,31 @@ class Codec:
         return "+".join(str(stage) for stage in self.stages) or "dense"
 
     def with_stage(self, stage: Stage) -> Codec:
-        """This codec with `stage` added in its place, or instead of the stage of the same order."""
+        """Return this codec with `stage` inserted by its order; it replaces a stage of the same order."""
         others = [s for s in self.stages if s.order != stage.order]
         return Codec(tuple(sorted([*others, stage], key=lambda s: s.order)))
 
     def find(self, name: str) -> Stage | None:
-        """The stage of that name, or None."""
+        """Return the stage of that name, or None."""
         return next((s for s in self.stages if s.name == name), None)
 
     @property
     def bits(self) -> float:
-        """Bits of one kept weight; masks and scales are not charged here."""
+        """Bits of one kept weight, without scales and masks."""
         bits = 32.0
         for stage in self.stages:
             bits = stage.bits(bits)
         return bits
 
     def kept(self, encoded: Encoded, shape: torch.Size) -> int:
-        """How many of the tensor's weights are stored: fewer than it has where zeros are left out."""
+        """Return the number of weights that are stored: all but the zeros that a sparse stage leaves out."""
         count = shape.numel()
         for stage in self.stages:
             count = stage.kept(count, encoded.beside, shape)
         return count
 
     def encode(self, tensor: Tensor) -> Encoded:
-        """Encode a float32 tensor."""
+        """Encode a float32 tensor. Raises SkylineError if a stage cannot hold its values or shape."""
         values, beside = tensor.detach().to("cpu", torch.float32), dict[str, Tensor]()
         for stage in self.stages:
             values, extra = stage.encode(values)
@@ -110,7 +114,7 @@ class Codec:
         return Encoded(values.contiguous(), beside)
 
     def decode(self, encoded: Encoded, shape: torch.Size) -> Tensor:
-        """Decode to float32 of the given shape. Raises SkylineError where the stored tensors do not fit it."""
+        """Decode to float32 of `shape`. Raises SkylineError if the stored tensors do not fit it (mostly DAMAGED)."""
         if (found := self._look_up(encoded, shape)) is not None:
             return found
         values = self.unpack(encoded, shape)
@@ -119,8 +123,9 @@ class Codec:
         return values.to(torch.float32)
 
     def _look_up(self, encoded: Encoded, shape: torch.Size) -> Tensor | None:
-        """The weights straight from packed codes, where a table tells what each stands for. None elsewhere, and where
-        what is stored does not fit: `unpack` says what is wrong.
+        """Return the weights directly from packed codes, if a table gives the value of each code.
+
+        Returns None for other codecs, and if the stored tensors do not fit: `unpack` then raises the error.
         """
         if len(self.stages) != 2 or not isinstance(self.stages[1], Pack):
             return None
@@ -152,8 +157,10 @@ class Codec:
             stage.check(encoded.beside, shape)
 
     def unpack(self, encoded: Encoded, shape: torch.Size) -> Tensor:
-        """Undo only what leaves values out: the full tensor in its stored type (int8 for an int8 codec; one code a
-        block for product quantization).
+        """Undo packing and sparse storage only, and return the tensor in its stored type.
+
+        An int8 codec gives int8 of `shape`; product quantization one code for each block. Raises SkylineError
+        (DAMAGED) if the stored tensors do not fit `shape`.
         """
         values, stored = encoded.values, shape
         try:
@@ -164,12 +171,13 @@ class Codec:
                 values = stage.decode(values, encoded.beside, stored)
         except (ValueError, RuntimeError) as error:
             raise SkylineError(
-                f"a weight does not fit its codec '{self}' ({error}); make the artifact again"
+                f"a weight does not fit its codec '{self}' ({error}); make the artifact again", Code.DAMAGED
             ) from None
         if values.shape != stored:
             raise SkylineError(
-                f"a weight of shape {tuple(values.shape)} is stored where {tuple(stored)} belongs; "
-                "make the artifact again"
+                f"a weight is stored with shape {tuple(values.shape)} instead of {tuple(stored)}; "
+                "make the artifact again",
+                Code.DAMAGED,
             )
         return values
 
@@ -183,5 +191,6 @@ def _parse_stage(text: str) -> Stage:
         return STAGES[match[1]](*given)
     except TypeError:
         raise SkylineError(
-            f"codec {match[1]} does not take the argument '{match[2]}'; make the artifact again"
+            f"codec {match[1]} does not take the argument '{match[2]}'; make the artifact again",
+            Code.OUT_OF_RANGE,
         ) from None

@@ -1,70 +1,89 @@
-"""One step of a codec: what every stage has to say of itself."""
+"""The interface of a codec's stages, and the checks that several of them share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from harness.common.errors import Code, SkylineError, unknown_name
+
 
 @dataclass(frozen=True)
 class Stage(ABC):
-    """One step of a codec. `encode` returns the rewritten values and the tensors to keep beside them;
-    `decode` undoes it.
+    """One step of a codec. A subclass's fields are the arguments of its text form, in the same order.
+
+    In all methods `shape` is the shape of the whole tensor, and `beside` holds, by suffix, the tensors that `encode`
+    returned in addition to the values (scales, masks, tables).
     """
 
     name: ClassVar[str]
     order: ClassVar[int]
-    """Stages of a codec run in this order: what changes values (0), what leaves some out (9), what packs bits
-    (20).
-    """
+    """The stages of a codec run in this order: 0 changes values, 9 leaves values out, 20 packs bits."""
     keeps: ClassVar[tuple[str, ...]] = ()
-    """The suffixes of the tensors that `encode` stores beside the values."""
+    """The suffixes of the tensors that `encode` stores in addition to the values."""
 
     @property
     def stored_dtype(self) -> torch.dtype | None:
-        """The type of the values after this stage; None where it leaves the type as it is."""
+        """Type of the values after this stage; None if the stage keeps their type."""
         return None
 
     def stored_shape(self, shape: torch.Size) -> torch.Size:
-        """The shape of the values that this stage makes of a tensor of `shape`, where none are left out or packed."""
+        """Shape of the values after this stage, before any are left out or packed."""
         return shape
 
     def check(self, beside: Mapping[str, Tensor], shape: torch.Size) -> None:
-        """Raise a ValueError where the tensors beside the values do not fit a tensor of `shape`."""
+        """Raise ValueError if the tensors in `beside` do not fit a tensor of `shape`."""
         return
 
     @abstractmethod
     def encode(self, values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Rewrite `values`; the dictionary's keys become the suffixes of the tensors stored beside them."""
+        """Return the rewritten `values`, and by suffix the tensors to store with them."""
 
     @abstractmethod
     def decode(self, values: Tensor, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
-        """Recover what `encode` was given (or the nearest that its precision allows). `shape` is the whole
-        tensor's.
-        """
+        """Recover what `encode` was given, or the nearest value that the stored precision allows."""
 
     def tables(self, beside: Mapping[str, Tensor], shape: torch.Size) -> Tensor | None:
-        """What each code stands for, (runs, codes): a tensor's weights are so many runs of equal length, one behind the
-        other. None where codes are no numbers of a table.
+        """Return the value of each code, (runs, codes); None if no table gives it.
+
+        The flattened tensor consists of `runs` pieces of equal length; row i is the table of piece i.
         """
         return None
 
     def amend(self, values: Tensor, beside: Mapping[str, Tensor]) -> None:
-        """Change values looked up in `tables`, in place, by what no table says."""
+        """Apply to values looked up in `tables`, in place, what the tables do not contain."""
         return
 
     def bits(self, before: float) -> float:
-        """Bits of one kept weight after this stage, given those before it (scales and masks not charged)."""
+        """Bits of one kept weight after this stage, without scales and masks; `before` is the count until then."""
         return before
 
     def kept(self, before: int, beside: Mapping[str, Tensor], shape: torch.Size) -> int:
-        """How many of the `before` weights, of a tensor of `shape`, are still stored after this stage."""
+        """Number of weights that are still stored after this stage; `before` is the number until then."""
         return before
 
+    def require(self, allowed: bool, limits: str) -> None:
+        """Raise SkylineError (OUT_OF_RANGE) unless the arguments are allowed; `limits` says which ones are."""
+        if not allowed:
+            raise SkylineError(f"codec {self} is out of range: use {limits}", Code.OUT_OF_RANGE)
+
     def __str__(self) -> str:
-        return self.name
+        arguments = ",".join(str(getattr(self, field.name)) for field in fields(self))
+        return f"{self.name}({arguments})" if arguments else self.name
+
+
+def require_known(what: str, name: str, known: Collection[str]) -> None:
+    """Raise SkylineError (UNKNOWN_NAME) unless `name` is one of `known`; `what` says what it names."""
+    if name not in known:
+        raise unknown_name(what, str(name), known)  # a codec's text may give a number
+
+
+def require_finite(values: Tensor) -> None:
+    """Raise SkylineError (NOT_FINITE) if a weight is NaN or infinite."""
+    if not torch.isfinite(values).all():
+        raise SkylineError("a weight is NaN or infinite; train the model again", Code.NOT_FINITE)
