@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, dataclass_transform, get_args
+from typing import Any, Literal, TypeVar, cast, dataclass_transform, get_args
 
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from harness.models.config import COMPONENTS
 from harness.records.schema import COSTS, Cost
-
-if TYPE_CHECKING:
-    pass
-
 
 FAMILIES = (
     "baseline",

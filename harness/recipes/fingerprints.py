@@ -23,7 +23,7 @@ from harness.records.versions import TRAINING_VERSION
 
 @cache
 def code_hash(path: Path) -> str:
-    """The hash of what a Python file does: comments, docstrings, imports for types, the card, `check` and
+    """The hash of what a Python file does: comments, docstrings, imports for types, the card, `final_shape_from` and
     `check_against` (which only refuse) may change without making results stale.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -39,7 +39,7 @@ def _says_nothing(node: ast.stmt) -> bool:
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     if isinstance(node, ast.FunctionDef):
-        return node.name in ("check", "check_against")
+        return node.name in ("final_shape_from", "check_against")
     if isinstance(node, ast.If):
         return ast.unparse(node.test) == "TYPE_CHECKING"
     return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["card"]
@@ -75,7 +75,7 @@ def trained_options(stage: RecipeStage) -> list[tuple[str, dict[str, Any]]]:
         (
             call.id,
             {
-                name: value is not None if name in call.method.after_training else value
+                name: value is not None if name in call.method.post_training_options else value
                 for name, value in options.items()
             },
         )

@@ -123,19 +123,37 @@ class ArtifactFacts(_Model):
 
 
 class Training(_Model):
-    """How the artifact was trained: one entry for each stage that trains."""
+    """How one stage was trained, and what its methods found out.
+
+    A stage that trains nothing has an entry only if its methods left figures: `steps` is then 0, and `final_loss`
+    is null.
+    """
 
     stage: str
     epochs: float
     steps: int
     examples: int
     seconds: float
-    final_loss: float
+    final_loss: float | None
     precision: Literal["float32", "bfloat16"]
     threads: int | None = None
     """Of this training; another number rounds its sums otherwise."""
     figures: dict[str, float] = {}
     """What a method found out in its stage, by name."""
+
+    @classmethod
+    def untrained(cls, stage: str, figures: dict[str, float]) -> Training:
+        """The entry of a stage that trains nothing."""
+        return cls(
+            stage=stage,
+            epochs=0.0,
+            steps=0,
+            examples=0,
+            seconds=0.0,
+            final_loss=None,
+            precision="float32",
+            figures=figures,
+        )
 
 
 class Quality(_Model):
