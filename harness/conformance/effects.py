@@ -28,10 +28,10 @@ def check_effects(subject: Subject) -> None:
         if not reason.strip():
             raise Broken(f"inert_when_tiny gives no reason why '{name}' changes nothing here")
     start = subject.runs.stage
-    inert = set(names) - _acting(subject, start, names)
+    inert = set(names) - _acting(subject, start, set(names))
     others = _others(start)
     while inert and (stage := next(others, None)) is not None:
-        inert -= _acting(subject, stage, sorted(inert), briefly=True)
+        inert -= _acting(subject, stage, inert, briefly=True)
     if silent := sorted(inert - set(declared)):
         raise Broken(
             f"option '{silent[0]}' changes neither the artifact nor a figure; use it, drop it, give the suite another "
@@ -58,19 +58,24 @@ def _others(start: RecipeStage) -> Iterator[RecipeStage]:
     yield from filter(None, (_with(start, {name: value}) for name, value in choices))
 
 
-def _acting(subject: Subject, stage: RecipeStage, names: list[str], briefly: bool = False) -> set[str]:
+def _acting(subject: Subject, stage: RecipeStage, names: set[str], briefly: bool = False) -> set[str]:
     """Which options change what a stage makes. First all of them get another value at once; only where that changes
     something, each alone. `briefly` stops where it changes nothing.
     """
     plain, found = _made(subject, stage), set[str]()
     values = {name: _values(stage, name) for name in names}
     for rank in range(max(map(len, values.values()), default=0)):
-        tried = {name: each[rank] for name, each in values.items() if name not in found and rank < len(each)}
-        together = _made(subject, _with(stage, tried))
-        if plain is None or together is None or together != plain:
-            alone = {name: _made(subject, _with(stage, {name: value})) for name, value in tried.items()}
-            found |= {name for name, made in alone.items() if made is not None and made != plain}
-        elif briefly:
+        together: dict[str, Any] = {}
+        alone: dict[str, Any] = {}
+        for name in sorted(names - found):
+            for value in values[name][rank : rank + 1]:
+                fits = _with(stage, {**together, name: value}) is not None
+                (together if fits else alone)[name] = value
+        if plain is None or _made(subject, _with(stage, together)) != plain:
+            alone |= together
+        made = {name: _made(subject, _with(stage, {name: value})) for name, value in alone.items()}
+        found |= {name for name, each in made.items() if each is not None and each != plain}
+        if briefly and not alone:
             break
     return found
 
