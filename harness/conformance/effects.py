@@ -42,8 +42,8 @@ def check_effects(subject: Subject) -> None:
 
 
 def _others(start: RecipeStage) -> Iterator[RecipeStage]:
-    """Configurations in which an option may act that does not act in the first one: the defaults, then each with one
-    other value of the suite, or with another choice of a switch.
+    """Configurations in which an option may act that does not act in the first one: each with one other value of the
+    suite or another choice of a switch, then the defaults.
     """
     (call,) = start.calls
     choices = [
@@ -54,8 +54,8 @@ def _others(start: RecipeStage) -> Iterator[RecipeStage]:
     ]
     # A word is likelier than a number to switch something on.
     choices.sort(key=lambda choice: not isinstance(choice[1], str))
-    yield RecipeStage((replace(call, options=call.method.Options()),))
     yield from filter(None, (_with(start, {name: value}) for name, value in choices))
+    yield RecipeStage((replace(call, options=call.method.Options()),))
 
 
 def _acting(subject: Subject, stage: RecipeStage, names: set[str], briefly: bool = False) -> set[str]:
