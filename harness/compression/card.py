@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, dataclass_transform, get_args
+from typing import Any, Literal, TypeVar, cast, dataclass_transform, get_args
 
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from harness.models.config import COMPONENTS
 from harness.records.schema import COSTS, Cost
-
-if TYPE_CHECKING:
-    pass
-
 
 FAMILIES = (
     "baseline",
@@ -47,7 +43,7 @@ def options(cls: type[T]) -> type[T]:
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a method was published."""
+    """Where a method was published. Every field must be filled in; `authors` are surnames, `venue` is short (ACL)."""
 
     title: str
     authors: str
@@ -58,40 +54,58 @@ class Paper:
 
 @dataclass(frozen=True)
 class Claim:
-    """One published figure. `where` says where in the paper it stands; `sure` whether it was read there.
+    """One figure that the method's paper published. A board shows it next to our own score of the same recipe.
 
-    It holds for recipes whose options have the values of `options` (defaults count; empty: for any), on the base
-    model `model`.
+    It holds for recipes whose options have the values of `options`, defaults included; without `options` for any.
     """
 
     task: str
+    """The task's id, for example sst2."""
     split: Literal["dev", "test", "unknown"]
     metric: str
+    """A metric of the task: accuracy, f1, matthews, …"""
     value: float
+    """In points, 0 to 100."""
     where: str
+    """The table and row of the paper, or another source."""
     sure: bool = True
+    """Whether the figure was read in that source. False for one that is remembered or cited by others."""
     options: Mapping[str, str | float | bool] = field(default_factory=dict, hash=False)
     model: str = "bert-base"
+    """The base model that the paper compressed."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a method is, readable without torch. `reduces` names the costs that it claims to reduce (see
-    `records.COSTS`).
+    """What a method is. `skyline methods` and the boards read it without running the method, and without torch.
+
+    A card must have every field without a default. Conformance checks all of them (see `problems`), and checks on a
+    small artifact that each cost in `reduces` is smaller than the baseline's.
     """
 
     id: str
+    """In kebab case, the file's name with dashes (`my_pruning.py`: `my-pruning`). Recipes name the method so."""
     title: str
     family: str
+    """One of `FAMILIES`; the folder that the file stands in."""
     paper: Paper
     scope: Scope
+    """task-agnostic where one compressed encoder serves every task, else task-specific."""
     fidelity: Fidelity
+    """faithful: as published. variant: with the differences that `deviations` names. architecture: only the shape of
+    the model is the paper's, not its training.
+    """
     deviations: str
+    """How it differs from the paper, in sentences. May be empty only for a faithful one."""
     touches: tuple[str, ...]
+    """The components that it changes, of `harness.models.config.COMPONENTS`. At least one."""
     reduces: tuple[Cost, ...]
+    """The costs that it claims to reduce, of `harness.records.schema.COSTS`."""
     claims: tuple[Claim, ...] = ()
     input_dependent: bool = False
+    """Whether the cost of a row depends on what the row says (early exit)."""
     notes: str = ""
+    """What a reader of its results must know, in sentences."""
     version: int = 1
     """Raise it when a change makes the method give other results: records made before then count as stale."""
 

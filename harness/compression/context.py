@@ -28,25 +28,34 @@ if TYPE_CHECKING:
 
 
 class Budget(BaseModel):
-    """How long and how a stage trains. `learning_rate` is the peak; `examples` caps the training set (None:
-    all of it).
-
-    `patience` None trains to the end; a number stops after so many epochs without a better score on the
-    held-out slice of the training set, and keeps the best.
+    """How long and how a stage trains. Each stage that trains gets one; a method may change fields for trainings of its
+    own (`train_round`). All values are validated; an unknown field is refused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: Annotated[float, Field(gt=0)] = 3.0
+    """Passes over the training set; a fraction is allowed. At least one step is made."""
     batch_size: Annotated[int, Field(ge=1)] = 32
+    """Examples in an optimizer step."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    """The peak of AdamW's rate: linear up over the warm-up, then linear down to 0."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """The share of all steps in which the rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Of matrices; biases and normalisations have none (as in BERT's released code)."""
     clip: Annotated[float, Field(gt=0)] = 1.0
+    """The largest L2 norm of the gradient of all parameters; a larger gradient is scaled down to it."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the student's passes. auto: bfloat16 where the processor has the instructions."""
     patience: Annotated[int, Field(ge=1)] | None = None
+    """None trains to the end. A number stops after that many epochs without a better score on the held-out slice of
+    the training set, and keeps the best weights.
+    """
     holdout: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """The share of training examples that early stopping holds out."""
     examples: Annotated[int, Field(ge=1)] | None = None
+    """The most training examples, drawn from the seed; None: all."""
 
 
 @dataclass(frozen=True)
@@ -70,38 +79,50 @@ class Augmented:
 
 @dataclass
 class Context:
-    """What a method may know of the run. `task` is the training side only: no path leads from it to the dev
-    split.
+    """What a stage tells its methods' hooks. One context serves one stage.
+
+    A hook may read all of it, call its functions, and add to `figures`; it must not change anything else. No path leads
+    from a context to the dev split.
     """
 
     teacher: Encoder
+    """The fine-tuned baseline. Must not be changed."""
     task: TrainingView
+    """The training side of the task: its name, kind, examples and longest row in tokens."""
     budget: Budget
     seed: int = 0
     device: str = "cpu"
+    """Where the stage trains. `student` gets its model on the processor, as `finish` does."""
     teacher_logits: TeacherLogits | None = None
+    """The cache of the teacher's logits, which the loop reads."""
     progress: Callable[[str, Progress], None] | None = None
     """Told the stage's name and how far it is."""
     load_pretrained: Callable[[], Encoder] | None = None
+    """Loads the base model as it was before fine-tuning; None where there is none (see `pretrained`)."""
     load_language_model: Callable[[], MaskedLanguageModelHead | None] = lambda: None
-    """The head of the base model's masked language model, where its checkpoint has it."""
-    trains: bool = True
-    """Whether anything may be trained; not where only shapes are wanted."""
+    """Loads the head of the base model's masked language model; gives None where the checkpoint has none."""
+    shapes_only: bool = False
+    """Whether only the shape of the result is wanted, for its size, FLOPs and latency. Then nothing is trained and the
+    weights do not matter, so that a hook may replace an expensive choice by any choice of the same shape. It is False
+    in every real run, also in stages without training: do not guard a calibration by anything else.
+    """
     augmented: Sequence[Augmented] = ()
-    """What trains beside the task's own examples."""
+    """What trains in addition to the task's own examples: what the methods' `examples` made."""
     trained: list[Training] = field(default_factory=list)
-    """The trainings that methods began by `training.train_round`."""
+    """The trainings that methods began by `training.train_round`, which adds to it."""
     figures: dict[str, float] = field(default_factory=dict)
-    """What methods found out in this stage, by name; it goes into the record of the stage's training."""
+    """What methods found out in this stage, by a name in words; the record keeps it."""
 
     def pretrained(self) -> Encoder:
-        """The base model as it was before the baseline was fine-tuned: pre-trained weights and the new head that
-        the baseline began with. A copy of the teacher where none can be had.
+        """A new copy of the base model as it was before the baseline was fine-tuned: pre-trained weights, and the new
+        head that the baseline began with. Without such a model, a copy of the teacher.
         """
         return deepcopy(self.teacher) if self.load_pretrained is None else self.load_pretrained()
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A generator of its own for each purpose, so that one more draw here changes nothing there."""
+        """A generator on the processor, seeded by the run's seed and `purpose`. Each purpose has its own, so that one
+        more draw for one purpose changes nothing for another.
+        """
         # torch's generator on a CPU takes the lower 32 bits of a seed and drops the rest: so hash first.
         mixed = hashlib.sha256(f"{self.seed}:{purpose}".encode()).digest()[:4]
         return torch.Generator().manual_seed(int.from_bytes(mixed, "little"))
@@ -109,8 +130,11 @@ class Context:
     def batches(
         self, model: Model, size: int, count: int | None = None, purpose: str = "batches"
     ) -> Iterator[tuple[Batch, Tensor]]:
-        """Random batches of `size` training examples with their targets, on the context's device, for what a
-        method measures: importance, curvature, significance. Ends after `count`, or when each was seen once.
+        """Random batches for what a method measures: importance, curvature, ranges of activations.
+
+        Yields (batch, targets) on the context's device: ids, mask and segments (b, n) with b at most `size`, padded to
+        the longest row; targets (b,), for spans (b, 2). Ends after `count` batches, or when each training example was
+        seen once. Raises SkylineError for a row that `model` cannot read.
         """
         examples = self.training_examples()
         if count is not None and count * size < len(examples):
@@ -124,7 +148,9 @@ class Context:
             yield rows.batch(chosen).to(self.device), rows.targets[chosen].to(self.device)
 
     def training_examples(self) -> Sequence[Example]:
-        """The training examples within the budget, drawn from the seed where the budget caps them."""
+        """The training examples within the budget: all, or `budget.examples` of them, drawn from the seed and in the
+        order of the training set.
+        """
         examples, limit = self.task.examples, self.budget.examples
         if limit is None or limit >= len(examples):
             return examples
@@ -134,35 +160,45 @@ class Context:
 
 @dataclass
 class Step:
-    """One training step as a method's `loss` sees it. `rows` are indices into the training examples of this
-    run.
+    """One training step, as `Method.loss` sees it: a batch of b rows, padded to n tokens, after the student's forward
+    pass and before the backward pass. It must not be changed.
     """
 
     kind: Kind
+    """The task's kind, which says what targets and logits mean."""
     batch: Batch
+    """Ids, mask and segments (b, n), by the student's tokenizer."""
     targets: Tensor
+    """Labels (b,) int64 for classes, scores (b,) float32 for regression, first and last token (b, 2) for spans."""
     rows: list[int]
+    """Indices of the b rows in this training's examples: first the task's own, then the augmented ones."""
     output: Output
+    """The student's: logits (b, outputs), for spans (b, n, 2); hidden states and attentions as `needs` says; the
+    logits of exit ramps.
+    """
     task_loss: Tensor
+    """The scalar loss against the targets, with its graph."""
     progress: float
+    """Steps done / all steps, in [0, 1)."""
     teacher: Encoder
     teacher_batch: Batch | None = None
-    """The same texts by the teacher's own tokenizer, where that is another than the student's."""
+    """The same texts by the teacher's tokenizer; None where the student has the same tokenizer."""
     needs: frozenset[Need] = frozenset()
+    """What the stage's methods read, together."""
     bfloat16: bool = False
     """Whether the student's pass was in bfloat16."""
     _logits: Tensor | None = field(default=None, repr=False)
 
     @cached_property
     def teacher_output(self) -> Output:
-        """The teacher's output on this batch, computed when first asked for; hidden states and attentions as
-        `needs` says.
+        """The teacher's output on this batch, in float32 and without gradients; hidden states and attentions as `needs`
+        says. It is computed when first asked for.
         """
         return self._run_teacher()
 
     @cached_property
     def teacher_pass(self) -> Output:
-        """As `teacher_output`, in the precision of the student's pass, which may be twice as fast."""
+        """The same as `teacher_output`, but in the precision of the student's pass, which may be twice as fast."""
         with torch.autocast(self.targets.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             return self._run_teacher()
 
@@ -178,5 +214,7 @@ class Step:
 
     @property
     def teacher_logits(self) -> Tensor:
-        """The teacher's logits for these rows, from the cache (a method asks for them through `needs`)."""
+        """The teacher's logits for these rows, shaped as the student's. They come from the cache for a method with
+        `teacher_logits` in `needs`, else from a pass of the teacher.
+        """
         return self._logits if self._logits is not None else self.teacher_output.logits

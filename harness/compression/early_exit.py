@@ -56,8 +56,8 @@ class EarlyExit(Method):
     freezes: ClassVar[bool] = True
     """Whether the ramps alone are trained."""
     replaces_task_loss = True
-    rewrites = frozenset({"the student"})
-    after_training = frozenset({"speed", "threshold", "patience", "tolerance"})
+    decides = frozenset({"the student"})
+    post_training_options = frozenset({"speed", "threshold", "patience", "tolerance"})
     held: frozenset[int] = frozenset()
     """Training rows that take no part in the loss."""
     calibration: Sequence[Example] = ()
@@ -90,7 +90,7 @@ class EarlyExit(Method):
         return 1
 
     @property
-    def settled(self) -> float:
+    def fully_compressed_at(self) -> float:
         """With the rest frozen the head's score never changes, so early stopping would say nothing of the ramps."""
         return 1.0 if self.freezes else 0.0
 
@@ -98,7 +98,7 @@ class EarlyExit(Method):
         """The rule of a threshold."""
         return ExitRule(kind=self.rule_kind, threshold=threshold)
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """There must be an inner layer to leave at, no ramp yet, and one answer for a whole row."""
         layers = len(config.layers)
         if any(layer.exit is not None for layer in config.layers):
@@ -142,9 +142,11 @@ class EarlyExit(Method):
         if self.freezes:
             student.requires_grad_(False)
             cast("Encoder", student).exits.requires_grad_(True)
-        if not context.trains or self.threshold is not None:
+        if context.shapes_only or self.threshold is not None:
             rows = context.training_examples()
-            self.calibration = _some(rows, CALIBRATION_ROWS if context.trains else UNTRAINED_ROWS, context)
+            self.calibration = _some(
+                rows, UNTRAINED_ROWS if context.shapes_only else CALIBRATION_ROWS, context
+            )
             return
         examples, budget = context.training_examples(), context.budget
         view = context.task.with_examples(examples)
@@ -198,7 +200,7 @@ class EarlyExit(Method):
         given = self.threshold
         threshold = self._choose(self.candidates(exits), speed) if given is None else given
         left = depths(threshold)
-        if context.trains and self.threshold is not None and (left == layers).all():
+        if not context.shapes_only and self.threshold is not None and (left == layers).all():
             raise SkylineError(
                 f"{self.given}={threshold:g}: no training row meets it at a ramp, so none would leave early; "
                 f"use a {'smaller' if self.rule_kind == 'patience' else 'larger'} one, or give speed"

@@ -1,4 +1,4 @@
-"""The interface of a method: its card, its options and four hooks around the one training loop
+"""The interface of a method: its card, its options, and hooks around the one training loop
 (`harness.compression.training`).
 
 This module does not import torch: `skyline methods` reads every card in a fraction of a second.
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.common.errors import SkylineError, unknown_name
+from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.validation import first_fault
+from harness.compression.card import Card, Need
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,105 +24,151 @@ if TYPE_CHECKING:
     from harness.compression.comparable import Baseline
     from harness.compression.context import Augmented, Context, Step
     from harness.models.model import Model
-from harness.compression.card import Card, Need
 
 
 class Method(ABC):
-    """One published way to change an encoder, or to replace it by a student.
+    """One published way to compress an encoder. An adapter is a file that defines one subclass with a card.
 
-    All hooks, `check` and `check_against` are optional. `Options` is a frozen (pydantic) dataclass; `suite` maps an
-    option to the values that a sweep takes, the first of which the conformance tests use. A fresh instance serves each
-    run, so hooks may keep state on `self`.
+    A subclass must have:
+
+    - `card`: what the method is and which costs it reduces (see `Card`).
+    - `Options`: a class of annotated fields, decorated with `@options`. Its docstring says what each option means.
+
+    It may have:
+
+    - `suite`: for an option, the values that a sweep takes. Conformance runs the first ones (the smoke options) and
+      tries all others.
+    - the attributes below. Each has a default. Write an attribute in the class (`trains = False`), or as a property
+      of the same name where the options decide it.
+    - `final_shape_from` and `check_against`: called before anything is trained, to refuse what cannot work.
+    - hooks. A stage calls them in this order, and each hook for every method of the stage before the next hook:
+
+      1. `examples(context)`: once, only where the stage trains.
+      2. `student(teacher, context)`: once. Only the first method of a stage that overrides it is asked.
+      3. `prepare(student, context)`: once.
+      4. `loss(step)` in every training step, before the optimizer's step; `step(student, progress)` after it.
+         A stage in which no method `trains` skips the loop.
+      5. `finish(student, context)`: once, without gradients; the student is on the processor, in evaluation mode.
+
+    A hook must not change the teacher, must not touch global state (seeds, settings of torch, the environment), and
+    must draw random numbers from `context.generator(purpose)` alone. It chooses thresholds, importances and tables
+    from the training set only; the dev split cannot be reached. A fresh instance serves each run, so that hooks may
+    keep state on `self`. Helpers of an adapter's own have names that begin with an underscore: conformance refuses
+    every public name that overrides nothing, because it may be a misspelt hook.
     """
 
     card: ClassVar[Card]
     Options: ClassVar[type]
     suite: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-    trains: ClassVar[bool] = True
-    """Whether the method needs the training loop. A stage in which no method trains skips it."""
-    replaces_task_loss: ClassVar[bool] = False
-    """Whether `loss` replaces the task loss (it may contain it) rather than adding to it. At most one a
-    stage.
-    """
-    needs: ClassVar[frozenset[Need]] = frozenset()
-    """What `loss` reads of teacher and student beyond the student's logits."""
-    rewrites: ClassVar[frozenset[str]] = frozenset()
-    """What only one method of a stage may decide, for example `student` or `weight-values`."""
-    takes_students: ClassVar[bool] = False
-    """Whether it works on students that are no Transformers too (`harness.models.students`), or on encoders alone."""
-    last: ClassVar[bool] = False
-    """Whether the result can no longer be trained, so that no training stage may follow."""
 
-    after_training: ClassVar[frozenset[str]] = frozenset()
-    """Options that `finish` alone reads. Recipes that differ in these only share one training, where the method has a
-    stage to itself.
+    replaces_task_loss: ClassVar[bool] = False
+    """Whether `loss` replaces the task loss (it may contain it). Otherwise it is added. At most one method of a stage
+    replaces it.
+    """
+    decides: ClassVar[frozenset[str]] = frozenset()
+    """What only one method of a stage may decide, in words: `the student`, `which weights are zero`, `how weights are
+    stored`.
+    """
+    takes_students: ClassVar[bool] = False
+    """Whether the method also works on students that are not Transformers (`harness.models.students`)."""
+    must_be_last: ClassVar[bool] = False
+    """Whether the result cannot be trained any more. Then no training stage may follow."""
+    post_training_options: ClassVar[frozenset[str]] = frozenset()
+    """Options that `finish` alone reads. Recipes that differ only in these share one training, where the method is
+    alone in its stage.
+    """
+    inert_when_tiny: ClassVar[Mapping[str, str]] = {}
+    """Options that change nothing on conformance's tiny encoder, each with the reason. Any other option must change the
+    artifact or its figures there.
     """
 
     def __init__(self, options: Any) -> None:
         self.options = options
 
     @property
-    def needs_training(self) -> bool:
-        """Whether it needs the training loop with its options; `trains` where these do not decide it."""
-        return self.trains
+    def needs(self) -> frozenset[Need]:
+        """What `loss` reads beyond the student's logits: `teacher_logits` (b, outputs); `hidden_states`, one (b, n, d)
+        for the embedding and each layer; `attentions`, one (b, heads, n, n) for each layer. The latter two are those
+        of the teacher and of the student.
+        """
+        return frozenset()
 
     @property
-    def rewinds(self) -> bool:
-        """Whether it begins anew, with the pre-trained weights or with a student that takes over none of its weights,
-        so that what was done before it would be lost.
+    def trains(self) -> bool:
+        """Whether the method needs the training loop. False where `finish` does all: then the record has no training
+        of this stage, and the training budget does not matter.
+        """
+        return True
+
+    @property
+    def restarts_from_pretrained(self) -> bool:
+        """Whether the method begins again from the pre-trained weights, or from a student with new weights. It must
+        then be the first of a recipe, because the work of methods before it would be lost.
         """
         return False
 
     @property
-    def settled(self) -> float:
-        """The training progress from which the student is as compressed as it will be: early stopping chooses among
-        the epochs after it.
+    def fully_compressed_at(self) -> float:
+        """The training progress, 0 to 1, at which the student is as compressed as it will be. Early stopping chooses
+        among the epochs that end after it.
         """
         return 0.0
 
-    def check(self, config: Any) -> Any:
-        """Raise SkylineError where the method cannot work on an encoder of this shape with these options, and return
-        the shape that it leaves, as far as it is known before training. It is asked before anything is trained.
+    def final_shape_from(self, config: Any) -> Any:
+        """Return the shape that the method leaves of an encoder of shape `config`, as far as it is known before
+        training.
+
+        It is called before anything is trained and sees no weights. Raises SkylineError, with what to do instead, for
+        a shape that the method cannot work on with these options.
         """
         return config
 
     def check_against(self, config: Any, baseline: Baseline) -> None:
-        """Raise SkylineError where an encoder of this shape cannot be compared with the baseline's as the method will,
-        or where the baseline's tokenizer does not allow the options. It is asked before `check`.
+        """Raise SkylineError where the loss cannot compare an encoder of shape `config` with the baseline, or where
+        the baseline's tokenizer or texts do not allow the options. It is called before `final_shape_from`.
         """
         return
 
     def student(self, teacher: Model, context: Context) -> Model:
-        """What is trained: by default a copy of the teacher. Must not change the teacher."""
+        """Return the model to train; by default a copy. `teacher` is what the stage before left (in the first stage,
+        the fine-tuned baseline) and must not be changed. `harness.models.surgery` cuts smaller encoders.
+        """
         return deepcopy(teacher)
 
     def examples(self, context: Context) -> Sequence[Augmented]:
-        """Training examples beside the task's own, made before anything is trained (see
-        `harness.compression.distillation.augmentation`).
+        """Return training examples to train on in addition to the task's own (see
+        `harness.compression.distillation.augmentation`). The teacher labels them.
         """
         return ()
 
     def prepare(self, student: Model, context: Context) -> None:
-        """Act before training: masks, fake quantization, ramps."""
+        """Change the student in place before training: attach masks, fake quantization or ramps, freeze parameters,
+        calibrate on `context.batches`.
+        """
         return
 
     def learning_rate(self, name: str) -> float | None:
-        """The peak learning rate of the student's parameter `name`, where it is not the budget's: that of learned
-        masks, for example.
+        """Return the peak learning rate of the student's parameter `name`, or None for the budget's. It is called once
+        for each parameter that is trained. Parameters with a rate of their own have no weight decay.
         """
         return None
 
     def loss(self, step: Step) -> Tensor | None:
-        """Add to the task loss, or replace it (see `replaces_task_loss`)."""
+        """Return a scalar to minimise, added to the task loss or in its place (see `replaces_task_loss`); None adds
+        nothing. It is called in every training step, after the student's forward pass.
+        """
         return None
 
     def step(self, student: Model, progress: float) -> None:
-        """Act after each optimizer step; `progress` runs from 0 (excluded) to 1."""
+        """Change the student in place after an optimizer step. `progress` is steps done / all steps, in (0, 1]."""
         return
 
     def finish(self, student: Model, context: Context) -> Model | None:
-        """Make it real: slice, drop, factor, choose codecs and kernels. Return the new encoder, or None for
-        in place.
+        """Make the saving real: slice, drop, factor, choose codecs (`student.storage.codecs`) and kernels.
+
+        It is called in every stage, also where nothing was trained: post-training methods calibrate here on
+        `context.batches`. Return the new model, or None where the student was changed in place. What acts must be in
+        the artifact: weights, configuration, codecs; a hook or a wrapped forward is lost.
         """
         return None
 
@@ -132,7 +179,9 @@ def parse_options(method: type[Method], given: Mapping[str, str]) -> Any:
     """
     identity = method.card.id
     if not is_dataclass(method.Options):
-        raise SkylineError(f"method '{identity}': Options is no dataclass; decorate it with @options")
+        raise SkylineError(
+            f"method '{identity}': Options is not a dataclass; decorate it with @options", Code.WRONG_KIND
+        )
     known = {f.name for f in fields(method.Options)}
     for name in given:
         if name not in known:
@@ -142,7 +191,9 @@ def parse_options(method: type[Method], given: Mapping[str, str]) -> Any:
     except ValidationError as error:
         fault = first_fault(error)
         if not fault.key:  # the options do not fit each other
-            raise SkylineError(f"{identity}: {fault.detail}") from None
+            raise SkylineError(f"{identity}: {fault.detail}", Code.CONFLICT) from None
         value = f"={given[fault.key]}" if fault.key in given else ""
         detail = f"it {fault.detail}" if fault.detail.startswith("must ") else fault.detail
-        raise SkylineError(f"{identity}:{fault.key}{value} is out of range: {detail}") from None
+        raise SkylineError(
+            f"{identity}:{fault.key}{value} is out of range: {detail}", Code.OUT_OF_RANGE
+        ) from None

@@ -118,7 +118,7 @@ def pretrain(
     Returns the running mean of the loss at the end, in nats; None where nothing is trained. The task's head is not
     trained. Raises SkylineError for a tokenizer without a token [MASK].
     """
-    if not context.trains:
+    if context.shapes_only:
         return None
     model = MaskedLanguageModel(student, context.generator("masked-language-model"))
     try:

@@ -103,7 +103,7 @@ def train(student: Model, methods: Sequence[Method], context: Context, stage: st
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: linear_schedule(step, steps, budget.warmup)
     )
-    settled = max((method.settled for method in methods), default=0.0)
+    settled = max((method.fully_compressed_at for method in methods), default=0.0)
     order = context.generator("order")
     student.to(device).train()
     context.teacher.to(device).eval()
@@ -170,9 +170,10 @@ def train_round(
 ) -> None:
     """Train `student` in place before (or after) the stage's own training: one round of several, for example.
 
-    `methods` act on it; `budget` changes fields of the stage's budget. Does nothing where nothing is trained.
+    `methods` act on it; `budget` changes fields of the stage's budget. Does nothing where only shapes are wanted. Only
+    methods with `trains` may call it.
     """
-    if not context.trains:
+    if context.shapes_only:
         return
     own = Budget.model_validate({**context.budget.model_dump(), **budget})
     context.trained.append(train(student, methods, replace(context, budget=own), stage))

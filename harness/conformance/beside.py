@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from harness.common.errors import SkylineError
-from harness.common.lazy import lazy_imports
 from harness.common.processes import IsolationError, run_isolated
 from harness.compression.evaluation import evaluate_quality
 from harness.conformance.tiny import tiny_task
@@ -20,9 +19,6 @@ from harness.models.artifacts import load_artifact
 from harness.profiling.inputs import Inputs
 from harness.profiling.profile import StaticCosts, static_costs
 from harness.records.schema import Quality, Workload
-
-with lazy_imports():
-    pass
 
 
 @dataclass(frozen=True)

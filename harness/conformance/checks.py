@@ -21,7 +21,14 @@ from harness.conformance.behaviour import (
     check_runs,
     check_teacher,
 )
-from harness.conformance.declaration import check_card, check_identity, check_import, check_options
+from harness.conformance.declaration import (
+    check_card,
+    check_identity,
+    check_import,
+    check_interface,
+    check_options,
+)
+from harness.conformance.effects import check_effects
 from harness.conformance.measures import check_costs, check_flops, check_record
 from harness.conformance.state import preserved
 from harness.conformance.subject import Blocked, Broken, Subject
@@ -44,6 +51,7 @@ class Failure:
 CHECKS: dict[str, Check] = {
     "card": check_card,
     "identity": check_identity,
+    "interface": check_interface,
     "options": check_options,
     "import": check_import,
     "global-state": check_global_state,
@@ -57,6 +65,7 @@ CHECKS: dict[str, Check] = {
     "flops": check_flops,
     "record": check_record,
     "composes": check_composes,
+    "effects": check_effects,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -11,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args, get_type_hints
 
-from harness.common.errors import SkylineError
+from harness.common.errors import SkylineError, nearest
 from harness.compression.card import FAMILIES, Claim
 from harness.compression.method import Method, parse_options
 from harness.conformance import fresh
@@ -49,6 +50,20 @@ def check_identity(subject: Subject) -> None:
         raise Broken(f"the id '{subject.id}' is not in kebab case, as in 'my-pruning'")
     if subject.path is not None and file_id(subject.path.stem) != subject.id:
         raise Broken(f"the id is '{subject.id}', its file's name asks for '{file_id(subject.path.stem)}'")
+
+
+def check_interface(subject: Subject) -> None:
+    """Each public name of the class is part of the interface of methods, or of a base's: others may be misspelt."""
+    bases = subject.method.__mro__[1:]
+    known = {name for base in bases for name in (*vars(base), *inspect.get_annotations(base))}
+    for name in vars(subject.method):
+        if not name.startswith("_") and name not in known:
+            close = nearest(name, (each for each in known if not each.startswith("_")))
+            raise Broken(
+                f"'{name}' is not part of the interface of methods"
+                + (f" (did you mean '{close}'?)" if close else "")
+                + "; begin the name of a helper with an underscore"
+            )
 
 
 def check_options(subject: Subject) -> None:

@@ -200,7 +200,7 @@ def _behaviour(made: Made) -> Behaviour:
     return Behaviour(
         shape=digest(skeleton)[:16],
         numbers=_rounded(numbers),
-        losses=_rounded([training.final_loss for training in made.training]),
+        losses=_rounded([each.final_loss for each in made.training if each.final_loss is not None]),
         logits=_rounded(logits),
     )
 

@@ -20,8 +20,9 @@ KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 def write_adapter(identity: str, family: str, folder: Path) -> Path:
     """Write `folder`/family/id.py (dashes become underscores), and the family's __init__.py where there is none.
 
-    The file imports and its hooks run; its card is left to fill in. Raises SkylineError for an id that is not in kebab
-    case or taken, an unknown family, and a folder that cannot be written to. Nothing is overwritten.
+    The file imports and its hooks run; its card is left to fill in, its option to use. Raises SkylineError for an id
+    that is not in kebab case or taken, an unknown family, and a folder that cannot be written to. Nothing is
+    overwritten.
     """
     if not KEBAB.fullmatch(identity):
         raise SkylineError(f"the id '{identity}' is not in kebab case; write it as in 'my-pruning'")

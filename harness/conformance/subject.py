@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from harness.compression.teacher_logits import TeacherLogits
 from harness.conformance.beside import Beside, Figures, costs_of, quality_of
 from harness.conformance.state import GlobalState, ModelState, RandomStates, preserved
 from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
-from harness.models.artifacts import load_artifact, load_encoder, save_artifact, to_dense
+from harness.models.artifacts import CONFIG, load_artifact, load_encoder, read_config, save_artifact, to_dense
 from harness.models.batch import Batch
 from harness.models.encoder.encoder import Encoder
 from harness.models.model import Model
@@ -28,6 +28,10 @@ from harness.records.schema import Quality, Training, Workload
 
 SEED = 0
 WORKLOAD = Workload(batch=2, length=16)
+
+
+Content = tuple[str, list[dict[str, float]]]
+"""What two artifacts are compared by, and the figures of their trainings."""
 
 
 class Broken(SkylineError):
@@ -46,6 +50,14 @@ class Made:
     hash: str
     student: Model
     training: list[Training]
+
+    @property
+    def content(self) -> Content:
+        """The artifact's configuration but for the recipe's text, the hashes of its other files, and the figures."""
+        config = read_config(self.folder)
+        digests = {name: digest for name, digest in config.digests.items() if name != CONFIG}
+        text = config.model_copy(update={"recipe": "", "digests": digests}).model_dump_json()
+        return text, [entry.figures for entry in self.training]
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,7 @@ class Subject:
         self._temporary = tempfile.TemporaryDirectory(prefix="skyline-conformance-")
         self.folder = Path(self._temporary.name)
         self._count = 0
+        self._contents: dict[RecipeStage, Content] = {}
 
     def __enter__(self) -> Subject:
         return self
@@ -132,10 +145,18 @@ class Subject:
 
     def run(self, stage: RecipeStage, previous: Model, training: bool = True) -> Made:
         """Run a stage's hooks as the builder does, and save what they make."""
-        context = self.context(load_encoder(self.baseline.folder))
+        context = replace(self.context(load_encoder(self.baseline.folder)), shapes_only=not training)
         with preserved():
-            student, done = run_stage(stage, previous, context, training)
+            student, done = run_stage(stage, previous, context)
         return self.save(student, done, str(stage))
+
+    def content(self, stage: RecipeStage) -> Content:
+        """What training a stage makes. A stage is run once; the one of `runs` is not run again."""
+        if stage not in self._contents:
+            same = stage == self.runs.stage
+            made = self.made if same else self.run(stage, self.again(self.baseline))
+            self._contents[stage] = made.content
+        return self._contents[stage]
 
     @cached_property
     def suite_fault(self) -> str | None:

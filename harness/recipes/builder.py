@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.files import read_json, write_json
 from harness.common.validation import first_fault
 from harness.compression.comparable import Baseline
@@ -116,7 +116,7 @@ class Builder:
         logits = TeacherLogits(self.workspace / "teacher", baseline.hash)
         context = self._context(teacher, Budget.model_validate(self.budget.recipe), logits)
         kept = None
-        if len(stage.calls) == 1 and stage.calls[0].method.after_training:
+        if len(stage.calls) == 1 and stage.calls[0].method.post_training_options:
             name = self._fingerprint(recipe, training=True)[:20]
             kept = TrainedWeights(self.workspace / "trained" / f"{name}.safetensors")
         student, training = run_stage(stage, to_dense(previous).eval(), context, kept=kept)
@@ -156,22 +156,24 @@ def run_stage(
     stage: RecipeStage,
     previous: Model,
     context: Context,
-    training: bool = True,
     kept: TrainedWeights | None = None,
 ) -> tuple[Model, list[Training]]:
-    """Apply the hooks of a stage's methods to `previous`, the result of the stage before. With `kept`, a training is
-    not done again whose weights are kept, and what is trained is kept. Raises SkylineError where a method refuses its
-    shape.
+    """Apply the hooks of a stage's methods to `previous`, the result of the stage before. Return the student, and an
+    entry for each training, or one for the figures of a stage that trains nothing.
 
-    Meanwhile no row leaves early: what a method measures, it measures on every row of a batch and in every layer.
+    With `kept`, a training whose weights are kept is not done again, and new weights are kept. Raises SkylineError
+    where a method refuses the shape, or trains although none of the stage says so.
+
+    Early exit is off meanwhile: what a method measures, it measures on every row of a batch and in every layer.
     """
     methods = [call.make() for call in stage.calls]
     teacher = context.teacher
     check_stage(methods, previous.config, Baseline(teacher.config, lambda: teacher.tokenizer))
-    context = replace(context, trains=training and stage.trains, trained=[], figures={})
+    context = replace(context, trained=[], figures={})
+    trains = stage.trains and not context.shapes_only
     rule = getattr(previous.config, "exit_rule", None)
     previous = with_exit_rule(previous, None)
-    if context.trains:
+    if trains:
         made = [example for method in methods for example in method.examples(context)]
         context = replace(context, augmented=made)
     maker = next((method for method in methods if type(method).student is not Method.student), None)
@@ -180,7 +182,7 @@ def run_stage(
     for method in methods:
         method.prepare(student, context)
     done: list[Training] = []
-    if context.trains:
+    if trains:
         known = kept.load(student) if kept is not None else None
         if known is None:
             done = [train(student, methods, context, str(stage))]
@@ -196,7 +198,12 @@ def run_stage(
             student = method.finish(student, context) or student
     if rule is not None and getattr(student.config, "exit_rule", rule) is None:
         student = with_exit_rule(student, rule)
-    done = [entry.model_copy(update={"figures": dict(context.figures)}) for entry in done]
+    if not trains and before + context.trained:  # the fingerprint of such a stage leaves the budget out
+        raise SkylineError(f"'{stage}' declares trains = False, but trains; leave that out", Code.CONFLICT)
+    if trains:
+        done = [entry.model_copy(update={"figures": dict(context.figures)}) for entry in done]
+    elif context.figures and not context.shapes_only:
+        done = [Training.untrained(str(stage), dict(context.figures))]
     return student, before + done + context.trained
 
 
@@ -225,8 +232,9 @@ def build_untrained(
         teacher = load_model(model, labels=2, seed=seed)
         encoder = _start(wanted, teacher, seed)
         for stage in wanted.stages:
-            context = Context(teacher, _toy_view(), Budget(examples=UNTRAINED_EXAMPLES), seed=seed)
-            encoder, _ = run_stage(stage, to_dense(encoder).eval(), context, training=False)
+            budget = Budget(examples=UNTRAINED_EXAMPLES)
+            context = Context(teacher, _toy_view(), budget, seed=seed, shapes_only=True)
+            encoder, _ = run_stage(stage, to_dense(encoder).eval(), context)
         parents = [] if wanted.is_baseline else [artifact_hash(folders[Recipe()])]
         save_artifact(encoder, folder, str(wanted), parents)
     return folders[recipe], folders[Recipe()]
@@ -255,4 +263,4 @@ def check_budget(budget: BudgetSpec) -> None:
             Budget.model_validate(values)
         except ValidationError as error:
             fault = first_fault(error, Budget.model_fields)
-            raise SkylineError(fault.within(f"budget.{name}").line) from None
+            raise SkylineError(fault.within(f"budget.{name}").line, Code.OUT_OF_RANGE) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.models.architectures import architecture
 from harness.models.config import EncoderConfig
 
@@ -26,21 +26,24 @@ def shape_after(recipe: Recipe, model: str, baseline: Baseline) -> Shape:
         methods = [(call, call.make()) for call in stage.calls]
         for call, method in methods:
             try:
-                if method.rewinds and (earlier or config != baseline.config):
+                if method.restarts_from_pretrained and (earlier or config != baseline.config):
                     raise SkylineError(
-                        "it begins anew, so all that came before it would be lost; put it first"
+                        "it begins anew, so all that came before it would be lost; put it first",
+                        Code.WRONG_ORDER,
                     )
                 config = _shape_after_method(method, config, baseline)
             except SkylineError as error:
                 after = f" after {' and '.join(before)}" if before else ""
-                raise SkylineError(f"'{call.id}' cannot work on {model}{after}: {error}") from None
+                raise SkylineError(
+                    f"'{call.id}' cannot work on {model}{after}: {error}", error.code
+                ) from None
             before.append(f"'{call.id}'")
         for call, method in methods:
             try:
                 refuse_other_places(method.needs, config)
             except SkylineError as error:
                 raise SkylineError(
-                    f"'{call.id}' cannot work beside {' and '.join(before)}: {error}"
+                    f"'{call.id}' cannot work beside {' and '.join(before)}: {error}", error.code
                 ) from None
     return config
 
@@ -55,10 +58,13 @@ def check_stage(methods: Sequence[Method], config: Shape, baseline: Baseline) ->
 
 def _shape_after_method(method: Method, config: Shape, baseline: Baseline) -> Shape:
     if not isinstance(config, EncoderConfig) and not method.takes_students:
-        raise SkylineError(f"it works on encoders, not on a '{config.kind}' student; leave one of them out")
+        raise SkylineError(
+            f"it works on encoders, not on a '{config.kind}' student; leave one of them out",
+            Code.WRONG_SHAPE,
+        )
     if config.vocab_size != baseline.config.vocab_size:
         refuse_other_tokens(method.needs)
     method.check_against(config, baseline)
-    left: Shape = method.check(config)
+    left: Shape = method.final_shape_from(config)
     refuse_other_places(method.needs, left)
     return left

@@ -18,9 +18,10 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
-from harness.common.errors import SkylineError, unknown_name
+from harness.common.errors import Code, SkylineError, unknown_name
 from harness.compression.card import Card
 from harness.compression.method import Method
+from harness.recipes import former_names
 
 GROUP = "skyline.methods"
 FILES = "SKYLINE_METHODS"
@@ -49,7 +50,7 @@ class Registry:
             return self.methods[name].method
         for source, problem in self.problems.items():
             if source.startswith(f"entry point {name} =") or Path(source).stem == name.replace("-", "_"):
-                raise SkylineError(f"method '{name}' cannot be used: {source}: {problem}")
+                raise SkylineError(f"method '{name}' cannot be used: {source}: {problem}", Code.UNREADABLE)
         raise unknown_name("method", name, [*self.methods, "baseline"])
 
 
@@ -74,20 +75,21 @@ def load_file(path: Path, name: str) -> ModuleType:
     """Import one adapter file under the module name `name`. Raises SkylineError where it cannot be imported."""
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise SkylineError(f"{path} is no Python file; name an adapter's .py file")
+        raise SkylineError(f"{path} is not a Python file; name an adapter's .py file", Code.WRONG_KIND)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         sys.modules.pop(name, None)
-        raise SkylineError(f"{path}: {in_words(error)}; mend the file") from None
+        raise SkylineError(f"{path}: {in_words(error)}; mend the file", Code.UNREADABLE) from None
     return module
 
 
 def in_words(error: BaseException) -> str:
-    """An exception as one line: its type, and its message where it has one."""
-    return ": ".join(part for part in (type(error).__name__, " ".join(str(error).split())) if part)
+    """An exception as one line: its type, its message where it has one, and what to write in place of an old name."""
+    said = ": ".join(part for part in (type(error).__name__, " ".join(str(error).split())) if part)
+    return "; ".join(part for part in (said, former_names.instead(error)) if part)
 
 
 def single_method(module: ModuleType, stem: str) -> type[Method]:
@@ -97,22 +99,31 @@ def single_method(module: ModuleType, stem: str) -> type[Method]:
     found = methods_of(module)
     if len(found) != 1:
         raise SkylineError(
-            f"defines {len(found)} methods; an adapter file defines exactly one class with a card"
+            f"defines {len(found)} methods; an adapter file defines exactly one class with a card",
+            Code.WRONG_KIND,
         )
     _check_declared(found[0])
     if found[0].card.id != file_id(stem):
         raise SkylineError(
-            f"has the id '{found[0].card.id}'; by its file's name it must be '{file_id(stem)}'"
+            f"has the id '{found[0].card.id}'; by its file's name it must be '{file_id(stem)}'",
+            Code.CONFLICT,
         )
     return found[0]
 
 
 def _check_declared(method: type[Method]) -> None:
-    """Raise a SkylineError where what the harness reads of every method is not there."""
+    """Raise SkylineError where a class lacks what every method must have, or uses a name of before."""
     if not isinstance(method.card, Card):
-        raise SkylineError(f"{method.__name__}.card is no harness.Card; make it one")
+        raise SkylineError(f"{method.__name__}.card is not a harness.Card; make it one", Code.WRONG_KIND)
     if not is_dataclass(getattr(method, "Options", None)):
-        raise SkylineError(f"{method.__name__} has no Options; add a class Options decorated with @options")
+        raise SkylineError(
+            f"{method.__name__} has no Options; add a class Options decorated with @options", Code.INCOMPLETE
+        )
+    for old, new in former_names.ATTRIBUTES.items():
+        if hasattr(method, old):
+            raise SkylineError(
+                f"'{old}' is called '{new}' now; rename it in {method.__name__}", Code.UNKNOWN_NAME
+            )
 
 
 def adapter_files() -> list[tuple[str, Path]]:
@@ -154,10 +165,10 @@ def collect(
         try:
             method = plugin.load()
             if not (isinstance(method, type) and issubclass(method, Method) and "card" in vars(method)):
-                raise SkylineError("names no Method class with a card")
+                raise SkylineError("does not name a Method class with a card", Code.WRONG_KIND)
             _check_declared(method)
             if method.card.id != plugin.name:
-                raise SkylineError(f"has the id '{method.card.id}'; name the entry point so")
+                raise SkylineError(f"has the id '{method.card.id}'; name the entry point so", Code.CONFLICT)
             module_file = getattr(sys.modules[method.__module__], "__file__", None)
             add(source, Path(module_file) if module_file else None, method)
         except SkylineError as error:

@@ -44,7 +44,7 @@ def trained_options(stage: RecipeStage) -> list[tuple[str, dict[str, Any]]]:
         (
             call.id,
             {
-                name: value is not None if name in call.method.after_training else value
+                name: value is not None if name in call.method.post_training_options else value
                 for name, value in options.items()
             },
         )

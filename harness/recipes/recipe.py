@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.compression.method import Method, parse_options
 from harness.models.architectures import architecture
 from harness.recipes.discovery import Registry, discover
@@ -64,7 +64,7 @@ class RecipeStage:
     @property
     def trains(self) -> bool:
         """Whether the training loop runs at all."""
-        return any(call.make().needs_training for call in self.calls)
+        return any(call.make().trains for call in self.calls)
 
     def __str__(self) -> str:
         return " + ".join(str(call) for call in self.calls)
@@ -87,7 +87,9 @@ class Recipe:
         be combined, naming both.
         """
         if not text.strip():
-            raise SkylineError("the recipe is empty; name a method, or 'baseline' for the unchanged encoder")
+            raise SkylineError(
+                "the recipe is empty; name a method, or 'baseline' for the unchanged encoder", Code.INCOMPLETE
+            )
         if text.strip() == BASELINE:
             return cls()
         start = None
@@ -109,22 +111,27 @@ class Recipe:
         finished: Call | None = None
         for stage in self.stages:
             decided: dict[str, Call] = {}
+            ends: list[Call] = []
             for call in stage.calls:
-                if finished is not None and (stage.trains or call.method.last):
+                method = call.make()
+                ends += [call] if method.must_be_last else []
+                if finished is not None and (stage.trains or method.must_be_last):
                     raise SkylineError(
-                        f"'{finished.id}' leaves weights that '{call.id}' cannot work on; put '{finished.id}' last"
+                        f"'{finished.id}' leaves weights that '{call.id}' cannot work on; put '{finished.id}' last",
+                        Code.WRONG_ORDER,
                     )
-                claims = set(call.method.rewrites)
-                if call.method.replaces_task_loss:
+                claims = set(method.decides)
+                if method.replaces_task_loss:
                     claims.add("the task loss")
                 for what in sorted(claims):
                     if what in decided:
                         raise SkylineError(
                             f"'{decided[what].id}' and '{call.id}' both decide {what}; "
-                            "join them with '>' or leave one out"
+                            "join them with '>' or leave one out",
+                            Code.CONFLICT,
                         )
                     decided[what] = call
-            finished = next((call for call in stage.calls if call.method.last), finished)
+            finished = ends[0] if ends else finished
 
     @property
     def is_baseline(self) -> bool:
@@ -165,24 +172,27 @@ def _parse_call(text: str, registry: Registry) -> Call:
     match = _CALL.fullmatch(text)
     if match is None:
         raise SkylineError(
-            f"cannot read '{text.strip()}' in the recipe; write name or name:option=value,option=value"
+            f"cannot read '{text.strip()}' in the recipe; write name or name:option=value,option=value",
+            Code.UNREADABLE,
         )
     name, rest = match[1], match[2]
     if name == BASELINE:
         raise SkylineError(
-            "'baseline' is the unchanged encoder and stands alone; leave it out of a combination"
+            "'baseline' is the unchanged encoder and stands alone; leave it out of a combination",
+            Code.CONFLICT,
         )
     given: Mapping[str, str] = {}
     if rest is not None:
         pairs = [_OPTION.fullmatch(part) for part in rest.split(",")]
         if any(pair is None for pair in pairs):
             raise SkylineError(
-                f"cannot read the options '{rest.strip()}' of {name}; write option=value,option=value"
+                f"cannot read the options '{rest.strip()}' of {name}; write option=value,option=value",
+                Code.UNREADABLE,
             )
         named = [(pair[1].replace("-", "_"), pair[2]) for pair in pairs if pair is not None]
         given = dict(named)
         if len(given) < len(named):
             twice = next(option for place, (option, _) in enumerate(named) if option in dict(named[:place]))
-            raise SkylineError(f"option '{twice}' of {name} is given twice; give it once")
+            raise SkylineError(f"option '{twice}' of {name} is given twice; give it once", Code.DUPLICATE)
     method = registry.get(name)
     return Call(method, parse_options(method, given))

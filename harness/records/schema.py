@@ -127,19 +127,37 @@ class ArtifactFacts(_Model):
 
 
 class Training(_Model):
-    """Training of the artifact in one stage. `seconds` is wall time."""
+    """How one stage was trained, and what its methods found out. `seconds` is wall time.
+
+    A stage that trains nothing has an entry only if its methods left figures: `steps` is then 0, and `final_loss`
+    is null.
+    """
 
     stage: str
     epochs: float
     steps: int
     examples: int
     seconds: float
-    final_loss: float
+    final_loss: float | None
     precision: Literal["float32", "bfloat16"]
     threads: int | None = None
     """Threads of this training. Another number rounds sums differently."""
     figures: dict[str, float] = {}
     """Figures that the method reports about its stage, by name."""
+
+    @classmethod
+    def untrained(cls, stage: str, figures: dict[str, float]) -> Training:
+        """The entry of a stage that trains nothing."""
+        return cls(
+            stage=stage,
+            epochs=0.0,
+            steps=0,
+            examples=0,
+            seconds=0.0,
+            final_loss=None,
+            precision="float32",
+            figures=figures,
+        )
 
 
 class Quality(_Model):

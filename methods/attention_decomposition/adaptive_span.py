@@ -68,7 +68,7 @@ class AdaptiveSpan(Method):
             "give the mean span, in all and of each layer, and the heads of span 0."
         ),
     )
-    rewrites = frozenset({"the student", "the student's layers"})
+    decides = frozenset({"the student", "the student's layers"})
 
     @options
     class Options:
@@ -83,7 +83,7 @@ class AdaptiveSpan(Method):
 
     suite = {"ramp": (2, 32), "start": (0, 16), "penalty": (1e-3, 0.0)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Attention must be there, and the full one."""
         refuse_other_attention(config)
         if not any(layer.heads for layer in config.layers):

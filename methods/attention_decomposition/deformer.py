@@ -80,7 +80,7 @@ class DeFormer(Method):
         ),
     )
     needs = frozenset({"teacher_logits", "hidden_states"})
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -95,7 +95,7 @@ class DeFormer(Method):
 
     suite = {"layers": (3, 2, 1), "beta": (1.0, 0.0)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Full attention of layers of which one reads both segments, and two segments."""
         refuse_other_attention(config)
         wanted, count = self.options.layers, len(config.layers)

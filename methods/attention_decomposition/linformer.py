@@ -76,7 +76,7 @@ class Linformer(Method):
             "at 128 tokens saves more than attention itself. E and F add 2 · projected · length weights to a layer."
         ),
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -90,7 +90,7 @@ class Linformer(Method):
 
     suite = {"projected": (16, 32), "length": (64, 128), "shared_kv": (False, True)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Attention must be the full one, of more tokens than places, and needed by no elimination of word-vectors."""
         refuse_other_attention(config)
         refuse_eliminated(config, "which needs the attention that each token gets; leave one of them out")

@@ -56,7 +56,7 @@ class LocalAttention(Method):
             "heart), but keeps 78.7 with 48."
         ),
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -66,7 +66,7 @@ class LocalAttention(Method):
 
     suite = {"window": (2, 4, 16)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Attention must be the full one."""
         refuse_other_attention(config)
         kind = shapes.LocalAttention(window=self.options.window)

@@ -50,7 +50,7 @@ class TopKAttention(Method):
             "k-th largest is work on top. Rows of at most k tokens compute what they did."
         ),
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -60,7 +60,7 @@ class TopKAttention(Method):
 
     suite = {"k": (4, 8, 16)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Attention must be the full one."""
         refuse_other_attention(config)
         kind = shapes.TopKAttention(k=self.options.k)

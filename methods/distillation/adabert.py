@@ -85,7 +85,10 @@ class AdaBERT(StudentDistillation):
             "of search=none."
         ),
     )
-    searching: Search | None = None
+    inert_when_tiny = {
+        "vocabulary": "It acts with embedding=bpe, char or hash, which needs start=random too."
+    }
+    _searching: Search | None = None
 
     @options
     class Options(AugmentationOptions):
@@ -143,7 +146,7 @@ class AdaBERT(StudentDistillation):
         student = super().student(teacher, context)
         assert isinstance(student, convolutional.ConvolutionalStudent)
         # Here, not in `prepare`: what acts beside this method must meet the weights that stay.
-        if self.options.search == "gumbel" and context.trains:
+        if self.options.search == "gumbel" and not context.shapes_only:
             self._search(student, context)
         return student
 
@@ -152,12 +155,12 @@ class AdaBERT(StudentDistillation):
         body = _architecture_search.Search(student.config).initialize(context.generator("adabert cells"))
         self.noise = context.generator("adabert operations")
         body.choice.draw(self.noise, 1.0)
-        student.body = self.searching = body
+        student.body = self._searching = body
         name = "adabert 1 of 2: search"
         try:
             training.train_round(student, [self], context, name, epochs=self.options.epochs, patience=None)
         finally:
-            self.searching = None
+            self._searching = None
         found = {"genotype": _architecture_search.genotype_of(body.choice.logits)}
         student.config = student.config.model_copy(update=found)
         student.body = body.kept(student.config)
@@ -169,8 +172,8 @@ class AdaBERT(StudentDistillation):
 
     def step(self, student: ConvolutionalStudent, progress: float) -> None:
         """Draw the operations of the next step."""
-        if self.searching is not None:
-            self.searching.choice.draw(
+        if self._searching is not None:
+            self._searching.choice.draw(
                 self.noise, _architecture_search.annealed(progress, self.options.temperature)
             )
 
@@ -178,6 +181,6 @@ class AdaBERT(StudentDistillation):
         """The weighted sum; it replaces the task loss."""
         o = self.options
         loss: Tensor = (1 - o.gamma) * step.task_loss + o.gamma * losses.logits_loss(step, kind="soft-ce")
-        if self.searching is None:
+        if self._searching is None:
             return loss
-        return loss + o.beta * _architecture_search.efficiency_loss(self.searching.choice.weights(), o.cells)
+        return loss + o.beta * _architecture_search.efficiency_loss(self._searching.choice.weights(), o.cells)

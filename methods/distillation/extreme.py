@@ -84,7 +84,7 @@ class Extreme(Augmenting):
             "no other text."
         ),
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
     replaces_task_loss = True
     needs = frozenset({"teacher_logits"})
 
@@ -104,7 +104,7 @@ class Extreme(Augmenting):
 
     suite = {"hidden": (16, 8), "vocabulary": (256,), "projection": (1.0, 0.0)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Sizes that are smaller, of layers that are dense and alike."""
         refuse_shared(config, "hidden units")
         refuse_factorized(config, MATRICES, "hidden units")
@@ -136,7 +136,7 @@ class Extreme(Augmenting):
 
     def student(self, teacher: encoder.Encoder, context: Context) -> encoder.Encoder:
         """The teacher's projection, with the small vocabulary."""
-        config = self.check(teacher.config)
+        config = self.final_shape_from(teacher.config)
         counts = pruning_vocabulary.token_counts(teacher, context)
         kept = pruning_vocabulary.tokens_to_keep(teacher.require_tokenizer(), counts, config.vocab_size)
         small = surgery.keep_vocabulary(teacher, kept)
@@ -186,9 +186,9 @@ class Extreme(Augmenting):
         loss: Tensor = o.alpha * step.task_loss + (1 - o.alpha) * losses.logits_loss(
             step, temperature=o.temperature
         )
-        return loss + o.projection * self.projection_loss() if o.projection else loss
+        return loss + o.projection * self._projection_loss() if o.projection else loss
 
-    def projection_loss(self) -> Tensor:
+    def _projection_loss(self) -> Tensor:
         """The mean over matrices of mean (U W_t Vᵀ − W_s)²."""
         shared: Mapping[str, Tensor] = getattr(self.trained, PROJECTIONS)
         weights = [own.weight for own, _, _ in pairs_of_matrices(self.trained, self.trained)]

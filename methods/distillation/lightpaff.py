@@ -127,13 +127,13 @@ class LightPAFF(Shallower):
 
     suite = {"layers": (2, 1), "width": (0.5, 0.75), "batches": (2,), "weight": (0.9, 0.5)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Layers of matrices of their own, not fewer than wanted."""
         refuse_wide_ramps(config)
         refuse_factorized(config, MATRICES, "units")
         if not any(layer.present() for layer in config.layers):
             raise SkylineError("no layer has heads or FFN columns; use an encoder that has some")
-        return narrower(super().check(config), self.options.width)
+        return narrower(super().final_shape_from(config), self.options.width)
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """A cut copy of the chosen layers, with the teacher's embedding and head."""

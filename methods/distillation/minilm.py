@@ -72,7 +72,7 @@ class MiniLM(Shallower):
         ),
     )
     replaces_task_loss = True
-    relating = True
+    _relating = True
 
     @options
     class Options(ShallowerOptions):
@@ -88,9 +88,9 @@ class MiniLM(Shallower):
     suite = {"layers": (2, 1), "choose": ("spread", "last"), "logits": (0.5, 0.0), "epochs": (1.0,)}
 
     @property
-    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+    def needs(self) -> frozenset[Need]:
         """Both sides token by token first (queries, keys and values are read on the way), then logits if any."""
-        if self.relating:
+        if self._relating:
             return frozenset({"hidden_states"})
         return frozenset({"teacher_logits"} if self.options.logits else ())
 
@@ -117,12 +117,12 @@ class MiniLM(Shallower):
         finally:
             self.ours.close()
             self.theirs.close()
-        self.relating = False
+        self._relating = False
 
     def loss(self, step: Step) -> Tensor:
         """Of the training that is on."""
         o, mask = self.options, step.batch.attention_mask
-        if not self.relating:
+        if not self._relating:
             if o.logits == 0:
                 return step.task_loss
             return (1 - o.logits) * step.task_loss + o.logits * losses.logits_loss(

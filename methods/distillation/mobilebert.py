@@ -69,9 +69,9 @@ class MobileBERTDistillation(Augmenting):
             "On 15,000 of SST-2's rows it comes to 80.7, 8.4 points under the baseline: it has seen no other text."
         ),
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
     replaces_task_loss = True
-    rewinds = True
+    restarts_from_pretrained = True
 
     @options
     class Options(AugmentationOptions):
@@ -90,14 +90,14 @@ class MobileBERTDistillation(Augmenting):
         temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
     suite = {"ffn_count": (1, 2), "transfer_epochs": (1.0,), "alpha": (0.5, 0.0, 1.0)}
-    transferring = True
+    _transferring = True
 
     @property
-    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+    def needs(self) -> frozenset[Need]:
         """States and maps for the transfer, logits after it."""
-        return frozenset({"hidden_states", "attentions"} if self.transferring else {"teacher_logits"})
+        return frozenset({"hidden_states", "attentions"} if self._transferring else {"teacher_logits"})
 
-    def check(self, config: EncoderConfig) -> BottleneckConfig:
+    def final_shape_from(self, config: EncoderConfig) -> BottleneckConfig:
         """All layers must have the same heads, and these divide the body."""
         heads = {layer.heads for layer in config.layers}
         if len(heads) > 1 or 0 in heads:
@@ -127,7 +127,7 @@ class MobileBERTDistillation(Augmenting):
 
     def student(self, teacher: Encoder, context: Context) -> bottleneck.MobileBERT:
         """The student; its word embeddings are the nearest of their size to the teacher's."""
-        config = self.check(teacher.config)
+        config = self.final_shape_from(teacher.config)
         model = bottleneck.MobileBERT(config, teacher.tokenizer, teacher.origin)
         model.initialize(context.generator("mobilebert"))
         ids = torch.arange(config.vocab_size)[None]
@@ -146,7 +146,7 @@ class MobileBERTDistillation(Augmenting):
 
     def prepare(self, student: MobileBERT, context: Context) -> None:
         """Transfer the teacher's knowledge before the student is fine-tuned."""
-        self.transferring = True
+        self._transferring = True
         training.train_round(
             student,
             [self],
@@ -155,7 +155,7 @@ class MobileBERTDistillation(Augmenting):
             epochs=self.options.transfer_epochs,
             patience=None,
         )
-        self.transferring = False
+        self._transferring = False
 
     def learning_rate(self, name: str) -> float | None:
         """Everything is new, so the rate is not that of a pre-trained encoder."""
@@ -164,7 +164,7 @@ class MobileBERTDistillation(Augmenting):
     def loss(self, step: Step) -> Tensor:
         """The transfer's, or the distillation's."""
         o = self.options
-        if not self.transferring:
+        if not self._transferring:
             return o.alpha * step.task_loss + (1 - o.alpha) * losses.logits_loss(
                 step, temperature=o.temperature
             )

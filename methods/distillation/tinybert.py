@@ -88,7 +88,7 @@ class TinyBERT(Shallower):
         ),
     )
     replaces_task_loss = True
-    intermediate = True
+    _intermediate = True
 
     @options
     class Options(ShallowerOptions):
@@ -110,9 +110,9 @@ class TinyBERT(Shallower):
     }
 
     @property
-    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+    def needs(self) -> frozenset[Need]:
         """Hidden states in stage 1 (queries and keys are read on the way), logits in stage 2."""
-        return frozenset({"hidden_states"} if self.intermediate else {"teacher_logits"})
+        return frozenset({"hidden_states"} if self._intermediate else {"teacher_logits"})
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
         """An even map of layers, each pair with as many heads."""
@@ -123,9 +123,9 @@ class TinyBERT(Shallower):
         for place, other in enumerate(map_layers(len(kept), len(theirs), "skip")):
             refuse_other_maps(config.layers[kept[place]], theirs[other], place, other)
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Fewer layers, and fewer units where they are given."""
-        left, hidden = super().check(config), self.options.hidden
+        left, hidden = super().final_shape_from(config), self.options.hidden
         if hidden is None:
             return left
         refuse_wide_ramps(config)
@@ -189,11 +189,11 @@ class TinyBERT(Shallower):
             self.theirs.close()
         if self.fit is not None:
             delattr(student, FIT)
-        self.intermediate = False
+        self._intermediate = False
 
     def loss(self, step: Step) -> Tensor:
         """Of the stage."""
-        if not self.intermediate:
+        if not self._intermediate:
             return losses.logits_loss(step, kind="soft-ce")
         mask, ours = step.batch.attention_mask, step.output.hidden_states
         theirs = step.teacher_pass.hidden_states

@@ -62,6 +62,9 @@ class FastBert(EarlyExit):
     )
     ramp = "student"
     rule_kind = "normalized-entropy"
+    inert_when_tiny = {
+        "threshold": "After three steps every ramp is so unsure that any threshold is refused."
+    }
 
     @options
     class Options:

@@ -157,7 +157,7 @@ class CodeEmbeddings(Method):
             "little slower than with a table."
         ),
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -177,7 +177,7 @@ class CodeEmbeddings(Method):
         "sampling": ("frequency", "uniform"),
     }
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """The embeddings must be a table, and take less room as codes."""
         refuse_other_words(config)
         o, hidden = self.options, config.hidden_size

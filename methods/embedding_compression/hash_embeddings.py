@@ -124,7 +124,7 @@ class HashEmbeddings(Method):
         reduces=("disk", "parameters", "memory"),
         notes="The buckets of a token are computed from its number and not stored.",
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -144,7 +144,7 @@ class HashEmbeddings(Method):
         "weighting": ("frequency", "equal"),
     }
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """The embeddings must be a table, and take less room as buckets and weights."""
         refuse_other_words(config)
         o = self.options

@@ -66,7 +66,7 @@ class VocabularyPruning(Method):
             "rare in training are read in pieces: how many there are cannot be seen from the training set."
         ),
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -78,7 +78,7 @@ class VocabularyPruning(Method):
 
     suite = {"keep": (0.1, 0.5, 256)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Fewer tokens must be wanted than there are, and their embeddings must not depend on their numbers."""
         refuse_hashed_words(config)
         wanted = tokens_wanted(self.options.keep, config.vocab_size)

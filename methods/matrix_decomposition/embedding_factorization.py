@@ -51,7 +51,7 @@ class EmbeddingFactorization(Method):
             "which turns on single words."
         ),
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -61,7 +61,7 @@ class EmbeddingFactorization(Method):
 
     suite = {"rank": (8, 16, 24)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """The table must be dense, and wider than the rank."""
         rank, hidden = self.options.rank, config.hidden_size
         refuse_other_words(config)

@@ -70,7 +70,7 @@ class SVD(Method):
         ),
     )
     needs = frozenset({"teacher_logits", "attentions"})
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -82,7 +82,7 @@ class SVD(Method):
 
     suite = {"rank": (8, 16, 24)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Every matrix must be dense, and larger than the rank."""
         rank, layers = self.options.rank, []
         for index, layer in enumerate(config.layers):

@@ -61,7 +61,7 @@ class Albert(Method):
             "5.9 points of CoLA and 4.7 of MRPC. As many epochs more of the whole encoder lose 3.7 and 2.0."
         ),
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -75,7 +75,7 @@ class Albert(Method):
 
     suite = {"groups": (2, 1, 4), "init": ("first", "mean")}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Groups must be of one size, their layers alike, and the chosen one among them."""
         o, layers = self.options, config.layers
         if o.groups not in divisors(len(layers)):

@@ -49,8 +49,8 @@ class DynamicInt8(Method):
     )
     trains = False
     takes_students = True
-    last = True
-    rewrites = frozenset({"how weights are stored"})
+    must_be_last = True
+    decides = frozenset({"how weights are stored"})
 
     @options
     class Options:

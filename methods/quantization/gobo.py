@@ -58,7 +58,7 @@ class GOBO(Method):
         notes="Positions of outliers (32 bits each) and tables are in the artifact's bytes.",
     )
     trains = False
-    rewrites = frozenset({"how weights are stored"})
+    decides = frozenset({"how weights are stored"})
 
     @options
     class Options:

@@ -59,8 +59,8 @@ class Q8BERT(Method):
         ),
         notes="With a decay of 0.9999 the range hardly moves in a short run; it begins with the first batch.",
     )
-    rewrites = frozenset({"how weights are stored"})
-    last = True
+    decides = frozenset({"how weights are stored"})
+    must_be_last = True
 
     @options
     class Options:

@@ -90,8 +90,8 @@ class QBERT(Method):
             "artifact. train=false rounds without training. Activations are not quantized when it executes."
         ),
     )
-    rewrites = frozenset({"how weights are stored"})
-    last = True
+    decides = frozenset({"how weights are stored"})
+    must_be_last = True
 
     @options
     class Options:
@@ -127,11 +127,11 @@ class QBERT(Method):
     suite = {"groups": (8, 1, 4, 128), "bits": ("4", "3", "2", "mixed"), "train": (True, False)}
 
     @property
-    def needs_training(self) -> bool:
+    def trains(self) -> bool:
         """Unless told to round without."""
         return bool(self.options.train)
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """The groups must divide the rows of every matrix."""
         rows = {"the pooler": config.hidden_size} if config.pooler else {}
         rows |= {what: outputs for what, _, (outputs, _) in linear_maps(config)}
@@ -166,7 +166,7 @@ class QBERT(Method):
         owners = {name: int(name.split(".")[1]) for name in names if name.startswith("layers.")}
         layers = sorted(set(owners.values()))
         blocks = [[name for name, owner in owners.items() if owner == layer] for layer in layers]
-        if o.train and not context.trains:  # only shapes are wanted: any layers will do
+        if context.shapes_only:  # any layers will do
             bits = layer_bits([0.0] * len(layers), o.share, o.high, o.low)
         else:
             omegas = self._sensitivities(student, context, blocks)

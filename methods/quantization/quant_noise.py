@@ -68,8 +68,8 @@ class QuantNoise(Method):
             "on MRPC win back only part of it: seven points are lost there."
         ),
     )
-    rewrites = frozenset({"how weights are stored", "which weights are zero"})
-    last = True
+    decides = frozenset({"how weights are stored", "which weights are zero"})
+    must_be_last = True
 
     @options
     class Options:
@@ -102,12 +102,12 @@ class QuantNoise(Method):
     }
 
     @property
-    def share(self) -> float:
+    def _share(self) -> float:
         """The share that the noise hits."""
         o = self.options
         return float(o.noise if o.noise is not None else 0.2 if o.quantizer == "product" else 0.5)
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Blocks must divide the rows of every matrix."""
         if self.options.quantizer != "product":
             return config
@@ -128,18 +128,20 @@ class QuantNoise(Method):
             for kind, names in self.groups.items():
                 for name in names:
                     parametrization.attach(
-                        student, name, _quantization_noise.BlockNoise(self._block(kind), self.share, draws)
+                        student, name, _quantization_noise.BlockNoise(self._block(kind), self._share, draws)
                     )
             return
         self.stages = {
             name: self._scalar(student, name) for name in [*fake_quantization.linear_weights(student), WORDS]
         }
         for name, stage in self.stages.items():
-            parametrization.attach(student, name, _quantization_noise.RoundingNoise(stage, self.share, draws))
+            parametrization.attach(
+                student, name, _quantization_noise.RoundingNoise(stage, self._share, draws)
+            )
             module = student.get_submodule(name.removesuffix(".weight"))
             if o.quantizer == "int8" and isinstance(module, torch.nn.Linear):
                 self.hooks.append(
-                    module.register_forward_pre_hook(_quantization_noise.InputNoise(self.share, draws).hook)
+                    module.register_forward_pre_hook(_quantization_noise.InputNoise(self._share, draws).hook)
                 )
 
     def learning_rate(self, name: str) -> float | None:
@@ -171,7 +173,7 @@ class QuantNoise(Method):
     def _finish_product(self, student: Encoder, context: Context) -> None:
         for name in (names := [name for group in self.groups.values() for name in group]):
             parametrization.bake(student, name)
-        if context.trains:
+        if not context.shapes_only:
             for place, kind in enumerate(PHASES, 1):
                 self._quantize(student, kind, place, context)
             for name in names:

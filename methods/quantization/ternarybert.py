@@ -74,8 +74,8 @@ class TernaryBERT(Method):
     )
     replaces_task_loss = True
     needs = frozenset({"teacher_logits", "hidden_states", "attentions"})
-    rewrites = frozenset({"how weights are stored"})
-    last = True
+    decides = frozenset({"how weights are stored"})
+    must_be_last = True
 
     @options
     class Options:

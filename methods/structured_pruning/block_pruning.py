@@ -93,7 +93,7 @@ class BlockPruning(Method):
             "FLOPs. The artifact has the kept groups and one bit for each group."
         ),
     )
-    rewrites = frozenset({"which weights are zero"})
+    decides = frozenset({"which weights are zero"})
 
     @options
     class Options:
@@ -140,11 +140,11 @@ class BlockPruning(Method):
     }
 
     @property
-    def settled(self) -> float:
+    def fully_compressed_at(self) -> float:
         """When the last groups go."""
         return float(self.options.end)
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Blocks must divide every matrix, and there must be one."""
         o = self.options
         shapes = [(what, shape) for what, _, shape in linear_maps(config)]

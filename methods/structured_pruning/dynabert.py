@@ -209,7 +209,7 @@ class DynaBERT(Method):
     )
     replaces_task_loss = True
     needs = frozenset({"hidden_states"})
-    rewrites = frozenset({"the student", "how weights are stored", "which weights are zero"})
+    decides = frozenset({"the student", "how weights are stored", "which weights are zero"})
 
     @options
     class Options:
@@ -242,7 +242,7 @@ class DynaBERT(Method):
         "batches": (1,),
     }
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Whole numbers of heads, columns and layers, in matrices of their own."""
         widths, depths = self._trained(config)
         o = self.options
@@ -283,7 +283,7 @@ class DynaBERT(Method):
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """The rewired super-network."""
-        self.check(teacher.config)
+        self.final_shape_from(teacher.config)
         model = deepcopy(teacher).to(context.device).requires_grad_(True)
         return rewired(model, *importance(model, context, self.options.batches))
 

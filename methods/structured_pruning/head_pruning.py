@@ -96,7 +96,7 @@ class HeadPruning(Method):
         ),
     )
     trains = False
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -111,7 +111,7 @@ class HeadPruning(Method):
 
     suite = {"share": (0.5, 0.2, 0.3), "batches": (2,)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Enough heads, in matrices of their own."""
         refuse_shared(config, "heads")
         refuse_factorized(config, ("query", "key", "value", "attention_out"), "heads")

@@ -190,7 +190,7 @@ class IdentityPrior(Method):
             "the figures are the survey's."
         ),
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -214,7 +214,7 @@ class IdentityPrior(Method):
         "batches": (2,),
     }
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Matrices of their own, and something small enough to go."""
         refuse_shared(config, "residual mappings")
         refuse_factorized(config, MATRICES, "residual mappings")
@@ -237,7 +237,7 @@ class IdentityPrior(Method):
         """Fine-tune under the penalty, measure, and cut."""
         o = self.options
         model = deepcopy(teacher)
-        if context.trains:
+        if not context.shapes_only:
             prior = IdentityPenalty(o.penalty, o.spectral)
             prior.prepare(model, context)
             training.train_round(

@@ -92,7 +92,7 @@ class LayerDrop(Method):
             "three points; the third costs seven more."
         ),
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -103,7 +103,7 @@ class LayerDrop(Method):
 
     suite = {"drop": (2, 1, 3), "strategy": ("top", "bottom", "alternate", "symmetric", "contribution")}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Something must be left."""
         refuse_shared(config, "some")
         available, dropped = len(config.layers), self.options.drop

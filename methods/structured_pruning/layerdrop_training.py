@@ -58,7 +58,7 @@ class LayerDropTraining(Method):
             "MRPC's 3,668 pairs: whichever method keeps three loses about ten points; dropping two loses three."
         ),
     )
-    rewrites = frozenset({"the student's layers"})
+    decides = frozenset({"the student's layers"})
 
     @options
     class Options:
@@ -69,7 +69,7 @@ class LayerDropTraining(Method):
 
     suite = {"probability": (0.2, 0.5), "keep_every": (2, 3)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Layers must be there to be left out."""
         refuse_shared(config, "some")
         refuse_eliminated(config, "so none can be left out of a batch; train so before")

@@ -213,7 +213,7 @@ class SchuBERT(Method):
             "own tables could not be read; the figures are the survey's."
         ),
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -238,7 +238,7 @@ class SchuBERT(Method):
         "round_epochs": (1.0,),
     }
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Matrices of their own, and a size that can be reached. Of hidden units alone the shape is known."""
         refuse_shared(config, "units")
         refuse_wide_ramps(config)
@@ -291,7 +291,7 @@ def cut(
 ) -> Encoder:
     """A copy of `model`, into which the factors are folded, of at most `budget` parameters."""
     kept = largest_units(factors, model.config, budget, dimensions)
-    if context.trains and len(kept.hidden) < model.config.hidden_size:
+    if not context.shapes_only and len(kept.hidden) < model.config.hidden_size:
         model.to(context.device)
         drawn = context.batches(model, 16, 16, "schubert")
         correct_norms(model, kept.hidden, (batch for batch, _ in drawn))

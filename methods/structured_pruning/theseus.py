@@ -87,7 +87,7 @@ class Theseus(Method):
             "MRPC's 3,668 pairs: whichever method keeps three loses about ten points there; dropping two loses three."
         ),
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -99,7 +99,7 @@ class Theseus(Method):
 
     suite = {"layers": (2, 1), "base": (0.3, 0.5)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """The successors must divide the layers into modules of at least two."""
         refuse_shared(config, "modules")
         refuse_eliminated(config, "so modules cannot stand for each other; replace them before")

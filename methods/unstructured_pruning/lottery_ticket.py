@@ -65,8 +65,8 @@ class LotteryTicket(Method):
             "larger sets. Dense kernels execute the zeros."
         ),
     )
-    rewrites = frozenset({"which weights are zero"})
-    rewinds = True
+    decides = frozenset({"which weights are zero"})
+    restarts_from_pretrained = True
     masks: Masks
 
     @options
@@ -90,7 +90,7 @@ class LotteryTicket(Method):
             student, [*pruning_masks.prunable(student, embeddings=False), *pooler]
         )
         # Rounds without training would drop what one drops.
-        for done in range(1, o.rounds + 1) if context.trains else (o.rounds,):
+        for done in (o.rounds,) if context.shapes_only else range(1, o.rounds + 1):
             stage = f"{self.card.id} round {done} of {o.rounds}"
             training.train_round(student, [self], context, stage, epochs=o.round_epochs, patience=None)
             self.masks.replace(
@@ -98,7 +98,7 @@ class LotteryTicket(Method):
             )
             restore(student, start)
             self.masks.apply()
-        if context.trains:
+        if not context.shapes_only:
             at_once = pruning_masks.keep_largest(
                 {name: start[name].abs() for name in self.masks.kept}, o.sparsity, "global"
             )

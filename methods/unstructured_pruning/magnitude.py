@@ -112,7 +112,7 @@ class Magnitude(GradualPruning):
     def prepare(self, student: Encoder, context: Context) -> None:
         """Note first by how much the baseline's fine-tuning changed what would be pruned."""
         if (
-            context.trains
+            not context.shapes_only
             and context.load_pretrained is not None
             and student.config == context.teacher.config
         ):

@@ -88,6 +88,10 @@ class Movement(MovementPruning):
         sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.85
 
     suite = {"sparsity": (0.6, 0.85, 0.97)}
+    inert_when_tiny = {
+        **MovementPruning.inert_when_tiny,
+        "score_learning_rate": "Scores begin at 0 and masks follow their order, which Adam's rate does not change.",
+    }
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Attach the scores; no mask is chosen yet."""

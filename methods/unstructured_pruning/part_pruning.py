@@ -53,7 +53,8 @@ class PartPruning(Method):
     )
     trains = False
     takes_students = True
-    rewrites = frozenset({"which weights are zero"})
+    decides = frozenset({"which weights are zero"})
+    inert_when_tiny = {"head": "An encoder's head has no hidden layer; those of students have."}
 
     @options
     class Options:
@@ -72,7 +73,7 @@ class PartPruning(Method):
 
     suite = {"body": (0.5, 0.1)}
 
-    def check(self, config: Any) -> Any:
+    def final_shape_from(self, config: Any) -> Any:
         """A part that is given a sparsity must have a matrix."""
         if isinstance(config, EncoderConfig):
             has = {"embedding"} | ({"body"} if any(layer.present() for layer in config.layers) else set())

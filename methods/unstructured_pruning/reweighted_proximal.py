@@ -87,7 +87,7 @@ class ReweightedProximal(Method):
             "CoLA is uncertain by 6.5."
         ),
     )
-    rewrites = frozenset({"which weights are zero"})
+    decides = frozenset({"which weights are zero"})
 
     @options
     class Options:
@@ -105,11 +105,11 @@ class ReweightedProximal(Method):
     suite = {"sparsity": (0.6, 0.412, 0.8), "scope": ("matrix", "global"), "strength": (0.5, 1.0)}
 
     @property
-    def settled(self) -> float:
+    def fully_compressed_at(self) -> float:
         """The end of the proximal steps."""
         return float(self.options.end)
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """There must be a matrix."""
         if not any(layer.heads or layer.ffn_size for layer in config.layers):
             raise SkylineError("the layers have no matrix to prune; leave it out")

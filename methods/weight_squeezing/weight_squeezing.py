@@ -112,7 +112,7 @@ class WeightSqueezing(Method):
             "five times the baseline's: three epochs are too few for the maps there."
         ),
     )
-    rewrites = frozenset({"the student", "how weights are stored", "which weights are zero"})
+    decides = frozenset({"the student", "how weights are stored", "which weights are zero"})
 
     @options
     class Options:
@@ -128,7 +128,7 @@ class WeightSqueezing(Method):
 
     suite = {"hidden": (16, 24), "ffn": (64, 32), "batches": (2,)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Sizes that are smaller, whole heads, and matrices of their own."""
         refuse_shared(config, "hidden units")
         refuse_wide_ramps(config)
@@ -169,7 +169,7 @@ class WeightSqueezing(Method):
 
     def student(self, teacher: encoder_encoder.Encoder, context: Context) -> encoder_encoder.Encoder:
         """A small encoder that sees its weights through the maps."""
-        self.shape = self.check(teacher.config)
+        self.shape = self.final_shape_from(teacher.config)
         # While it trains, the words' table is the teacher's, and the factor behind it is the map.
         rank = teacher.config.embedding_rank or teacher.config.hidden_size
         unfolded = EncoderConfig.model_validate({**self.shape.model_dump(), "embedding_rank": rank})

@@ -95,7 +95,7 @@ class PowerBert(Method):
             "time of the linear maps by themselves to 1/2.3, since each reads all of its weights for a few vectors."
         ),
     )
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
     @options
     class Options:
@@ -115,7 +115,7 @@ class PowerBert(Method):
 
     suite = {"retention": ("14/10/6/2", "search", "12/12/4/4"), "penalty": (1e-3, 1e-4)}
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Layers that show the attention that each token gets, a number for each, and a head that reads one token."""
         refuse_eliminated(config, "so there is a retention already; leave one of them out")
         if config.head.kind == "span":

@@ -202,8 +202,7 @@ def test_patience_does_not_end_it() -> None:
 
 
 def test_where_nothing_is_trained_nothing_happens() -> None:
-    given, student = context(), tiny_encoder()
-    given.trains = False
+    given, student = context(shapes_only=True), tiny_encoder()
     assert pretrain(student, [], given, "toy", 1) is None
     assert all(
         torch.equal(a, b) for a, b in zip(student.parameters(), tiny_encoder().parameters(), strict=True)

@@ -40,7 +40,7 @@ def test_the_hooks_in_order() -> None:
 
 def test_without_training_only_prepare_and_finish_run() -> None:
     log: list[tuple[str, str, float]] = []
-    _, done = run_stage(RecipeStage((probe(log=log),)), tiny_encoder(), context(), training=False)
+    _, done = run_stage(RecipeStage((probe(log=log),)), tiny_encoder(), context(shapes_only=True))
     assert [hook for _, hook, _ in log] == ["prepare", "finish"]
     assert done == []
 

@@ -285,9 +285,10 @@ def test_a_problem_inside_a_folder_is_named_from_there(
 
 def test_an_adapter(tmp_path: Path) -> None:
     path = write_adapter("my-pruning", "unstructured-pruning", tmp_path)
-    [problem] = check_path(path)
-    assert problem.startswith("card: the card: 'title' is empty; paper.title is empty;")
-    assert problem.count("paper.year") == 1
+    card, effects = check_path(path)
+    assert card.startswith("card: the card: 'title' is empty; paper.title is empty;")
+    assert card.count("paper.year") == 1
+    assert effects.startswith("effects: option 'strength' changes neither")
     path.write_text(path.read_text().replace("loss(self", "loss self"))
     [problem] = check_path(path)
     assert problem.startswith("SyntaxError: ")

@@ -46,7 +46,9 @@ SMALL = "dimension=8,channels=6,classifier=7,cells=2"
 def test_published_size_and_options() -> None:
     """SST-2's 6.4 million parameters; gamma, beta and the last temperature."""
     with torch.device("meta"):
-        model = make_model(method_of("adabert:search=none,cells=8").check(EncoderConfig.bert(12, 768)))
+        model = make_model(
+            method_of("adabert:search=none,cells=8").final_shape_from(EncoderConfig.bert(12, 768))
+        )
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(6.4e6, rel=0.01)
     o = method_of("adabert").options
     assert (o.gamma, o.beta, o.temperature, o.dimension, o.channels) == (0.8, 4.0, 0.2, 128, 128)
@@ -140,7 +142,7 @@ def test_the_loss_by_hand(kind: str) -> None:
     soft = -(softmax(theirs.double().numpy(), axis=1) * logged).sum(1).mean()
     wanted = 0.7 * hard + 0.3 * soft
     if kind == "searching":
-        method.searching = search = Search(ConvolutionalConfig(embedding_size=4, channels=4, cells=2))
+        method._searching = search = Search(ConvolutionalConfig(embedding_size=4, channels=4, cells=2))
         search.choice.draw(torch.Generator().manual_seed(0), 1.0)
         drawn = [COSTS[OPERATIONS[int(row.argmax())]] for row in search.choice.noise]
         wanted += 2 * 2 / 8 * np.mean(drawn)
@@ -210,7 +212,7 @@ def test_a_search_finds_a_cell_and_its_weights_go_on(monkeypatch: pytest.MonkeyP
 def test_without_training_the_cell_is_the_fixed_one(search: str) -> None:
     recipe = f"adabert:search={search},{SMALL}"
     student = built(recipe)
-    assert student.config == method_of(recipe).check(CONFIG)
+    assert student.config == method_of(recipe).final_shape_from(CONFIG)
     assert student.config.genotype == FIXED_CELL
     words = student.get_parameter("embedding.word.weight")
     assert torch.equal(words, projected_words(tiny_encoder(), 8))
@@ -285,7 +287,7 @@ def test_it_is_quantized_after(tmp_path: Path) -> None:
     check_recipe(recipe, "bert-tiny")
     model: Any = tiny_encoder().eval()
     for stage in recipe.stages:
-        model = run_stage(stage, model, context(), training=False)[0]
+        model = run_stage(stage, model, context(shapes_only=True))[0]
     save_artifact(model, tmp_path / "small")
     config = read_config(tmp_path / "small")
     assert config.codecs["body.cells.0.nodes.0.edges.0.dense.weight"] == "int8(channel)"

@@ -51,7 +51,7 @@ def test_the_encoder_that_is_trained(recipe: str, kinds: list[object], positions
     student = built(recipe, teacher)
     assert [layer.attention for layer in student.config.layers] == kinds
     assert student.config.positions == positions
-    assert student.config == shape_left(recipe, teacher.config), "what `check` foresaw"
+    assert student.config == shape_left(recipe, teacher.config), "what `final_shape_from` foresaw"
     ours, theirs = dict(student.named_parameters()), dict(teacher.named_parameters())
     for name, weight in theirs.items():
         assert torch.equal(ours[name], weight[:positions] if "position" in name else weight), name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -175,8 +176,7 @@ def test_one_step_has_the_gradient_of_the_sum_over_sub_networks() -> None:
     for module in student.modules():  # no dropout: the two ways must see one function
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    chosen.trains = False
-    method.prepare(student, chosen)
+    method.prepare(student, replace(chosen, shapes_only=True))
     for network in method.networks.values():
         for module in network.skeleton.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -240,9 +240,9 @@ SIX = EncoderConfig.bert(6, 384, heads=12)
 
 
 def test_the_shape_that_is_left() -> None:
-    shape = method_of("dynabert:width=0.25,depth=0.5").check(SIX)
+    shape = method_of("dynabert:width=0.25,depth=0.5").final_shape_from(SIX)
     assert [(layer.heads, layer.ffn_size) for layer in shape.layers] == [(3, 384)] * 3
-    base = method_of("dynabert:width=0.75,depth=0.75").check(EncoderConfig.bert(12, 768))
+    base = method_of("dynabert:width=0.75,depth=0.75").final_shape_from(EncoderConfig.bert(12, 768))
     assert [(layer.heads, layer.ffn_size) for layer in base.layers] == [(9, 2304)] * 9
 
 
@@ -270,10 +270,10 @@ def test_the_shape_that_is_left() -> None:
 )
 def test_shapes_that_cannot_be_narrowed(recipe: str, config: EncoderConfig, message: str | None) -> None:
     if message is None:
-        assert method_of(recipe).check(config).layers[0].ffn_size == 15
+        assert method_of(recipe).final_shape_from(config).layers[0].ffn_size == 15
         return
     with pytest.raises(SkylineError, match=message):
-        method_of(recipe).check(config)
+        method_of(recipe).final_shape_from(config)
 
 
 def test_shared_factorized_and_empty_layers_are_refused() -> None:
@@ -281,10 +281,10 @@ def test_shared_factorized_and_empty_layers_are_refused() -> None:
     first = SIX.layers[0]
     shared = SIX.with_layers((first, first.model_copy(update={"shares_with": 0})))
     with pytest.raises(SkylineError, match="heads and columns of layers that share weights cannot be cut"):
-        method.check(shared)
+        method.final_shape_from(shared)
     with pytest.raises(
         SkylineError, match="heads and columns of layer 0 cannot be cut: its matrices are factor"
     ):
-        method.check(SIX.with_layers((first.model_copy(update={"ranks": {"query": 8}}),)))
+        method.final_shape_from(SIX.with_layers((first.model_copy(update={"ranks": {"query": 8}}),)))
     with pytest.raises(SkylineError, match="no layer has heads or FFN columns"):
-        method.check(SIX.with_layers((first.model_copy(update={"heads": 0, "ffn_size": 0}),)))
+        method.final_shape_from(SIX.with_layers((first.model_copy(update={"heads": 0, "ffn_size": 0}),)))

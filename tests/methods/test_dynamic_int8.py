@@ -26,7 +26,7 @@ MATRICES = 4 * 6 + 1
 def apply(recipe: str, model: Encoder) -> Encoder:
     """The recipe's stages without training."""
     for stage in Recipe.parse(recipe).stages:
-        model, _ = run_stage(stage, to_dense(model), context(), training=False)
+        model, _ = run_stage(stage, to_dense(model), context(shapes_only=True))
     return model
 
 

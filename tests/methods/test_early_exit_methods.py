@@ -129,8 +129,8 @@ def test_with_early_stopping_its_own_rows_are_taken() -> None:
     held = given.task.with_examples(given.training_examples()).holdout(0.25, 0, at_most=1000)[1]
     assert list(choosing.calibration) == list(held)
     assert choosing.held == frozenset()
-    assert choosing.settled == 1.0  # the head of a frozen encoder says nothing of the ramps
-    assert method("pabee").settled == 0.0
+    assert choosing.fully_compressed_at == 1.0  # the head of a frozen encoder says nothing of the ramps
+    assert method("pabee").fully_compressed_at == 0.0
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -323,8 +323,8 @@ def test_no_row_leaves_while_a_later_method_measures_and_the_rule_comes_back(nam
     rule = exits.config.exit_rule
     assert rule is not None
     (stage,) = Recipe.parse("head-pruning:share=0.5,batches=2").stages
-    pruned, _ = run_stage(stage, exits, context(), training=False)
+    pruned, _ = run_stage(stage, exits, context(shapes_only=True))
     assert sum(layer.heads for layer in pruned.config.layers) == 8
     assert pruned.config.exit_rule == exits.config.exit_rule == rule
     (stage,) = Recipe.parse("layer-drop:drop=3").stages
-    assert run_stage(stage, exits, context(), training=False)[0].config.exit_rule is None
+    assert run_stage(stage, exits, context(shapes_only=True))[0].config.exit_rule is None

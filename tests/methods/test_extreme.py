@@ -23,12 +23,12 @@ def test_the_student_begins_as_the_teacher_s_projection() -> None:
     teacher = tiny_encoder().eval()
     method = method_of(RECIPE)
     student = method.student(teacher, context(teacher))
-    assert student.config == method.check(CONFIG)
-    assert float(method.projection_loss().detach()) == pytest.approx(0.0, abs=1e-10)
+    assert student.config == method.final_shape_from(CONFIG)
+    assert float(method._projection_loss().detach()) == pytest.approx(0.0, abs=1e-10)
     with torch.no_grad():
         student.layers[0].ffn.into.weight[0, 0] += 3.0
     # One of 4 x 6 matrices is off in one of its 64 x 16 entries.
-    assert float(method.projection_loss().detach()) == pytest.approx(9.0 / (64 * 16) / 24, rel=1e-4)
+    assert float(method._projection_loss().detach()) == pytest.approx(9.0 / (64 * 16) / 24, rel=1e-4)
 
 
 def test_the_projection_loss_by_hand() -> None:
@@ -48,8 +48,8 @@ def test_the_projection_loss_by_hand() -> None:
         own.weight = nn.Parameter(torch.tensor([[5.0]]))
     # query, key, value: 2; attention_out: 3; ffn_in: (1 0) W (0 1)ᵀ = 2; ffn_out: (0 1) W (1 0)ᵀ = 3.
     expected = (4 * (5 - 2) ** 2 + 2 * (5 - 3) ** 2) / 6
-    assert float(method.projection_loss().detach()) == pytest.approx(expected)
-    method.projection_loss().backward()
+    assert float(method._projection_loss().detach()) == pytest.approx(expected)
+    method._projection_loss().backward()
     assert all(float(p.grad.abs().sum()) > 0 for p in getattr(student, PROJECTIONS).values())
 
 
@@ -69,7 +69,7 @@ def test_the_projections_train_and_are_gone_from_the_student() -> None:
 
 def test_the_published_size_is_three_times_the_architecture_s() -> None:
     """591,970 with the heads of masked-language modelling and next sentences, 128 positions and segments."""
-    config = method_of("extreme:hidden=48,vocabulary=4928").check(bert(12, 768, positions=128))
+    config = method_of("extreme:hidden=48,vocabulary=4928").final_shape_from(bert(12, 768, positions=128))
     assert config.hidden_size == 48
     assert {layer.ffn_size for layer in config.layers} == {192}
     mlm_and_nsp = 48 * 48 + 48 + 2 * 48 + 4928 + 48 * 2 + 2
@@ -100,5 +100,5 @@ def test_uneven_layers_are_refused() -> None:
     first, *others = CONFIG.layers
     uneven = CONFIG.with_layers((first.model_copy(update={"heads": 2}), *others))
     with pytest.raises(SkylineError, match="all layers share its projections"):
-        method_of(RECIPE).check(uneven)
+        method_of(RECIPE).final_shape_from(uneven)
     method_of(RECIPE).check_against(CONFIG, Baseline(CONFIG, lambda: None))

@@ -26,7 +26,7 @@ def logits_on(model: Encoder) -> torch.Tensor:
 
 
 def test_of_bert_base_two_thirds() -> None:
-    config = method_of("lightpaff").check(EncoderConfig.bert(12, 768))
+    config = method_of("lightpaff").final_shape_from(EncoderConfig.bert(12, 768))
     assert config.hidden_size == 512
     assert [(layer.heads, layer.head_size, layer.ffn_size) for layer in config.layers] == [(8, 64, 2048)] * 3
 

@@ -77,17 +77,14 @@ def test_mixed_bits_follow_the_curvature(tmp_path: Path) -> None:
 
 def test_without_training_the_hessian_is_taken_only_where_it_decides() -> None:
     teacher = tiny_encoder().eval()
-    told = context(teacher)
-    (shapes,) = Recipe.parse("q-bert:bits=mixed,groups=8").stages
-    assert shapes.trains
-    run_stage(shapes, teacher, told, training=False)
-    assert not told.figures, "only shapes are wanted here"
-    one = method_of("q-bert:bits=mixed,groups=8,train=false,shards=1,examples=4")
-    told.trains = False
-    one.prepare(tiny_encoder(), told)
-    assert len(told.figures) == 8
-    (after,) = Recipe.parse("q-bert:bits=mixed,groups=8,train=false").stages
+    shapes = context(teacher, shapes_only=True)
+    method_of("q-bert:bits=mixed,groups=8").prepare(tiny_encoder(), shapes)
+    assert not shapes.figures
+    (after,) = Recipe.parse("q-bert:bits=mixed,groups=8,train=false,shards=1,examples=4").stages
     assert not after.trains
+    _, (entry,) = run_stage(after, teacher, context(teacher))
+    assert (entry.stage, entry.steps, entry.final_loss) == (str(after), 0, None)
+    assert len(entry.figures) == 8, "a sensitivity and a width for each of four layers"
 
 
 def survey_mib(text: str) -> tuple[float, float]:
@@ -95,8 +92,7 @@ def survey_mib(text: str) -> tuple[float, float]:
     with torch.device("meta"):
         model = Encoder(EncoderConfig.bert(12, 768, pooler=False))
     one = method_of(text)
-    told = context(model)
-    told.trains = False
+    told = context(model, shapes_only=True)
     shapes = {n: p.numel() for n, p in model.named_parameters() if not n.startswith("head.classifier")}
     assert sum(shapes.values()) == 108_891_648
     one.prepare(model, told)
@@ -285,20 +281,20 @@ def test_groups_that_do_not_divide_are_refused_before_training() -> None:
     with pytest.raises(
         SkylineError, match="groups=128 does not divide the 32 rows of the pooler; use one of 1, 2,"
     ):
-        method_of("q-bert").check(CONFIG)
+        method_of("q-bert").final_shape_from(CONFIG)
     narrow = CONFIG.with_layers((LayerConfig(heads=2, head_size=8, ffn_size=24),))
     with pytest.raises(
         SkylineError, match="16 does not divide the 24 rows of ffn_in in layer 0; use one of 1, 2"
     ):
-        method_of("q-bert:groups=16").check(narrow)
-    assert method_of("q-bert:groups=8").check(narrow) == narrow
+        method_of("q-bert:groups=16").final_shape_from(narrow)
+    assert method_of("q-bert:groups=8").final_shape_from(narrow) == narrow
     factorized = CONFIG.with_layers((LayerConfig(heads=4, head_size=8, ffn_size=128, ranks={"value": 6}),))
     with pytest.raises(
         SkylineError, match=r"the 6 rows of the first factor of value in layer 0; use one of 1, 2$"
     ):
-        method_of("q-bert:groups=8").check(factorized)
+        method_of("q-bert:groups=8").final_shape_from(factorized)
     base = EncoderConfig.bert(12, 768)
-    assert method_of("q-bert").check(base) == base
+    assert method_of("q-bert").final_shape_from(base) == base
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_word_embeddings_begin_as_the_teacher_s() -> None:
 def test_its_shape_is_foretold() -> None:
     teacher = tiny_encoder()
     method = method_of("mobilebert:body=16,ffn_count=3")
-    foretold = method.check(CONFIG)
+    foretold = method.final_shape_from(CONFIG)
     assert method.student(teacher, context(teacher)).config == foretold
     assert (foretold.body_size, foretold.heads, foretold.layer_count, foretold.ffn_count) == (16, 4, 4, 3)
 
@@ -62,7 +62,7 @@ def test_its_shape_is_foretold() -> None:
 def test_what_is_needed_of_the_teacher_follows_the_phase() -> None:
     method = method_of("mobilebert")
     assert method.needs == {"hidden_states", "attentions"}
-    method.transferring = False
+    method._transferring = False
     assert method.needs == {"teacher_logits"}
 
 
@@ -86,10 +86,10 @@ def test_layers_with_other_numbers_of_heads_are_refused() -> None:
     first, *others = CONFIG.layers
     uneven = CONFIG.with_layers((first.model_copy(update={"heads": 2}), *others))
     with pytest.raises(SkylineError, match="layers with the same number of heads"):
-        method_of("mobilebert").check(uneven)
+        method_of("mobilebert").final_shape_from(uneven)
     spans = EncoderConfig.model_validate({**CONFIG.model_dump(), "head": {"kind": "span", "outputs": 2}})
     with pytest.raises(SkylineError, match="sentences or pairs"):
-        method_of("mobilebert").check(spans)
+        method_of("mobilebert").final_shape_from(spans)
 
 
 def test_a_student_may_be_quantized_after() -> None:

@@ -26,7 +26,7 @@ STUDENT = "bilstm:embedding=hash,vocabulary=100,dimension=10,hidden=9,classifier
 def pruned(student: Model, recipe: str) -> Model:
     """The student after another stage without training."""
     (stage,) = Recipe.parse(recipe).stages
-    return run_stage(stage, to_dense(student).eval(), context(), training=False)[0]
+    return run_stage(stage, to_dense(student).eval(), context(shapes_only=True))[0]
 
 
 def zeros(model: Model, name: str) -> int:

@@ -71,7 +71,9 @@ def test_the_claims_are_the_paper_s_table() -> None:
 def test_the_pre_trained_weights_are_what_is_pruned(regime: str, training: bool) -> None:
     """With a learning rate too small to move anything, the smallest of the pre-trained weights go."""
     given = tuned_context(learning_rate=1e-30, weight_decay=0.0)
-    student, _ = run(f"magnitude:sparsity=0.6,regime={regime},pretraining_epochs=1", given, training)
+    student, _ = run(
+        f"magnitude:sparsity=0.6,regime={regime},pretraining_epochs=1", given, shapes_only=not training
+    )
     start = dict(tiny_encoder(PRETRAINED).named_parameters())
     gone = zeros(student)
     for name, weight in student.named_parameters():
@@ -250,14 +252,14 @@ def test_distillation_joins_the_fine_tuning() -> None:
 def test_layers_without_a_matrix() -> None:
     bare = CONFIG.with_layers(tuple(LayerConfig(heads=0, head_size=8, ffn_size=0) for _ in CONFIG.layers))
     with pytest.raises(SkylineError, match="no matrix to prune; use embeddings=true"):
-        method_of("random-pruning").check(bare)
-    assert method_of("random-pruning:embeddings=true").check(bare) is bare
+        method_of("random-pruning").final_shape_from(bare)
+    assert method_of("random-pruning:embeddings=true").final_shape_from(bare) is bare
 
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_early_stopping_may_choose_any_epoch_of_the_fine_tuning(regime: str) -> None:
-    assert method_of("magnitude").settled == 0.6
-    assert method_of(f"magnitude:regime={regime}").settled == 0.0
+    assert method_of("magnitude").fully_compressed_at == 0.6
+    assert method_of(f"magnitude:regime={regime}").fully_compressed_at == 0.0
     given = tuned_context(patience=1, epochs=3)
     student, [pretraining, _] = run(f"magnitude:sparsity=0.5,regime={regime},pretraining_epochs=3", given)
     assert pretraining.steps == 9, "patience is the fine-tuning's"

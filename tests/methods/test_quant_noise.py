@@ -187,7 +187,7 @@ def test_tables_and_float_matrices_learn_in_the_phases() -> None:
 def test_nothing_is_trained_where_nothing_may_be() -> None:
     teacher = tiny_encoder().eval()
     (stage,) = Recipe.parse("quant-noise:entries=16").stages
-    student, log = run_stage(stage, teacher, context(teacher), training=False)
+    student, log = run_stage(stage, teacher, context(teacher, shapes_only=True))
     assert log == []
     assert torch.equal(student.get_parameter(FFN), teacher.get_parameter(FFN))
     assert str(student.storage.codecs[FFN]) == "product(8,16,float16)+pack(4)"
@@ -219,35 +219,37 @@ def test_scalar_artifacts(recipe: str, codec: str, tmp_path: Path) -> None:
 
 def test_defaults_of_the_noise() -> None:
     assert {
-        text: method_of(f"quant-noise:quantizer={text}").share for text in ("product", "int8", "int4")
+        text: method_of(f"quant-noise:quantizer={text}")._share for text in ("product", "int8", "int4")
     } == {
         "product": 0.2,
         "int8": 0.5,
         "int4": 0.5,
     }
-    assert method_of("quant-noise:noise=0").share == 0
-    assert method_of("quant-noise:quantizer=int8,noise=1").share == 1
+    assert method_of("quant-noise:noise=0")._share == 0
+    assert method_of("quant-noise:quantizer=int8,noise=1")._share == 1
 
 
 def test_blocks_must_divide_every_row() -> None:
     config = tiny_encoder().config
-    assert method_of("quant-noise").check(config) == config
-    assert method_of("quant-noise:quantizer=int4,block=24").check(config) == config
+    assert method_of("quant-noise").final_shape_from(config) == config
+    assert method_of("quant-noise:quantizer=int4,block=24").final_shape_from(config) == config
     with pytest.raises(
         SkylineError, match="blocks of 24 weights do not divide the 32 columns of the word embeddings"
     ):
-        method_of("quant-noise:block=24").check(config)
+        method_of("quant-noise:block=24").final_shape_from(config)
     odd = config.layers[2].model_copy(update={"ffn_size": 100})
     with pytest.raises(SkylineError, match="do not divide the 100 columns of ffn_out in layer 2"):
-        method_of("quant-noise").check(config.with_layers((*config.layers[:2], odd, *config.layers[3:])))
+        method_of("quant-noise").final_shape_from(
+            config.with_layers((*config.layers[:2], odd, *config.layers[3:]))
+        )
 
 
 def test_low_rank_matrices_are_checked_and_quantized() -> None:
     model = factorize_embedding(tiny_encoder(), 12)
     config = model.config
     with pytest.raises(SkylineError, match="do not divide the 12 columns of the word embeddings"):
-        method_of("quant-noise").check(config)
-    method_of("quant-noise:block=4").check(config)
+        method_of("quant-noise").final_shape_from(config)
+    method_of("quant-noise:block=4").final_shape_from(config)
     assert "embedding.project.weight" in group_weights(model)["attention"]
 
 

@@ -223,12 +223,12 @@ def test_the_size_is_what_was_asked_for(recipe: str) -> None:
 
 
 def test_the_hidden_size_is_known_before_training() -> None:
-    left = method_of("schubert:keep=0.6,dimensions=hidden").check(CONFIG)
+    left = method_of("schubert:keep=0.6,dimensions=hidden").final_shape_from(CONFIG)
     assert left == built("schubert:keep=0.6,dimensions=hidden,rounds=1").config
     assert left == built("schubert:keep=0.6,dimensions=hidden,rounds=4").config
     # The paper's encoder of 43 million parameters has 304 hidden units or a little fewer.
     half = method_of("schubert:keep=0.39,dimensions=hidden")
-    assert 296 <= half.check(EncoderConfig.bert(12, 768)).hidden_size <= 304
+    assert 296 <= half.final_shape_from(EncoderConfig.bert(12, 768)).hidden_size <= 304
 
 
 def test_rounds_of_factors_and_fine_tuning() -> None:

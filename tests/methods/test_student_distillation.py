@@ -124,7 +124,7 @@ def test_the_sizes_of_the_thesis(
 ) -> None:
     call = method_of(f"{method}:embedding={embedding},dimension={dimension},vocabulary={vocabulary}")
     with torch.device("meta"):
-        model = make_model(call.check(EncoderConfig.bert(12, 768)))
+        model = make_model(call.final_shape_from(EncoderConfig.bert(12, 768)))
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(params, rel=0.05)
 
 
@@ -132,7 +132,7 @@ def test_mkd_has_the_survey_s_size() -> None:
     """90 MB of embeddings and 11 MB of the rest, under BERT-base."""
     call = method_of("mkd-bilstm:dimension=768")
     with torch.device("meta"):
-        model = make_model(call.check(EncoderConfig.bert(12, 768)))
+        model = make_model(call.final_shape_from(EncoderConfig.bert(12, 768)))
     words = model.get_parameter("embedding.word.weight").numel()
     rest = sum(p.numel() for p in model.parameters()) - words
     assert round(4 * words / 2**20) == 89
@@ -145,7 +145,7 @@ def test_the_shape_that_is_promised_is_made(method: str, embedding: str) -> None
     recipe = f"{method}:embedding={embedding},{SMALL}"
     if embedding == "bpe":
         recipe += ",vocabulary=60"
-    promised, student = method_of(recipe).check(CONFIG), built(recipe)
+    promised, student = method_of(recipe).final_shape_from(CONFIG), built(recipe)
     assert isinstance(student, Student)
     assert student.config.kind == ("bag" if method == "ffn" else "recurrent")
     own = student.require_tokenizer()
@@ -169,7 +169,7 @@ def test_the_shape_that_is_promised_is_made(method: str, embedding: str) -> None
     ],
 )
 def test_options_reach_the_configuration(recipe: str, fields: dict[str, Any]) -> None:
-    config = method_of(recipe).check(CONFIG)
+    config = method_of(recipe).final_shape_from(CONFIG)
     assert isinstance(config, RecurrentConfig)
     assert {**fields, "hidden": 5, "layer_count": 2, "bidirectional": True} == {
         name: getattr(config, name) for name in (*fields, "hidden", "layer_count", "bidirectional")
@@ -382,7 +382,7 @@ def stages(recipe: str) -> Student:
     """All stages of a recipe, without training."""
     model: Any = tiny_encoder().eval()
     for stage in Recipe.parse(recipe).stages:
-        model, _ = run_stage(stage, to_dense(model).eval(), context(), training=False)
+        model, _ = run_stage(stage, to_dense(model).eval(), context(shapes_only=True))
     assert isinstance(model, Student)
     return model
 

@@ -116,7 +116,7 @@ def test_only_maps_biases_and_norms_move_and_are_folded_in() -> None:
     expected = student(batch).logits
     with torch.no_grad():
         assert method.finish(student, chosen) is None
-    assert student.config == method.check(teacher.config)
+    assert student.config == method.final_shape_from(teacher.config)
     assert student.embedding.word.weight.shape == (2048, 16)
     names = {name for name, _ in student.named_parameters()}
     assert names == {name for name, _ in Encoder(student.config).named_parameters()}
@@ -175,13 +175,13 @@ def test_the_artifact_is_a_plain_small_encoder(tmp_path: Any) -> None:
 
 def test_the_shape_that_is_left() -> None:
     six = EncoderConfig.bert(6, 384, heads=12)
-    shape = method_of("weight-squeezing").check(six)
+    shape = method_of("weight-squeezing").final_shape_from(six)
     assert (shape.hidden_size, shape.embedding_rank) == (192, None)
     assert [(layer.heads, layer.head_size, layer.ffn_size) for layer in shape.layers] == [(6, 32, 768)] * 6
-    base = method_of("weight-squeezing:hidden=512").check(EncoderConfig.bert(12, 768))
+    base = method_of("weight-squeezing:hidden=512").final_shape_from(EncoderConfig.bert(12, 768))
     assert [(layer.heads, layer.head_size, layer.ffn_size) for layer in base.layers] == [(8, 64, 2048)] * 12
     few = six.layers[0].model_copy(update={"heads": 2, "ffn_size": 0})
-    assert method_of("weight-squeezing").check(six.with_layers((few,))).layers[0].heads == 2
+    assert method_of("weight-squeezing").final_shape_from(six.with_layers((few,))).layers[0].heads == 2
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_the_shape_that_is_left() -> None:
 )
 def test_sizes_that_cannot_be(options: str, message: str) -> None:
     with pytest.raises(SkylineError, match=message):
-        method_of(f"weight-squeezing:{options}").check(EncoderConfig.bert(6, 384, heads=12))
+        method_of(f"weight-squeezing:{options}").final_shape_from(EncoderConfig.bert(6, 384, heads=12))
 
 
 def test_shared_factorized_and_empty_layers_are_refused() -> None:
@@ -203,12 +203,12 @@ def test_shared_factorized_and_empty_layers_are_refused() -> None:
     six = EncoderConfig.bert(6, 384, heads=12)
     first = six.layers[0]
     with pytest.raises(SkylineError, match="hidden units of layers that share weights cannot be cut"):
-        method.check(six.with_layers((first, first.model_copy(update={"shares_with": 0}))))
+        method.final_shape_from(six.with_layers((first, first.model_copy(update={"shares_with": 0}))))
     with pytest.raises(
         SkylineError, match="hidden units of layer 0 cannot be cut: its matrices are factorized"
     ):
-        method.check(six.with_layers((first.model_copy(update={"ranks": {"ffn_in": 8}}),)))
+        method.final_shape_from(six.with_layers((first.model_copy(update={"ranks": {"ffn_in": 8}}),)))
     with pytest.raises(SkylineError, match="word embeddings of codes or hashes are no table"):
-        method.check(six.with_words(HashedWords()))
+        method.final_shape_from(six.with_words(HashedWords()))
     with pytest.raises(SkylineError, match="no layer has heads or FFN columns"):
-        method.check(six.with_layers((first.model_copy(update={"heads": 0, "ffn_size": 0}),)))
+        method.final_shape_from(six.with_layers((first.model_copy(update={"heads": 0, "ffn_size": 0}),)))

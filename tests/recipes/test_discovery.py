@@ -90,7 +90,7 @@ BROKEN = {
     ),
     "a card that is none": (
         "from harness import Method\nclass M(Method):\n    card = {'id': 'broken'}",
-        "M.card is no harness.Card",
+        "M.card is not a harness.Card",
     ),
     "no options": (
         ADAPTER.format(name="M", id="broken").partition("    @options")[0],
@@ -150,8 +150,8 @@ def test_entry_points(put: Put) -> None:
     assert (found.path, found.source) == (path, f"entry point plugged-in = {module}:M")
     assert "ModuleNotFoundError: No module named 'no_such_package'" in problem(registry, "entry point gone")
     assert "AttributeError" in problem(registry, "entry point nothing")
-    assert problem(registry, "entry point no-class") == "names no Method class with a card"
-    assert problem(registry, "entry point base") == "names no Method class with a card"
+    assert problem(registry, "entry point no-class") == "does not name a Method class with a card"
+    assert problem(registry, "entry point base") == "does not name a Method class with a card"
     assert (
         problem(registry, "entry point other-name") == "has the id 'named-otherwise'; name the entry point so"
     )

@@ -117,7 +117,7 @@ def test_something_must_be_there_to_prune(identity: str) -> None:
 def test_the_shape_that_is_foretold_is_the_one_that_is_made(recipe: str) -> None:
     student = teacher = tiny_encoder().eval()
     for stage in Recipe.parse(recipe).stages:
-        student, _ = run_stage(stage, student, context(teacher, examples=400), training=False)
+        student, _ = run_stage(stage, student, context(teacher, shapes_only=True, examples=400))
     assert student.config == shape_left(recipe, teacher.config)
     assert torch.isfinite(student(student.encode(["the film was dull", "a play"])).logits).all()
 

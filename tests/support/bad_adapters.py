@@ -102,7 +102,7 @@ BAD: dict[str, tuple[dict[str, str], set[str], str]] = {
     ),
     "imports-torch-at-the-top": (top("import torch"), {"import"}, "imports torch; import that inside the hooks"),
     "prints-on-import": (top("print('hello')"), {"import"}, "prints 'hello'"),
-    "claims-disk-without-saving": (NO_CODECS, {"costs"}, "claims to reduce disk"),
+    "claims-disk-without-saving": (NO_CODECS, {"costs", "effects"}, "claims to reduce disk"),
     "draws-from-numpy": (
         first("import numpy as np", "student.head.classifier.bias.data.add_(float(np.random.rand()))"),
         {"global-state", "reproducible"},
@@ -187,6 +187,57 @@ BAD: dict[str, tuple[dict[str, str], set[str], str]] = {
         first("assert not student.storage.codecs"),
         {"composes"},
         "'halve + halve' is accepted, but fails: AssertionError",
+    ),
+    "trains-although-it-says-not": (
+        hook(
+            "def prepare(self, student, context):",
+            "    from harness.compression.training import train_round",
+            "    train_round(student, [], context, 'secret')",
+        ),
+        {"runs"},
+        "declares trains = False, but trains",
+    ),
+    "misspells-a-hook": (
+        hook("def finnish(self, student, context):", "    pass"),
+        {"interface"},
+        "'finnish' is not part of the interface of methods (did you mean 'finish'?)",
+    ),
+    "misspells-an-attribute": (
+        {"trains = False": "train = False"},
+        {"interface"},
+        "'train' is not part of the interface of methods (did you mean 'trains'?)",
+    ),
+    "has-a-public-helper": (
+        hook("def xyz(self):", "    pass"),
+        {"interface"},
+        "'xyz' is not part of the interface of methods; begin",
+    ),
+    "ignores-an-option": (
+        {'= "float16"\n': '= "float16"\n        deep: bool = False\n'},
+        {"effects"},
+        "option 'deep' changes neither the artifact nor a figure",
+    ),
+    "calibrates-for-shapes-alone": (
+        {'= "float16"\n': '= "float16"\n        deep: bool = False\n'}
+        | first("if context.shapes_only: context.figures['deep'] = self.options.deep"),
+        {"effects"},
+        "option 'deep' changes neither",
+    ),
+    "declares-why-an-option-is-inert": (
+        {'= "float16"\n': '= "float16"\n        deep: bool = False\n'}
+        | hook("inert_when_tiny = {'deep': 'It needs more layers.'}"),
+        set(),
+        "",
+    ),
+    "declares-an-option-inert-that-acts": (
+        hook("inert_when_tiny = {'dtype': 'It needs more layers.'}"),
+        {"effects"},
+        "inert_when_tiny names 'dtype', but it acts here",
+    ),
+    "gives-no-reason": (
+        hook("inert_when_tiny = {'dtype': ' '}"),
+        {"effects"},
+        "inert_when_tiny gives no reason why 'dtype'",
     ),
     "has-another-id": ({'id="halve"': 'id="third"'}, {"identity"}, "its file's name asks for 'halve'"),
     "has-no-title": ({'title="Halve"': 'title=" "'}, {"card"}, "'title' is empty"),

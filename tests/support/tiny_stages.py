@@ -22,6 +22,7 @@ def context(
     teacher: Encoder | None = None,
     *,
     seed: int = 0,
+    shapes_only: bool = False,
     teacher_logits: TeacherLogits | None = None,
     progress: Callable[[str, Progress], None] | None = None,
     load_pretrained: Callable[[], Encoder] | None = None,
@@ -34,6 +35,7 @@ def context(
         # Validated, so that a field that no budget has is an error here.
         budget=Budget.model_validate({**BUDGET.model_dump(), **budget}),
         seed=seed,
+        shapes_only=shapes_only,
         teacher_logits=teacher_logits,
         progress=progress,
         load_pretrained=load_pretrained,
@@ -52,13 +54,13 @@ def built(
     """The student of a recipe of one stage, as its methods leave it."""
     teacher = tiny_encoder().eval() if teacher is None else teacher
     (stage,) = Recipe.parse(recipe).stages
-    return run_stage(stage, teacher, context(teacher, seed=seed, **budget), training)[0]
+    return run_stage(stage, teacher, context(teacher, seed=seed, shapes_only=not training, **budget))[0]
 
 
 def shape_left(recipe: str, config: EncoderConfig) -> EncoderConfig:
     """The shape that a recipe's checks say it leaves."""
     for call in Recipe.parse(recipe).calls:
-        config = call.make().check(config)
+        config = call.make().final_shape_from(config)
     return config
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,14 @@ def tuned_context(
     return context(tiny_encoder(TUNED), load_pretrained=load, **budget)
 
 
-def run(recipe: str, given: Context | None = None, training: bool = True) -> tuple[Encoder, list[Training]]:
+def run(
+    recipe: str, given: Context | None = None, shapes_only: bool = False
+) -> tuple[Encoder, list[Training]]:
     """All stages of a recipe, one after the other."""
     student = tiny_encoder(TUNED)
     done: list[Training] = []
     for stage in Recipe.parse(recipe).stages:
-        student, more = run_stage(stage, student, given or tuned_context(), training)
+        student, more = run_stage(stage, student, replace(given or tuned_context(), shapes_only=shapes_only))
         done += more
     return student, done
 

@@ -113,9 +113,9 @@ class Shallower(Augmenting):
     """A method whose student is made of some of the layers of what came before, which is its teacher as a rule."""
 
     Options = ShallowerOptions
-    rewrites = frozenset({"the student"})
+    decides = frozenset({"the student"})
 
-    def check(self, config: EncoderConfig) -> EncoderConfig:
+    def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """The student must not be deeper than its teacher."""
         refuse_shared(config, "some")
         kept = choose_layers(len(config.layers), self.options.layers, self.options.choose)

@@ -93,14 +93,14 @@ class StudentDistillation(Augmenting):
     Options = StudentOptions
     replaces_task_loss = True
     needs = frozenset({"teacher_logits"})
-    rewrites = frozenset({"the student"})
-    rewinds = True
+    decides = frozenset({"the student"})
+    restarts_from_pretrained = True
 
     @abstractmethod
     def shape(self, common: Mapping[str, Any]) -> StudentConfig:
         """The student's configuration, of what all students have in common."""
 
-    def check(self, config: EncoderConfig) -> StudentConfig:
+    def final_shape_from(self, config: EncoderConfig) -> StudentConfig:
         """Texts must be classified or scored; the teacher's embeddings must not be narrower than the student's."""
         o = self.options
         if config.head.kind not in ("classification", "regression"):

@@ -86,7 +86,7 @@ class GradualPruning(Method):
     """A method that keeps the weights of the largest score. What a score is, `scores` says."""
 
     Options = RampOptions
-    rewrites = frozenset({"which weights are zero"})
+    decides = frozenset({"which weights are zero"})
     takes_students = True
     masks: Masks
 
@@ -95,16 +95,16 @@ class GradualPruning(Method):
         """The score of every pruned weight, by the parameter's name, of the parameter's shape."""
 
     @property
-    def rewinds(self) -> bool:
+    def restarts_from_pretrained(self) -> bool:
         """In the regimes of pre-training."""
         return bool(self.options.regime != AFTER)
 
     @property
-    def settled(self) -> float:
+    def fully_compressed_at(self) -> float:
         """The end of the ramp; the beginning where that is over before the training."""
-        return 0.0 if self.rewinds else float(self.options.end)
+        return 0.0 if self.restarts_from_pretrained else float(self.options.end)
 
-    def check(self, config: Any) -> Any:
+    def final_shape_from(self, config: Any) -> Any:
         """There must be a matrix."""
         bare = isinstance(config, EncoderConfig) and not any(layer.present() for layer in config.layers)
         if bare and not self.options.embeddings:
@@ -118,13 +118,13 @@ class GradualPruning(Method):
     def prepare(self, student: Model, context: Context) -> None:
         """Attach masks that keep everything; in the regimes of pre-training, rewind, pre-train and prune."""
         o = self.options
-        if self.rewinds:
+        if self.restarts_from_pretrained:
             rewind(student, context, f"regime={o.regime}")
         self.masks = pruning_masks.Masks(student, pruning_masks.prunable(student, o.embeddings))
         self._updates = 0
         self._held = True
         self.draw(context)
-        if self.rewinds:
+        if self.restarts_from_pretrained:
             self._pretrain(student, context)
             self._held = o.regime == "pretraining"
 

@@ -5,7 +5,8 @@ section 4).
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -47,7 +48,10 @@ class MovementPruning(Method):
     """
 
     Options = MovementOptions
-    rewrites = frozenset({"which weights are zero"})
+    decides = frozenset({"which weights are zero"})
+    inert_when_tiny: ClassVar[Mapping[str, str]] = {
+        "start": "The tiny encoder was not fine-tuned: its pre-trained weights are the same."
+    }
     masks: LearnedMasks
 
     @abstractmethod
@@ -55,18 +59,18 @@ class MovementPruning(Method):
         """Choose the masks by the scores as they are now."""
 
     @property
-    def settled(self) -> float:
+    def fully_compressed_at(self) -> float:
         """The end of the ramp."""
         return float(self.options.end)
 
     @property
-    def rewinds(self) -> bool:
+    def restarts_from_pretrained(self) -> bool:
         """Unless told to start from what is there."""
         return bool(self.options.start == "pretrained")
 
     def prepare(self, student: Model, context: Context) -> None:
         """Go back to the start, attach scores to the layers' matrices, and freeze the embeddings."""
-        if self.rewinds:
+        if self.restarts_from_pretrained:
             rewind(student, context, f"{self.card.id}:start=pretrained")
         student.embedding.requires_grad_(False)
         self.masks = learned_masks.LearnedMasks(student, list(student.matrix_names()))

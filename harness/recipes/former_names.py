@@ -1,0 +1,158 @@
+"""Modules that have moved and attributes that were renamed. An adapter written for the old names is refused with one
+line that says the new ones.
+"""
+
+from __future__ import annotations
+
+import ast
+import traceback
+from importlib.util import find_spec
+from pathlib import Path
+
+ATTRIBUTES = {
+    "after_training": "post_training_options",
+    "check": "final_shape_from",
+    "last": "must_be_last",
+    "needs_training": "trains",
+    "rewinds": "restarts_from_pretrained",
+    "rewrites": "decides",
+    "settled": "fully_compressed_at",
+}
+"""Of `Method`: old name, new name."""
+OF_CONTEXT = {
+    "train": "call harness.compression.training.train_round",
+    "trains": "use shapes_only, which is True where only shapes are wanted",
+}
+"""Attributes that `Context` had: what to do instead."""
+
+_MOVED = {
+    "harness.common": "errors files hardware hub isolation>processes validation warm>preload",
+    "harness.compression": (
+        "comparable data>encoded_rows early_exit evaluation exits>exit_rules "
+        "masked_language_model>pretraining method teacher>teacher_logits trained>trained_weights training"
+    ),
+    "harness.compression.distillation": (
+        "augmentation distillation>losses features layer_maps students.distilling>students"
+    ),
+    "harness.compression.pruning": (
+        "gates>importance gradual learned_masks movement_pruning>movement pruning>masks reconstruction "
+        "rewinding vocabulary"
+    ),
+    "harness.compression.quantization": "fake_quantization",
+    "harness.conformance": "check scaffold",
+    "harness.models": (
+        "architectures artifacts checkpoints codecs config counts>parameter_counts embeddings "
+        "kernels>int8_linear model models>factory parametrized>parametrization refusals>shape_checks students "
+        "surgery tokenizer weightless>initialization"
+    ),
+    "harness.models.encoder": "attention encoder segment_cache word_vectors",
+    "harness.models.flops": "profiling.exits>exits profiling.flops>counting profiling.operators>operators",
+    "harness.profiling.costs": (
+        "profiling.cached>cached profiling.ceilings>ceilings profiling.components>components "
+        "profiling.kept_costs>kept profiling.memory>memory profiling.size>size profiling.traffic>traffic"
+    ),
+    "harness.profiling.latency": (
+        "profiling.agreement>agreement profiling.latency>pairs profiling.noise>noise "
+        "profiling.sittings>sittings profiling.speed>paired profiling.statistics>statistics "
+        "profiling.timers>timers profiling.unpaired>unpaired"
+    ),
+    "harness.recipes": "build>builder compatibility discovery provenance>fingerprints recipe",
+    "harness.records": "cells record_checks>checks records>schema store",
+    "harness.runs": "engines execute>cell_execution limits planning prebuilding run suites",
+    "methods.distillation": "students.architecture_search>_architecture_search",
+    "methods.quantization": "curvature>_curvature quantization_noise>_quantization_noise",
+    "methods.structured_pruning": (
+        "residuals>_residual_norms spectral>_spectral_scale subnetworks>_subnetworks "
+        "unit_factors>_unit_scales"
+    ),
+}
+"""New package: the modules of `harness` that have moved there, `old>new` where the name has changed too. The modules of
+a moved package have moved with it.
+"""
+MODULES = {
+    f"harness.{old}": f"{package}.{new or old}"
+    for package, modules in _MOVED.items()
+    for old, _, new in (module.partition(">") for module in modules.split())
+}
+NAMES = {
+    ("harness.records", "harness.common.files"): "write_atomically",
+    ("harness.store", "harness.common.files"): "read_json write_json",
+    ("harness.files", "harness.common.hashing"): "sha256 fresh_sha256",
+    ("harness.provenance", "harness.common.hashing"): "digest",
+    ("harness.provenance", "harness.records.versions"): (
+        "TRAINING_VERSION EVALUATION_VERSION PROFILING_VERSION"
+    ),
+    ("harness.records", "harness.common.hardware"): "Hardware",
+    ("harness.model", "harness.models.batch"): "Batch AttentionMap Output",
+    ("harness.encoder", "harness.models.batch"): "Batch AttentionMap Output",
+    ("harness.encoder", "harness.models.model"): "INITIALIZER_RANGE Model Storage evaluating",
+    ("harness.encoder", "harness.models.encoder.low_rank"): "LowRankLinear linear",
+    ("harness.encoder", "harness.models.encoder.layers"): (
+        "gelu_tanh ACTIVATIONS Embedding AttentionIn AttentionOut FeedForward Closed Layer"
+    ),
+    ("harness.encoder", "harness.models.encoder.heads"): "Head",
+    ("harness.exits", "harness.models.encoder.heads"): "PoolerRamp LinearRamp StudentRamp RAMPS",
+    ("harness.exits", "harness.models.encoder.exits"): "entropy Judge",
+    ("harness.exits", "harness.models.encoder.encoder"): "run_with_exits run_to_depth",
+    ("harness.word_vectors", "methods.word_vector_elimination._soft_extraction"): (
+        "SoftExtract ranks soften harden retention_counts"
+    ),
+    ("harness.masked_language_model", "harness.models.encoder.mlm_head"): "MaskedLanguageModelHead",
+    ("harness.compatibility", "harness.compression.comparable"): (
+        "Shape Baseline refuse_other_places refuse_other_tokens"
+    ),
+    ("harness.refusals", "harness.compression.distillation.augmentation"): "refuse_texts_without_candidates",
+    ("harness.training", "harness.compression.context"): "Budget Context Step Progress Augmented",
+    ("harness.training", "harness.compression.task_loss"): "task_loss",
+    ("harness.training", "harness.common.hardware"): "has_bfloat16",
+    ("harness.method", "harness.compression.card"): "FAMILIES Need Scope Fidelity options Paper Claim Card",
+    ("harness.execute", "harness.runs.staleness"): "task_of artifact_fingerprint_of fingerprint",
+    ("harness.execute", "harness.runs.record_making"): "make_record",
+    ("harness.execute", "harness.runs.profile_run"): (
+        "Made ProfileRun make_for_profile build_for_profile real_inputs execute_profile"
+    ),
+    ("harness.run", "harness.runs.progress"): "Display cell_name record_name describe_failure",
+    ("harness.engines.local", "harness.runs.job"): "Job",
+}
+"""(Old module, new module): names that went another way than their module."""
+
+
+def instead(error: BaseException) -> str:
+    """What to write in place of an old name that caused an error; empty where no old name did."""
+    if isinstance(error, AttributeError) and type(error.obj).__name__ == "Context":
+        return OF_CONTEXT.get(error.name or "", "")
+    if not isinstance(error, ImportError) or error.name is None:
+        return ""
+    module, names = _failed_import(error) or (error.name, [])
+    if module == "harness":  # from harness import surgery
+        return " and ".join(f"import {home}" for name in names if (home := _home(f"harness.{name}")))
+    home = _home(module)
+    if home is None:
+        return ""
+    moved = {name: new for (old, new), several in NAMES.items() if old == module for name in several.split()}
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(moved.get(name, home), []).append(name)
+    parts = [f"import {', '.join(several)} from {new}" for new, several in sorted(found.items())]
+    return " and ".join(parts) or f"import {home}"
+
+
+def _home(module: str) -> str | None:
+    """Where a module is now; None for one that has not moved."""
+    if module in MODULES:
+        return MODULES[module]
+    package, _, last = module.rpartition(".")
+    spec = find_spec(MODULES[package]) if package in MODULES else None
+    # Not every old module that has such a name was a package: `harness.models` was none.
+    return f"{MODULES[package]}.{last}" if spec and spec.submodule_search_locations else None
+
+
+def _failed_import(error: ImportError) -> tuple[str, list[str]] | None:
+    """The module and the names of the `from` statement that failed; None where it was another statement."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
+    if not frames:
+        return None
+    for node in ast.walk(ast.parse(Path(frames[-1].filename).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.lineno == frames[-1].lineno and node.module:
+            return node.module, [alias.name for alias in node.names]
+    return None
