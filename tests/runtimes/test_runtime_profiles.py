@@ -58,7 +58,7 @@ def test_an_int8_artifact_under_another_runtime(name: str, tmp_path: Path) -> No
     text = profile_markdown(found)
     assert f"{name} on cpu" in text
     assert "of the predictions of 100 rows are equal" in text
-    assert "beside the baseline under eager: speedup" in text
+    assert "against the baseline under eager: speedup" in text
     print_profile(found, Console(quiet=True))
 
 
