@@ -39,7 +39,7 @@ from harness.records.schema import Component, Cost, Latency, Precision, Profile,
 from harness.runtimes import Execution, get_runtime, refused_exits
 
 MEMORY_MARGIN = 0.02
-"""A peak is lower if it is more than 2 % lower: two runs of one artifact differ by less."""
+"""A peak counts as lower if it is lower by more than 2 %: two runs of one artifact differ by less."""
 
 
 _Counted = tuple[FlopCount, list[dict[str, int]]]
@@ -196,7 +196,7 @@ class _Measured:
             **machine_key(execution.device),
         }
         with ThreadPoolExecutor(1) as counting:
-            # Both may run at once: neither is timed, and each process has memory of its own.
+            # Both may run at once: neither is timed, and the processes share no memory.
             static = counting.submit(count_once, execution.folder, inputs, kept)
             memory = None if again else kept.recall(PeakMemory, key)
             if memory is None:

@@ -59,7 +59,7 @@ def component_params(model: Model) -> dict[str, int]:
 
 
 def component_weight_bytes(model: Model, folder: Path) -> dict[str, int]:
-    """Count the bytes that an artifact stores for each component: values, scales, masks and code books."""
+    """Count the bytes that an artifact stores for each component: values, scales and masks."""
     counts = dict.fromkeys(component_names(model), 0)
     owners = _owners(model)
     for name, stored in stored_tensors(folder).items():

@@ -53,9 +53,9 @@ def measure_memory(
         if execution.prepared is not None and narrow is None:
             narrow = run_isolated(narrow_execution, execution, Path(temporary))
         peak: PeakMemory
-        peak, own = run_isolated(watched, _load_and_run, execution, inputs, narrow)
+        peak, child_watch = run_isolated(watched, _load_and_run, execution, inputs, narrow)
     if watch is not None:
-        watch.add(own)
+        watch.add(child_watch)
     return peak
 
 

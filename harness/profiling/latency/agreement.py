@@ -43,9 +43,9 @@ def measure_agreement(
     if (execution.runtime, execution.precision) == ("eager", "float32"):
         return None
     found: Agreement
-    found, own = run_isolated(watched, _compare, execution, inputs)
+    found, child_watch = run_isolated(watched, _compare, execution, inputs)
     if watch is not None:
-        watch.add(own)
+        watch.add(child_watch)
     exact = execution.precision == "float32" and not read_config(execution.folder).kernels
     if exact and not found.largest_difference <= EXACT:
         raise _differs(execution, found, f"float32 allows {EXACT:g}")

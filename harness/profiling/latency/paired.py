@@ -63,9 +63,9 @@ def measure_speed(
     started = time.perf_counter()
     speed: Speed
     asked = (candidate, baseline, inputs, plan or Plan(), components, ceilings, earlier, started)
-    speed, own = run_isolated(watched, _time_both, *asked)
+    speed, child_watch = run_isolated(watched, _time_both, *asked)
     if watch is not None:
-        watch.add(own)
+        watch.add(child_watch)
     return speed
 
 
@@ -90,12 +90,13 @@ def _time_both(
         started += time.perf_counter() - began
         with watch.on("loading"):
             reference, run = load(baseline), load(candidate)
+            # Its own batches are shorter than the baseline's if second segments are cached.
             run, own = executed_with_cache(run, batches, inputs.workload.cached)
         if any(get_runtime(each.runtime).compiles for each in (candidate, baseline)):
             with watch.on("loading"):
-                for batch, read in zip(batches, own, strict=True):
+                for batch, own_batch in zip(batches, own, strict=True):
                     reference(batch)
-                    run(read)
+                    run(own_batch)
             started = time.perf_counter()
         timer = PassTimer(
             {"baseline": reference, "candidate": run},
