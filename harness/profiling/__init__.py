@@ -1,1 +1,1 @@
-"""Profiling: what an artifact costs in FLOPs, bytes, time and memory, as a whole and by component."""
+"""Profiling: the FLOPs, bytes, time and memory of an artifact, in total and by component."""

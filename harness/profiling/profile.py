@@ -1,4 +1,4 @@
-"""The profile of an artifact: FLOPs, bytes, memory and latency, beside the baseline's."""
+"""The profile of an artifact: FLOPs, bytes, memory and latency, with the baseline's for comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from torch.nn import Parameter
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.hardware import hardware, versions
 from harness.common.processes import run_isolated
 from harness.models.artifacts import CONFIG, WEIGHTS, load_artifact, read_config
@@ -29,7 +29,7 @@ from harness.profiling.costs.components import (
     component_weight_bytes,
     stored_params,
 )
-from harness.profiling.costs.kept import KeptCosts, contents, how, prepared, what, where
+from harness.profiling.costs.kept import KeptCosts, contents, execution_key, inputs_key, machine_key, prepared
 from harness.profiling.costs.memory import PeakMemory, measure_memory
 from harness.profiling.inputs import Inputs
 from harness.profiling.latency.agreement import measure_agreement
@@ -41,16 +41,16 @@ from harness.runtimes import Execution, get_runtime
 from harness.runtimes.support import check_support
 
 MEMORY_MARGIN = 0.02
-"""A peak counts as lower from 2 % on: two runs of one artifact differ by less."""
+"""A peak counts as lower if it is lower by more than 2 %: two runs of one artifact differ by less."""
 
 
 _Counted = tuple[FlopCount, list[dict[str, int]]]
-"""Work of a pass, and each pass's activation bytes by component."""
+"""The work of a pass, and the activation bytes of each pass by component."""
 
 
 @dataclass(frozen=True)
 class StaticCosts:
-    """Costs that need no timing, by component where they are dictionaries."""
+    """Costs that are counted, not timed. The dictionaries are by component."""
 
     work: FlopCount
     params: dict[str, int]
@@ -78,20 +78,23 @@ def profile_artifact(
     kept: KeptCosts | None = None,
     watch: Stopwatch | None = None,
 ) -> Profile:
-    """Measure an artifact under one runtime, precision, device and workload, and its baseline, under the same in
+    """Measure an artifact under one runtime, precision, device and workload, and its baseline under the same in
     float32.
 
-    Every measurement runs in a fresh process of its own; this one only waits. `weights` says which weights
-    the model has; real inputs come as one batch of rows, from which each pass takes its number; `timed` is given
-    the run against the baseline under the same runtime, with its passes, which no profile holds. `earlier` sittings of
-    that run (see `latency.sittings`) are counted in, and it takes a `share` of the time cap. What is `kept`
-    of the baseline's costs and of those that are counted is not measured again; `watch` is told what the time went to.
-    Raises SkylineError before anything is timed where the workload does not fit the models, runtime or device are
-    not there, the runtime cannot run the artifact (`Unsupported`), or does not answer as eager does.
+    Every measurement runs in a fresh process, and this one waits. `weights` names the weights that the model has.
+    `real_batches` holds all rows of a workload with real inputs. `timed` is called with the paired run against the
+    baseline, whose single passes no profile holds. That run continues `earlier` sittings (see `latency.sittings`) and
+    takes a `share` of the time cap. Costs that `kept` holds are not measured again. `watch` books the time.
+
+    Raises SkylineError before anything is timed if the workload does not fit the models, the runtime or device is
+    missing, the runtime cannot run the artifact (`Unsupported`), or its answers differ from eager's (see
+    `latency.agreement`).
     """
     engine = get_runtime(runtime)
     if time_cap_s <= 0:
-        raise SkylineError(f"a time cap of {time_cap_s:g} s is out of range; use more than 0")
+        raise SkylineError(
+            f"a time cap of {time_cap_s:g} s is out of range; use more than 0", Code.OUT_OF_RANGE
+        )
     artifact = read_config(folder)
     check_support(engine, precision, device, workload, artifact.model, artifact.kernels)
     check_length(workload.length, read_config(baseline).model.positions)
@@ -104,7 +107,7 @@ def profile_artifact(
         candidate = Execution(folder.resolve(), runtime, device, precision)
         reference = Execution(baseline.resolve(), runtime, device)
         itself = candidate == reference
-        # The baseline's is of use for other candidates, the candidate's for nobody else.
+        # Other candidates use the baseline's files too; nobody else uses the candidate's.
         with watch.on("making"):
             reference = kept.prepared(reference, workload.length)
             elsewhere = Path(temporary) / "candidate"
@@ -157,17 +160,21 @@ class _Measured:
     def of(
         cls, execution: Execution, inputs: Inputs, kept: KeptCosts, watch: Stopwatch, again: bool = True
     ) -> _Measured:
-        """Measure an artifact's memory, unless it is kept and not wanted `again`; what is counted is counted once."""
+        """Measure an artifact. Kept counts are used; kept memory is too, unless it is wanted `again`."""
         disk_bytes = sum((execution.folder / name).stat().st_size for name in (CONFIG, WEIGHTS))
-        same = {**_counted_for(execution.folder, inputs), **how(execution), **where(execution.device)}
-        with ThreadPoolExecutor(1) as beside:
-            # Neither is timed, and no process adds to another's memory.
-            static = beside.submit(count_once, execution.folder, inputs, kept)
-            memory = None if again else kept.recall(PeakMemory, same)
+        key = {
+            **_counts_key(execution.folder, inputs),
+            **execution_key(execution),
+            **machine_key(execution.device),
+        }
+        with ThreadPoolExecutor(1) as counting:
+            # Both may run at once: neither is timed, and the processes share no memory.
+            static = counting.submit(count_once, execution.folder, inputs, kept)
+            memory = None if again else kept.recall(PeakMemory, key)
             if memory is None:
                 with watch.on("making"):
                     narrow = kept.narrow(execution)
-                memory = kept.keep(measure_memory(execution, inputs, narrow=narrow, watch=watch), same)
+                memory = kept.keep(measure_memory(execution, inputs, narrow=narrow, watch=watch), key)
             return cls(disk_bytes, static.result(), memory)
 
     def total(self, latency_ms: float, speed: Speed | None = None) -> Total:
@@ -189,7 +196,7 @@ class _Measured:
         )
 
     def components(self, speed: Speed) -> list[Component]:
-        """A component's time is its share of the uninstrumented pass, times that pass's median."""
+        """A component's time is its share of a plain pass, times the median pass of the pairs."""
         timed, static = speed.components, self.static
         return [
             Component(
@@ -205,20 +212,18 @@ class _Measured:
         ]
 
 
-def _counted_for(folder: Path, inputs: Inputs) -> dict[str, Any]:
-    return {"artifact": contents(folder), **what(inputs)}
+def _counts_key(folder: Path, inputs: Inputs) -> dict[str, Any]:
+    return {"artifact": contents(folder), **inputs_key(inputs)}
 
 
 def count_once(folder: Path, inputs: Inputs, kept: KeptCosts) -> StaticCosts:
-    """The costs of an artifact that need no timing: those that are `kept`, or counted in a process of its own."""
+    """Return the counted costs of an artifact from `kept`, or count them in another process and keep them."""
     count = partial(run_isolated, static_costs, folder, inputs)
-    return kept.once(StaticCosts, {**_counted_for(folder, inputs), "versions": versions()}, count)
+    return kept.once(StaticCosts, {**_counts_key(folder, inputs), "versions": versions()}, count)
 
 
 def static_costs(folder: Path, inputs: Inputs) -> StaticCosts:
-    """FLOPs, parameters, stored and activation bytes by component, of one pass: the mean where there are several
-    inputs.
-    """
+    """Count the costs of an artifact. FLOPs and activation bytes are of one pass, the mean over the inputs' batches."""
     model = load_artifact(folder)
     stored = stored_params(model, folder)
     batches = inputs.batches(model.config.vocab_size)
@@ -237,19 +242,20 @@ def static_costs(folder: Path, inputs: Inputs) -> StaticCosts:
 
 
 def _counted_on_shapes(model: Model, batches: list[Batch]) -> _Counted | None:
-    """What `_counted` says, from the shapes alone, however long the passes would take. None where what is computed
-    depends on values, as where rows leave early.
+    """Count as `_counted` does, from shapes alone, without computing the passes.
+
+    Returns None if the work depends on values, for example because rows exit early.
     """
     if getattr(model.config, "exit_rule", None) is not None:
         return None
     try:
         return _counted(_without_weights(model), [batch.to("meta") for batch in batches])
-    except RuntimeError:  # it asks for a value; NotImplementedError is one of these
+    except RuntimeError:  # it reads a value; NotImplementedError is a RuntimeError
         return None
 
 
 def _without_weights(model: Model) -> Model:
-    """A copy on the meta device, whose tensors have shapes alone."""
+    """Copy a model to the meta device, where tensors have shapes but no values."""
     known: dict[int, Any] = {id(model.tokenizer): model.tokenizer}
     known |= {id(parameter): Parameter(parameter.to("meta"), False) for parameter in model.parameters()}
     known |= {id(buffer): buffer.to("meta") for buffer in model.buffers()}
@@ -261,11 +267,10 @@ def _counted(model: Model, batches: list[Batch]) -> _Counted:
 
 
 def realised(own: _Measured, base: _Measured, latency: Latency, itself: bool = False) -> dict[Cost, bool]:
-    """Which costs are really lower than the baseline's, as measured; none where the baseline is profiled
-    itself.
+    """Say for each cost whether it is measurably lower than the baseline's; for the baseline `itself` none is.
 
-    Disk: fewer bytes. Parameters: fewer stored ones. FLOPs: less matrix work. Latency: an interval of the
-    speedup that lies above 1. Memory: a peak lower by more than 2 %.
+    Disk: fewer bytes. Parameters: fewer stored ones. FLOPs: fewer multiply-adds. Latency: the interval of the speedup
+    lies above 1. Memory: the peak is more than 2 % lower.
     """
     lower: dict[Cost, bool] = {
         "disk": own.disk_bytes < base.disk_bytes,
@@ -278,5 +283,5 @@ def realised(own: _Measured, base: _Measured, latency: Latency, itself: bool = F
 
 
 def faster(latency: Latency) -> bool:
-    """Whether there is a verdict, and its interval lies above 1."""
+    """Whether there is a verdict and its interval lies above 1."""
     return latency.verdict == "measured" and latency.speedup_ci95 is not None and latency.speedup_ci95[0] > 1

@@ -1,9 +1,8 @@
-"""A profile for people: tables for the terminal, and Markdown."""
+"""Prints a profile as tables for the terminal, or as Markdown."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from harness.common.lazy import lazy_imports
 from harness.records.schema import Agreement, Latency, Profile, Total
@@ -15,16 +14,12 @@ with lazy_imports():
     import rich.text
     import tabulate
 
-
-if TYPE_CHECKING:
-    pass
-
 NONE = "–"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text: its first column names the rows, the others are numbers."""
+    """A table as text: the first column names the rows, the others hold numbers."""
 
     title: str
     headings: tuple[str, ...]
@@ -32,7 +27,7 @@ class Table:
 
 
 def print_profile(profile: Profile, console: rich.console.Console | None = None) -> None:
-    """Print a profile: its components, its costs beside the baseline's, and the latency's verdict."""
+    """Print the components of a profile, its costs with the baseline's, and the verdict on its latency."""
     console = console or rich.console.Console()
     console.print(rich.text.Text(_subject(profile), style="bold"))
     for table in (components(profile), totals(profile)):
@@ -49,7 +44,7 @@ def print_profile(profile: Profile, console: rich.console.Console | None = None)
 
 
 def profile_markdown(profile: Profile) -> str:
-    """The same as Markdown."""
+    """Return what `print_profile` prints, as Markdown."""
     parts = [f"**{_subject(profile).replace('|', '/')}**"]
     for table in (components(profile), totals(profile)):
         align = ["left", *["right"] * (len(table.headings) - 1)]
@@ -70,10 +65,9 @@ def _subject(profile: Profile) -> str:
 
 
 def components(profile: Profile) -> Table:
-    """One line a component and one for the total.
+    """Return one row for each component, one for the residual and one for the total.
 
-    Between them stands the residual: what the components' times, taken with instruments, miss of a plain
-    pass.
+    The residual is the latency of a plain pass, less the sum of the components' times.
     """
     total = profile.total
     rows = [
@@ -107,7 +101,7 @@ def _line(
 
 
 def totals(profile: Profile) -> Table:
-    """Each cost of the artifact, of the baseline, their ratio, and whether the saving is realised."""
+    """Return each cost of the artifact and of the baseline, their ratio, and whether the saving is realised."""
     own, base = profile.total, profile.baseline
     flags = {str(cost): flag for cost, flag in profile.realised.items()}
 
@@ -143,14 +137,12 @@ def totals(profile: Profile) -> Table:
 
 
 def facts(profile: Profile) -> list[str]:
-    """What the tables do not say, one line each: the latency's verdict, what was not counted, weights and
-    machine.
-    """
+    """Return what the tables do not say, one line each: verdicts, uncounted operators, machine, versions, weights."""
     lines = latency_lines(profile.latency) if profile.latency is not None else ["latency was not measured"]
     if profile.over_eager is not None:
-        lines.append(f"beside the baseline under eager: {latency_lines(profile.over_eager)[0]}")
+        lines.append(f"against the baseline under eager: {latency_lines(profile.over_eager)[0]}")
     if profile.agreement is not None:
-        lines.append(f"beside the same artifact under eager: {agreement_line(profile.agreement)}")
+        lines.append(f"against the same artifact under eager: {agreement_line(profile.agreement)}")
     if profile.total.uncounted_operators:
         lines.append(
             f"FLOPs leave out {', '.join(profile.total.uncounted_operators)}: the figures are too low"
@@ -163,7 +155,7 @@ def facts(profile: Profile) -> list[str]:
 
 
 def agreement_line(found: Agreement) -> str:
-    """How far a runtime's answers are from eager's."""
+    """Say how far a runtime's answers are from eager's."""
     return (
         f"{100 * found.equal:.4g} % of the predictions of {found.rows} rows are equal, "
         f"logits differ by up to {found.largest_difference:.2g}"
@@ -171,7 +163,7 @@ def agreement_line(found: Agreement) -> str:
 
 
 def latency_lines(latency: Latency) -> list[str]:
-    """The speedup with its interval and verdict, and how it was sampled."""
+    """Say the speedup with its interval and verdict, and how it was sampled."""
     interval = latency.speedup_ci95
     between = "no interval" if interval is None else f"95 % interval {interval[0]:.3f} to {interval[1]:.3f}"
     if latency.verdict == "none" or latency.speedup is None:

@@ -1,4 +1,4 @@
-"""Runtimes: what executes an artifact. One file each; `eager` is PyTorch as it stands."""
+"""Runtimes: the ways to execute an artifact, one in each file. `eager` is plain PyTorch."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _HOME = {
     "onnxruntime": ("harness.runtimes.onnx_runtime", "OnnxRuntime"),
     "openvino": ("harness.runtimes.openvino_runtime", "OpenvinoRuntime"),
 }
-"""Where each runtime lives: imported on first use, since each needs a library of its own."""
+"""Module and class of each runtime. They are imported on first use, because most need an optional library."""
 
 
 def runtime_names() -> tuple[str, ...]:
-    """The names of all runtimes."""
+    """Return the names of all runtimes, sorted."""
     return tuple(sorted(_HOME))
 
 
 def get_runtime(name: str) -> Runtime:
-    """The runtime of that name, installed or not. Raises SkylineError (with the nearest name) where there is none."""
+    """Return the runtime of that name, installed or not. Raises SkylineError (`UNKNOWN_NAME`) if there is none."""
     if name not in _HOME:
         raise unknown_name("runtime", name, _HOME)
     module, attribute = _HOME[name]
@@ -36,15 +36,13 @@ def get_runtime(name: str) -> Runtime:
 
 
 def load(execution: Execution) -> Executable:
-    """An artifact, ready to run as `execution` says. Raises what `Runtime.load` raises."""
+    """Load an artifact so that it runs as `execution` says. Raises what `Runtime.load` raises."""
     runtime = get_runtime(execution.runtime)
     return runtime.load(execution.folder, execution.device, execution.precision, execution.prepared)
 
 
 def refused_exits(runtime: Runtime, config: Any) -> str | None:
-    """Why a runtime cannot run a model of this configuration: rows would leave early, but it runs all of them to the
-    end. None where it can.
-    """
+    """Return why a runtime cannot run a model of this configuration, whose rows exit early; None if it can."""
     if getattr(config, "exit_rule", None) is None or runtime.exits_early:
         return None
     able = " or ".join(name for name in runtime_names() if get_runtime(name).exits_early)

@@ -1,4 +1,4 @@
-"""torch.compile: the encoder's operators fused and generated for this machine by TorchInductor."""
+"""torch.compile: TorchInductor fuses the encoder's operators and generates code for this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.hardware import check_device
 from harness.models.artifacts import load_artifact
 from harness.models.batch import Batch
@@ -23,16 +23,16 @@ from harness.runtimes.base import Executable, Runtime
 from harness.runtimes.precision import in_precision
 
 MOST_SHAPES = 256
-"""Of which one loaded artifact is compiled anew: more than a profile has passes. Beyond torch's own limit, 8, a model
-whose work depends on the length would run uncompiled, and nobody would be told.
+"""The most shapes for which a loaded artifact is compiled; no profile has as many. Beyond torch's limit of 8, a model
+whose work depends on the length would run uncompiled without a warning.
 """
 
 
 class CompiledRuntime(Runtime):
-    """Compiles the whole pass on the first batch of a shape; from the second length on for any length. Where rows leave
-    early, which no graph can say, it compiles layer by layer.
+    """Compiles the whole pass: for one length at first, and for any length when a second one comes.
 
-    On the processor the weights are part of what is compiled ("freezing"), so they are laid out once for its kernels.
+    If rows exit early, it compiles each layer for itself, because a graph cannot express that. On the processor the
+    weights are constants of the compiled code ("freezing"), so they are laid out once for its kernels.
     """
 
     name = "compile"
@@ -40,18 +40,22 @@ class CompiledRuntime(Runtime):
     compiles = True
 
     def require(self, device: str) -> None:
-        """See `Runtime.require`: it also needs a compiler."""
+        """See `Runtime.require`. It also needs a compiler: triton on CUDA, a C++ compiler on the processor."""
         super().require(device)
         if device != "cpu":
             if find_spec("triton") is None:
-                raise SkylineError("runtime 'compile' needs triton on cuda; pip install triton")
+                raise SkylineError(
+                    "runtime 'compile' needs triton on cuda; pip install triton", Code.NOT_INSTALLED
+                )
             return
         compiler, *_ = shlex.split(
             os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
         )
         if shutil.which(compiler) is None:
             raise SkylineError(
-                f"runtime 'compile' needs a C++ compiler and there is no '{compiler}'; install it, or name one in CXX"
+                f"runtime 'compile' needs a C++ compiler, and '{compiler}' was not found; "
+                "install it, or name another in CXX",
+                Code.NOT_INSTALLED,
             )
 
     def load(
@@ -66,7 +70,7 @@ class CompiledRuntime(Runtime):
         else:
             layers = cast(nn.ModuleList, model.get_submodule("layers"))
             for index, shape in enumerate(model.config.layers):
-                # Where word-vectors go, the encoder runs the layer in two parts itself.
+                # The encoder runs a layer that drops word-vectors in two parts, without calling it.
                 if shape.kept is None:
                     layers[index] = _compiled(layers[index], device)
             compiled = _Pass(model)
@@ -85,12 +89,12 @@ def _compiled(module: nn.Module, device: str) -> nn.Module:
 
 
 class _Pass(nn.Module):
-    """A pass from tensors to a tensor."""
+    """A pass as a function of tensors, which torch can compile."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
-        logits: Tensor = self.model(Batch(ids, mask, segments)).logits
+        logits: Tensor = self.model(Batch(ids, mask, segments)).logits  # (b, outputs) or (b, n, 2)
         return logits

@@ -1,8 +1,7 @@
-"""CUDA graphs: a pass is recorded once for each shape and then launched as a whole, without Python or PyTorch in
-between.
+"""CUDA graphs: the pass of each shape is recorded once, then launched as a whole without Python or PyTorch.
 
-At batch 1 the processor launches kernels more slowly than the device runs them; a graph leaves that out. After "CUDA
-semantics: CUDA Graphs" in PyTorch's documentation.
+At batch 1 the processor launches kernels more slowly than the device runs them; a graph removes that delay. The
+recording follows "CUDA semantics: CUDA Graphs" in PyTorch's documentation.
 """
 
 from __future__ import annotations
@@ -25,17 +24,19 @@ from harness.runtimes.base import Executable, Runtime
 from harness.runtimes.precision import in_precision
 
 WARM_UP = 3
-"""Passes on a side stream before one is recorded: libraries choose kernels and take memory in the first ones."""
+"""Passes on a side stream before the recorded one: libraries choose kernels and allocate memory in the first ones."""
 
 Record = Callable[[Callable[[], Tensor]], tuple[Callable[[], object], Tensor]]
-"""Records what a function launches: a function that launches it again, and the tensor that then holds the result."""
+"""Records the kernels that a function launches; returns a function that launches them again, and the tensor that they
+write the result to.
+"""
 
 
 class CudaGraphsRuntime(Runtime):
-    """Records the pass of the loaded encoder as it stands, one graph a shape.
+    """Records the pass of the loaded encoder, one graph for each shape.
 
-    A graph launches the same kernels on the same memory each time, so that nothing in a pass may depend on values: rows
-    cannot leave early, and what asks the device for a number cannot be recorded.
+    A graph launches the same kernels on the same memory each time, so nothing in a pass may depend on values: rows
+    cannot exit early, and a pass that reads a number from the device cannot be recorded.
     """
 
     name = "cuda-graphs"
@@ -45,8 +46,9 @@ class CudaGraphsRuntime(Runtime):
     def load(
         self, folder: Path, device: str, precision: Precision = "float32", prepared: Path | None = None
     ) -> Executable:
-        """See `Runtime.load`. Raises Unsupported where rows would leave early; the first pass of a shape does where it
-        cannot be recorded.
+        """See `Runtime.load`. Raises Unsupported if rows would exit early.
+
+        The first pass of a shape raises Unsupported if it cannot be recorded.
         """
         self.require(device)
         check_device(device)
@@ -64,7 +66,7 @@ class CudaGraphsRuntime(Runtime):
 
 @dataclass(frozen=True)
 class _Recorded:
-    """A pass of one shape: the tensors that it reads, how it is launched, and the one that it writes."""
+    """A recorded pass: the tensors that it reads, the function that launches it, and the tensor that it writes."""
 
     inputs: tuple[Tensor, ...]
     launch: Callable[[], object]
@@ -72,8 +74,9 @@ class _Recorded:
 
 
 class RecordedPasses:
-    """Runs batches by recorded passes, each shape's recorded when it comes first. Not for several threads at once: all
-    batches of a shape go through the same memory.
+    """Runs batches by recorded passes; the first batch of each shape is recorded.
+
+    It must not be used by several threads at once, because all batches of a shape share memory.
     """
 
     def __init__(self, run: Callable[[Batch], Tensor], record: Record) -> None:
@@ -82,8 +85,8 @@ class RecordedPasses:
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Tensor:
-        """Logits of a batch, in memory of their own. Raises Unsupported where its pass cannot be recorded."""
-        shape = tuple(batch.input_ids.shape)
+        """Return a copy of the logits of a batch (b, n). Raises Unsupported if its pass cannot be recorded."""
+        shape = tuple(batch.input_ids.shape)  # (b, n)
         recorded = self._recorded.get(shape)
         if recorded is None:
             recorded = self._recorded[shape] = self._first(batch)
@@ -107,8 +110,9 @@ class RecordedPasses:
 
 
 class CudaRecorder:
-    """Records on a CUDA device. All graphs of one recorder share their memory: only one runs at a time, and results are
-    copied out.
+    """Records passes on a CUDA device.
+
+    All graphs of one recorder share memory: only one runs at a time, and its result is copied before the next.
     """
 
     def __init__(self, device: str) -> None:
@@ -116,7 +120,7 @@ class CudaRecorder:
         self._pool: Any = None
 
     def __call__(self, run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
-        """Record what `run` launches."""
+        """Record the kernels that `run` launches (see `Record`)."""
         with torch.cuda.device(self._device):
             side, current = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
             side.wait_stream(current)

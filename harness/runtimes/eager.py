@@ -1,4 +1,4 @@
-"""PyTorch as it stands: every operator is called from Python as the model's code says."""
+"""Plain PyTorch: Python calls each operator, as the model's code says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.runtimes.precision import in_precision
 
 
 class EagerRuntime(Runtime):
-    """Runs the loaded encoder itself, in inference mode."""
+    """Runs the loaded encoder in inference mode."""
 
     name = "eager"
     exits_early = True

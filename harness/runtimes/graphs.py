@@ -1,4 +1,4 @@
-"""What the runtimes that execute ONNX graphs have in common."""
+"""The base of the runtimes that execute ONNX graphs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.hardware import check_device
 from harness.models.artifacts import load_artifact, read_config
 from harness.models.batch import Batch
@@ -24,14 +24,14 @@ from harness.runtimes.onnx_export import INPUTS, Graph, export
 from harness.runtimes.precision import in_precision
 
 Session = Callable[[dict[str, NDArray[Any]]], NDArray[Any]]
-"""Inputs by name to logits."""
+"""Maps the inputs, by name, to the logits."""
 
 
 class GraphRuntime(Runtime):
-    """Executes graphs on the processor.
+    """Executes ONNX graphs on the processor.
 
-    A graph that does not hold for all lengths is made for the longest that is asked for, and shorter rows are padded to
-    the shortest that it holds for, as whoever deploys such a graph does; logits do not depend on padding.
+    A graph that is not valid for all lengths is exported for the longest one asked for, and shorter rows are padded to
+    the shortest valid one, as in a deployment. Logits do not depend on padding.
     """
 
     devices = ("cpu",)
@@ -39,16 +39,16 @@ class GraphRuntime(Runtime):
 
     @abstractmethod
     def int8_map(self, kernel: Int8Linear) -> nn.Module:
-        """What stands in the graph for a map that executes in int8, with the kernel's own weights and scales."""
+        """Return the module that replaces an int8 map in the graph, with the kernel's weights and scales."""
 
     @abstractmethod
     def session(self, graph: Graph, precision: Precision) -> Session:
-        """A function that runs a graph with as many threads as torch has."""
+        """Return a function that runs a graph with as many threads as torch uses."""
 
     def prepare(self, folder: Path, precision: Precision, length: int, into: Path) -> None:
-        """See `Runtime.prepare`: it exports the graph."""
+        """See `Runtime.prepare`. It exports the graph."""
         model = load_artifact(folder)
-        # In bfloat16 the runtime itself rounds what a graph has in float32.
+        # In bfloat16 the graph stays in float32, and the runtime rounds it.
         model = in_precision(model, "int8") if precision == "int8" else model
         export(model, length, self.int8_map, into)
 
@@ -72,14 +72,18 @@ class GraphRuntime(Runtime):
 
 
 def run_graph(graph: Graph, session: Session, batch: Batch) -> Tensor:
-    """The logits of a batch. Raises SkylineError where its rows are longer than the graph's."""
+    """Return the logits (b, outputs) or (b, n, 2) of a batch (b, n).
+
+    Raises SkylineError (`TOO_LONG`) if n is more than the graph's longest rows have.
+    """
     tokens = batch.input_ids.shape[1]
     if tokens > graph.longest:
         raise SkylineError(
-            f"a sequence of {tokens} tokens is longer than the exported graph's {graph.longest}; export it anew"
+            f"a sequence of {tokens} tokens is longer than the exported graph's {graph.longest}; export it again",
+            Code.TOO_LONG,
         )
     missing = max(0, graph.shortest - tokens)
     tensors = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
-    padded = (F.pad(tensor, (0, missing)) if missing else tensor for tensor in tensors)
+    padded = (F.pad(tensor, (0, missing)) if missing else tensor for tensor in tensors)  # (b, shortest)
     logits = torch.from_numpy(session({name: t.numpy() for name, t in zip(INPUTS, padded, strict=True)}))
     return logits[:, :tokens] if logits.dim() == 3 else logits

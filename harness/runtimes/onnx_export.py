@@ -1,7 +1,7 @@
-"""An artifact's model as an ONNX graph: ids, mask and segments (b, n) in int64 come in, the logits go out.
+"""Exports a model as an ONNX graph: int64 ids, mask and segments (b, n) in, logits (b, outputs) or (b, n, 2) out.
 
-Rows and tokens may be any number, unless what the model computes depends on the length (windows of attention, projected
-places): then `torch.export` finds that the graph holds for one length only, or from some length on.
+Any b and n are valid, unless the model's work depends on n (windows of attention, projected positions): then
+`torch.export` finds that the graph is valid for one length only, or from some length on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GRAPH, FACTS = "graph.onnx", "graph.json"
 
 @dataclass(frozen=True)
 class Graph:
-    """An exported graph's folder, the lengths that it holds for, and how many inputs its int8 maps have."""
+    """An exported graph: its folder, the shortest and longest rows it is valid for, and its int8 maps' input sizes."""
 
     folder: Path
     shortest: int
@@ -38,19 +38,20 @@ class Graph:
 
     @property
     def path(self) -> Path:
-        """The ONNX file; the weights are in another beside it."""
+        """The ONNX file. The weights are in a second file in the same folder."""
         return self.folder / GRAPH
 
     @classmethod
     def read(cls, folder: Path) -> Graph:
-        """A graph that `export` wrote."""
+        """Read the description of a graph that `export` wrote."""
         shortest, longest, *widths = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         return cls(folder, shortest, longest, tuple(widths))
 
 
 def export(model: Model, length: int, int8_map: Callable[[Int8Linear], nn.Module], into: Path) -> Graph:
-    """Write the graph of a model, which is changed, for rows of up to `length` tokens into a folder. `int8_map` makes
-    what stands in it for a map that executes in int8.
+    """Export a model, whose modules are replaced, for rows of up to `length` tokens into a folder.
+
+    `int8_map` makes the module that replaces an int8 map in the graph.
     """
     widths = {module.in_features for module in model.modules() if isinstance(module, Int8Linear)}
     rewrite(model, int8_map)
@@ -69,7 +70,7 @@ def export(model: Model, length: int, int8_map: Callable[[Int8Linear], nn.Module
             verbose=False,
         )
         assert onnx is not None
-        # Weights in a file of their own are mapped, not read: no runtime then holds them twice.
+        # Runtimes map a separate file of weights into memory; inside the graph they would hold the weights twice.
         onnx.save(into / GRAPH, external_data=True)
     shortest, longest = _lengths(program, example.input_ids.shape[1], model.config.positions)
     (into / FACTS).write_text(json.dumps([shortest, longest, *sorted(widths)]), encoding="utf-8")
@@ -77,19 +78,19 @@ def export(model: Model, length: int, int8_map: Callable[[Int8Linear], nn.Module
 
 
 def _lengths(program: torch.export.ExportedProgram, length: int, positions: int) -> tuple[int, int]:
-    """The shortest and the longest rows that a program holds for, which was exported with rows of `length` tokens."""
+    """Return the shortest and longest rows for which a program is valid that was exported with `length` tokens."""
     found = next(node for node in program.graph.nodes if node.name == INPUTS[0]).meta["val"].shape[1]
     allowed = program.range_constraints.get(found.node.expr) if isinstance(found, torch.SymInt) else None
     if allowed is None:
         return length, length
-    # torch takes no axis to have one place, as it then broadcasts other operators; ONNX's broadcast by themselves.
+    # torch assumes that a free axis has 2 places at least, since an axis of 1 broadcasts; ONNX needs no such limit.
     shortest = int(allowed.lower)
     return 1 if shortest <= 2 else shortest, int(min(allowed.upper, positions))
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep the exporter's remarks on itself (what it deprecates, what is not installed) from the user's terminal."""
+    """Hide the exporter's messages about itself (deprecations, missing packages) from the user."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -102,7 +103,7 @@ def _quietly() -> Iterator[None]:
 
 
 class _Pass(nn.Module):
-    """A pass from tensors to a tensor."""
+    """A pass as a function of tensors, which torch can export."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -120,8 +121,11 @@ class _Pass(nn.Module):
 
 
 def _whole_text_of(batch: Batch, segment: int) -> tuple[Tensor, Tensor]:
-    """`students.student.text_of`, not cut at the longest text of the batch, which no graph can know."""
-    chosen = (batch.attention_mask == 1) & (batch.token_type_ids == segment)
-    places = torch.arange(chosen.shape[1])
-    order = torch.where(chosen, places, places + chosen.shape[1]).argsort(dim=1)
+    """Move the tokens of one segment to the front: ids and mask, both (b, n).
+
+    Unlike `students.student.text_of` it does not cut them at the batch's longest text, which a graph cannot know.
+    """
+    chosen = (batch.attention_mask == 1) & (batch.token_type_ids == segment)  # (b, n)
+    positions = torch.arange(chosen.shape[1])  # (n,)
+    order = torch.where(chosen, positions, positions + chosen.shape[1]).argsort(dim=1)  # (b, n)
     return batch.input_ids.gather(1, order), chosen.gather(1, order).to(batch.attention_mask.dtype)

@@ -1,4 +1,4 @@
-"""Modules of a model in ONNX's words, where the exporter finds none or poor ones."""
+"""Modules that replace others for the export, because the exporter has no translation for them or a slow one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from harness.models.int8_linear import Int8Linear, replace_module
 from harness.models.model import Model
 
 OPSET = 23
-"""Of ONNX: the first with an operator for attention, which the runtimes execute in one kernel."""
+"""ONNX's first operator set with attention, which the runtimes execute in one kernel."""
 GATES = {"LSTM": (0, 3, 1, 2), "RNN": (0,)}
-"""ONNX's order of what torch has: input, forget, cell and output gate."""
+"""Indices of torch's gates (input, forget, cell, output) in ONNX's order (input, output, forget, cell)."""
 
 
 def rewrite(model: Model, int8_map: Callable[[Int8Linear], nn.Module]) -> None:
-    """Put other modules, with the same results, in the place of some of the model's."""
+    """Replace modules of a model, in place, by others that export well and compute the same."""
     for path, module in list(model.named_modules()):
         if isinstance(module, Int8Linear):
             replace_module(model, path, int8_map(module))
@@ -35,22 +35,26 @@ def rewrite(model: Model, int8_map: Callable[[Int8Linear], nn.Module]) -> None:
 
 
 def _fused(_: Attention, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """`Attention.fused` with a mask for each query, as ONNX Runtime's kernel wants it."""
+    """Compute `Attention.fused`, (b, h, n, d), with a mask for each query, as ONNX Runtime's kernel needs it."""
     context: Tensor = F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask.expand(-1, -1, query.shape[2], -1)
+        query,
+        key,
+        value,
+        attn_mask=mask.expand(-1, -1, query.shape[2], -1),  # (b, 1, n, keys)
     )
     return context
 
 
 class SummedWords(nn.Module):
-    """Word embeddings that are sums, without `embedding_bag`, for which ONNX needs a loop.
+    """Word embeddings that are sums of rows, without `embedding_bag`, for which ONNX needs a loop.
 
-    Where each token's summands stand is a table: hashes need products of 62 bits, and OpenVINO computes in 32.
+    A table holds the rows of each token's summands. Hashing at run time would need products of 62 bits, and OpenVINO
+    computes in 32.
     """
 
-    rows: Tensor
-    weight: Tensor
-    importance: Tensor | None
+    rows: Tensor  # (V, k): the rows that are summed for each token
+    weight: Tensor  # (rows, H)
+    importance: Tensor | None  # (V, k): the factor of each summand
 
     def __init__(self, words: CodedEmbedding | HashedEmbedding, vocab_size: int) -> None:
         super().__init__()
@@ -66,20 +70,18 @@ class SummedWords(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Map ids (b, n) to embeddings (b, n, H)."""
-        summands = F.embedding(self.rows[ids], self.weight)
+        summands = F.embedding(self.rows[ids], self.weight)  # (b, n, k, H)
         if self.importance is not None:
-            summands = summands * F.embedding(ids, self.importance)[..., None]
+            summands = summands * F.embedding(ids, self.importance)[..., None]  # (b, n, k, 1)
         return summands.sum(-2)
 
 
 class Recurrence(nn.Module):
-    """A layer of recurrent cells in one direction as ONNX's own operator: exported by torch, it is its steps one by
-    one, for one length.
-    """
+    """A recurrent layer in one direction as ONNX's operator. torch would export its single steps, for one length."""
 
-    weights: Tensor
-    states: Tensor
-    biases: Tensor
+    weights: Tensor  # (1, gates S, E)
+    states: Tensor  # (1, gates S, S)
+    biases: Tensor  # (1, 2 gates S)
 
     def __init__(self, cells: nn.RNNBase) -> None:
         super().__init__()
@@ -95,8 +97,8 @@ class Recurrence(nn.Module):
         return weight[order.flatten()]
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        """The states (b, n, S) of inputs (b, n, E)."""
-        steps = x.transpose(0, 1)
+        """Map inputs (b, n, E) to states (b, n, S)."""
+        steps = x.transpose(0, 1)  # (n, b, E)
         states = torch.onnx.ops.symbolic(
             self.kind,
             (steps, self.weights, self.states, self.biases),
@@ -104,12 +106,12 @@ class Recurrence(nn.Module):
             dtype=x.dtype,
             shape=(steps.shape[0], 1, steps.shape[1], self.hidden),
             version=OPSET,
-        )
+        )  # (n, 1, b, S)
         return states[:, 0].transpose(0, 1), None
 
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """ONNX for operators of torch that the exporter does not know: sorting along an axis."""
+    """Return ONNX translations of torch's operators that the exporter lacks: sorting along an axis."""
     from onnxscript import opset23
 
     onnx: Any = opset23
@@ -121,6 +123,6 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     def ordered_stably(
         values: Any, stable: bool | None = None, dim: int = -1, descending: bool = False
     ) -> Any:
-        return ordered(values, dim, descending)  # of equal values TopK takes the first one first
+        return ordered(values, dim, descending)  # TopK takes the first of equal values first
 
     return {torch.ops.aten.sort.default: ordered, torch.ops.aten.sort.stable: ordered_stably}

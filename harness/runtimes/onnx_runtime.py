@@ -17,11 +17,11 @@ from harness.runtimes.onnx_export import Graph
 from harness.runtimes.onnx_modules import OPSET
 
 ZERO_POINT = 128
-"""Of int8 numbers that are written as uint8."""
+"""The uint8 value that stands for 0 when int8 numbers are written as uint8."""
 
 
 class OnnxRuntime(GraphRuntime):
-    """Executes graphs with all of ONNX Runtime's own optimizations."""
+    """Executes graphs with all of ONNX Runtime's optimizations."""
 
     name = "onnxruntime"
     extra = "onnx"
@@ -34,8 +34,10 @@ class OnnxRuntime(GraphRuntime):
         return super().lacks(precision, device)
 
     def int8_map(self, kernel: Int8Linear) -> nn.Module:
-        """See `GraphRuntime.int8_map`. Without exact sums of signed bytes ONNX Runtime multiplies unsigned ones, so the
-        weights have to be written as such.
+        """See `GraphRuntime.int8_map`.
+
+        On processors that cannot sum products of signed bytes exactly, ONNX Runtime multiplies unsigned bytes, so the
+        weights are written as uint8.
         """
         return QuantizedMap(kernel, signed=multiplies_signed())
 
@@ -46,7 +48,7 @@ class OnnxRuntime(GraphRuntime):
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
         options.log_severity_level = 3
-        # Threads that wait for the next pass by spinning would take the processor from the other side of a pair.
+        # Threads that spin while they wait would slow the other side of a pair.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         session = ort.InferenceSession(graph.path, options, providers=["CPUExecutionProvider"])
 
@@ -58,14 +60,16 @@ class OnnxRuntime(GraphRuntime):
 
 
 class QuantizedMap(nn.Module):
-    """`Int8Linear` in ONNX's operators: the same numbers, but inputs are written as uint8 with the zero point 128, as
-    ONNX Runtime's kernels want them, and the weights' scales are multiplied in the same kernel as the matrices.
+    """`Int8Linear` in ONNX's operators, with the same numbers.
+
+    Inputs are written as uint8 with zero point 128, as ONNX Runtime's kernels need them, and one kernel multiplies the
+    matrices and the weights' scales.
     """
 
-    weight: Tensor
+    weight: Tensor  # (in, out)
     weight_zero: Tensor
-    scale: Tensor
-    bias: Tensor | None
+    scale: Tensor  # (out,), or () for the whole matrix
+    bias: Tensor | None  # (out,)
     one: Tensor
     zero: Tensor
 
@@ -85,8 +89,8 @@ class QuantizedMap(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, in) to (…, out)."""
         operator = torch.onnx.ops.symbolic
-        tokens = x.reshape(-1, self.in_features)
-        scale = (tokens.abs().amax(dim=1) / INT8_MAX).clamp_min(torch.finfo(torch.float32).tiny)
+        tokens = x.reshape(-1, self.in_features)  # (t, in)
+        scale = (tokens.abs().amax(dim=1) / INT8_MAX).clamp_min(torch.finfo(torch.float32).tiny)  # (t,)
         quantized = operator(
             "QuantizeLinear",
             (tokens, scale, torch.full_like(scale, ZERO_POINT, dtype=torch.uint8)),
@@ -102,7 +106,7 @@ class QuantizedMap(nn.Module):
             shape=(tokens.shape[0], self.out_features),
             version=1,
         )
-        result = sums * scale[:, None]
+        result = sums * scale[:, None]  # (t, out)
         if self.bias is not None:
             result = result + self.bias
         return result.view(*x.shape[:-1], self.out_features)

@@ -17,13 +17,13 @@ from harness.runtimes.onnx_export import Graph
 from harness.runtimes.onnx_modules import OPSET
 
 GROUP = 32
-"""Inputs are quantized in groups of a multiple of so many."""
+"""The size of a group of inputs with one scale is a multiple of this."""
 HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
-"""What is computed in beside the int8 maps. Without a hint it would be bfloat16 wherever the processor has it."""
+"""The precision of all work but int8 maps. Without a hint OpenVINO uses bfloat16 if the processor has it."""
 
 
 class OpenvinoRuntime(GraphRuntime):
-    """Executes graphs with OpenVINO's plugin for processors, one pass at a time."""
+    """Executes graphs with OpenVINO's CPU plugin, one pass at a time."""
 
     name = "openvino"
     extra = "openvino"
@@ -41,7 +41,7 @@ class OpenvinoRuntime(GraphRuntime):
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            # As many threads as it was told to, and where the system puts them, as of every other runtime.
+            # Exactly the threads given, placed by the system, as under every other runtime.
             "ENABLE_HYPER_THREADING": True,
             "ENABLE_CPU_PINNING": False,
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": group_of(graph.widths),
@@ -56,22 +56,23 @@ class OpenvinoRuntime(GraphRuntime):
 
 
 def group_of(widths: Sequence[int]) -> int:
-    """How many inputs of a map have one scale: as many as the narrowest map has, since narrower maps than a group are
-    executed in float32. Those with less than 32 inputs are in any case.
+    """Return how many inputs share a scale: as many as the narrowest map has, in multiples of 32; 0 without such maps.
+
+    OpenVINO executes maps that are narrower than a group in float32. Maps with less than 32 inputs always are.
     """
     return min((width for width in widths if width >= GROUP), default=0) // GROUP * GROUP
 
 
 class CompressedMap(nn.Module):
-    """`Int8Linear` as OpenVINO recognises it: a float32 map of weights that are decompressed from int8. It multiplies
-    int8 weights by inputs that it quantizes as they come, symmetrically and each group of a token's for itself.
+    """`Int8Linear` in the form that OpenVINO recognises: a float32 map whose weights are decompressed from int8.
 
-    Where the groups are as wide as the map these are `Int8Linear`'s own numbers; smaller ones lose less.
+    OpenVINO multiplies the int8 weights by inputs that it quantizes at run time, symmetrically, with one scale for each
+    group of a token's inputs. If groups are as wide as the map, the numbers are `Int8Linear`'s; smaller ones lose less.
     """
 
-    weight: Tensor
-    scale: Tensor
-    bias: Tensor | None
+    weight: Tensor  # (out, in)
+    scale: Tensor  # (out,)
+    bias: Tensor | None  # (out,)
 
     def __init__(self, kernel: Int8Linear) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The precision in which a runtime executes linear maps, where the artifact itself does not say it."""
+"""The precision in which a runtime executes the linear maps that an artifact leaves in float32."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ CLASSIFIER = "head.classifier"
 
 
 class BFloat16Linear(nn.Module):
-    """y = x Wᵀ + b with bfloat16 weights and inputs, and float32 in and out."""
+    """A linear map y = x Wᵀ + b: x and y are float32, the product is computed in bfloat16."""
 
-    weight: Tensor
-    bias: Tensor | None
+    weight: Tensor  # (out, in)
+    bias: Tensor | None  # (out,)
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -33,16 +33,19 @@ class BFloat16Linear(nn.Module):
 
 
 def int8_linear(linear: nn.Linear) -> Int8Linear:
-    """A map quantized symmetrically, with one scale a row. A weight that was stored so comes out as it was."""
-    weight, beside = Int8("channel").encode(linear.weight.detach())
-    return Int8Linear(weight, beside["scale"], None if linear.bias is None else linear.bias.detach())
+    """Quantize a map to int8, symmetrically, with one scale for each row.
+
+    A weight that was stored in this form keeps its codes.
+    """
+    weight, parts = Int8("channel").encode(linear.weight.detach())
+    return Int8Linear(weight, parts["scale"], None if linear.bias is None else linear.bias.detach())
 
 
 def in_precision(model: Model, precision: Precision) -> Model:
     """Put the linear maps that the artifact leaves in float32 into `precision`, in place, and return the model.
 
-    Those that the artifact executes in int8 stay as they are, with their own weights and scales. The classifier stays
-    in float32, as in int8 artifacts.
+    Maps that the artifact executes in int8 keep their weights and scales. The classifier stays in float32, as in int8
+    artifacts.
     """
     if precision == "float32":
         return model

@@ -29,14 +29,14 @@ ENCODER = PARAMS - CLASSIFIER
 
 
 def facts(model: Encoder, folder: Path, **codecs: str) -> ArtifactFacts:
-    """The facts of `model`, stored by `codecs` (a parameter's name with __ for each dot)."""
+    """Store `model` by `codecs` and measure it. `codecs` are by parameter, with __ for each dot of its name."""
     model.storage.codecs = {name.replace("__", "."): Codec.parse(codec) for name, codec in codecs.items()}
     save_artifact(model, folder)
     return artifact_facts(folder)
 
 
 def payload(folder: Path) -> int:
-    """The bytes of weights.safetensors behind its header."""
+    """Return the bytes of weights.safetensors without its header."""
     content = (folder / WEIGHTS).read_bytes()
     return len(content) - 8 - int.from_bytes(content[:8], "little")
 
@@ -77,7 +77,7 @@ def test_sparse(model: Encoder, tmp_path: Path) -> None:
     )
     assert found.params == PARAMS
     assert found.nonzero_params == PARAMS - 12 * 6 - 20 * 8
-    # The survey charges no mask; the file does: 12 and 50 bytes.
+    # The masks take 12 and 50 bytes of the file; the survey does not count them.
     assert found.survey_params == ENCODER - 12 * 6 - 20 * 8
     assert found.survey_params_without_embeddings == ENCODER - WORDS - 12 * 6
     assert found.word_embedding_bytes == 4 * kept_words + 50
@@ -92,7 +92,7 @@ def test_int8(model: Encoder, tmp_path: Path) -> None:
         embedding__word__weight="int8(tensor)",
     )
     assert found.params == PARAMS
-    # Three quarters of these weights go; scales are free to the survey and four bytes each on disk.
+    # The survey counts a quarter of these weights, and no scales; on disk a scale takes four bytes.
     assert found.survey_params == ENCODER - (12 * 8 + WORDS) * 3 / 4
     assert found.survey_params_without_embeddings == ENCODER - WORDS - 12 * 8 * 3 / 4
     assert found.word_embedding_bytes == WORDS + 4
@@ -106,12 +106,12 @@ def test_sparse_int8(model: Encoder, tmp_path: Path) -> None:
     found = facts(model, tmp_path / "a", layers__0__ffn__into__weight="int8(channel)+bitmask")
     assert found.nonzero_params == PARAMS - 12 * 6
     assert found.survey_params == ENCODER - 12 * 8 + 12 * 2 / 4
-    # 24 values of a byte, 96 bits of mask, 12 scales of four bytes.
+    # 24 values of one byte, a mask of 96 bits, 12 scales of four bytes.
     assert payload(tmp_path / "a") == 4 * (PARAMS - 12 * 8) + 24 + 12 + 48
 
 
 def test_half_precision_and_the_classifier(model: Encoder, tmp_path: Path) -> None:
-    """The task's classifier stays out of the survey's count however it is stored."""
+    """The survey never counts the task's classifier, in any codec."""
     names = {name.replace(".", "__"): "cast(bfloat16)" for name, _ in model.named_parameters()}
     found = facts(model, tmp_path / "a", **names)
     assert found.survey_params == ENCODER / 2
@@ -134,8 +134,8 @@ def test_gzip_is_as_dense_as_the_modules(model: Encoder, tmp_path: Path) -> None
 
 
 def test_gzip_of_a_file_of_many_blocks(tmp_path: Path) -> None:
-    """The file is packed block by block (a mebibyte each), which must not change the size but by the few bits by which
-    the fast packer's blocks differ on some processors.
+    """The file is packed in blocks of one mebibyte. This may change the size only by the few bits by which the fast
+    packer's output differs between processors.
     """
     config = SMALL.model_copy(update={"vocab_size": 50_000})
     found = facts(random_weights(config, 0), tmp_path / "a", embedding__word__weight="int8(tensor)+bitmask")
@@ -160,7 +160,7 @@ def on_meta(config: EncoderConfig) -> Encoder:
 
 
 def test_the_surveys_size_columns() -> None:
-    """METHODS, sections 0.1, 0.2 and 0.5: the rows that need nothing but counting (Ganesh et al. 2021, Table 1)."""
+    """Rows of Ganesh et al. 2021, Table 1, that are recomputed by counting alone (METHODS, sections 0.1, 0.2, 0.5)."""
 
     def count(layers: int, hidden: int = 768, **other: object) -> tuple[int, int]:
         model = on_meta(EncoderConfig.bert(layers, hidden, **other).with_head("none", 1))
@@ -184,7 +184,7 @@ def test_the_surveys_size_columns() -> None:
 
 @pytest.mark.slow
 def test_bert_base_has_the_surveys_hundred_percent(tmp_path: Path) -> None:
-    """`survey_params` of the very artifact: 109,482,240 weights, the classifier left out."""
+    """`survey_params` of BERT-base's artifact is 109,482,240: all weights but the classifier's."""
     model = on_meta(EncoderConfig.bert(12, 768)).to_empty(device="cpu")
     with torch.no_grad():
         for parameter in model.parameters():

@@ -1,6 +1,4 @@
-"""The machine's ceilings and the roofline under them: closed forms, and measurements whose sense is checked, not their
-size.
-"""
+"""The machine's ceilings and the roofline: closed forms, and measurements that only have to be plausible."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ CONFIG = EncoderConfig(vocab_size=50, hidden_size=H, positions=32, layers=(LAYER
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Matrices and copies that take no time."""
+    """Use matrices and copies so small that measuring takes no time."""
     monkeypatch.setattr(measuring, "SIZE", 64)
     monkeypatch.setattr(measuring, "COPIED_BYTES", 1 << 16)
     monkeypatch.setattr(measuring, "BUDGET_S", 0.004)
@@ -49,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def parts_of(folder: Path) -> list[Component]:
-    """The components of an artifact with the costs that traffic is counted from."""
+    """Return the components of an artifact, with the costs from which traffic is computed."""
     model = load_artifact(folder)
     params, stored = component_params(model), component_weight_bytes(model, folder)
     written = activation_bytes(model, Batch.synthetic(1, TOKENS, CONFIG.vocab_size))
@@ -70,8 +68,8 @@ def part(name: str, params: int, activations: int, flops: int = 0, weight_bytes:
 
 @pytest.mark.parametrize(("executed", "width"), [("float32", 4), ("bfloat16", 2), ("int8", 1)])
 def test_bytes_moved_by_an_encoder_are_the_closed_form(executed: Precision, width: int, folder: Path) -> None:
-    # Words, segments and their normalised sum; queries, keys, values; context; two of the map after it (the map's and
-    # the norm's); the inner one and two of the feed-forward unit; the pooler and two logits.
+    # Outputs: words, segments and their norm; in each layer queries, keys, values; the context; its map and norm;
+    # the FFN's inner map, outer map and norm; then the pooler and two logits.
     written = 4 * (3 * TOKENS * H + LAYERS * TOKENS * (3 * H + H + 2 * H + F + 2 * H) + H + 2)
     layer = 4 * (H * H + H) + 2 * H + (2 * H * F + F + H) + 2 * H
     maps = LAYERS * layer + (H * H + H) + (2 * H + 2)
@@ -102,7 +100,7 @@ def test_the_roof_is_the_lower_of_both_ceilings(peak: float, bandwidth: float, i
 
 
 def profile_with(ceilings: Ceilings | None, **total: Any) -> Profile:
-    """2 GFLOPs in 10 ms; 100 MB of weights and twice 50 MB of activations."""
+    """Make a profile with 2 GFLOPs in 10 ms, 100 MB of weights, and 50 MB of activations, written and read."""
     values: dict[str, Any] = {
         "params": 25_000_000,
         "flops": 2_000_000_000,
@@ -178,7 +176,7 @@ def test_ceilings_count_work_over_seconds(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_median_of_several_and_no_more_than_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = iter([9.0, 0.1, 0.3, 0.2, *[99.0] * 10])
     monkeypatch.setattr(measuring, "_seconds", lambda work, cuda: next(taken))
-    # The first warms up; three are enough for half a second.
+    # The first one warms up, and three take longer than the budget of half a second.
     assert measuring._median_seconds(lambda: torch.empty(0), "cpu", 0.5) == pytest.approx(0.2)
     assert next(taken) == 99.0
 

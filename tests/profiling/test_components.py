@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.models.artifacts import load_artifact, save_artifact
 from harness.models.batch import Batch
 from harness.models.codecs import Bitmask, Codec, Int8
@@ -23,6 +23,7 @@ from harness.profiling.costs.components import (
     time_components,
 )
 from harness.runtimes import Executable, get_runtime
+from tests.support.one_line_errors import refused
 
 LAYER = LayerConfig(heads=2, head_size=8, ffn_size=40)
 CONFIG = EncoderConfig(vocab_size=50, hidden_size=16, positions=32, layers=(LAYER, LAYER))
@@ -33,7 +34,7 @@ def build(config: EncoderConfig = CONFIG) -> Encoder:
 
 
 def closed_form(config: EncoderConfig, layers: int) -> dict[str, int]:
-    """Parameters by component for `layers` different layers of `LAYER`'s shape."""
+    """Count the parameters by component for `layers` unshared layers of `LAYER`'s shape."""
     hidden, width, ffn = config.hidden_size, LAYER.projection_size, LAYER.ffn_size
     return {
         "embedding": hidden * (config.vocab_size + config.positions + config.segments) + 2 * hidden,
@@ -77,7 +78,7 @@ def test_stored_bytes_of_a_compressed_artifact_hold_scales_and_masks(tmp_path: P
     assert sum(found.values()) == sum(t.nbytes for t in tensors.values())
     assert found["ffn"] == sum(t.nbytes for name, t in tensors.items() if ".ffn." in name)
     assert any("scale" in name for name in tensors)
-    # What the model is does not depend on what executes it.
+    # The model stays the same under each runtime.
     assert component_params(loaded) == closed_form(CONFIG, 2)
     nonzero = sum(int((p != 0).sum()) for n, p in model.named_parameters() if n in model.matrix_names())
     others = sum(p.numel() for n, p in model.named_parameters() if n not in model.matrix_names())
@@ -97,7 +98,7 @@ def test_zeros_that_are_stored_are_stored_parameters(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\x05\x00\x00\x00\x00\x00\x00\x00[1,2]", b"\xff" * 64])
 def test_torn_weights(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "weights.safetensors").write_bytes(content)
-    with pytest.raises(SkylineError, match="make the artifact again"):
+    with refused(Code.UNREADABLE, str(tmp_path)):
         stored_tensors(tmp_path)
 
 
@@ -111,7 +112,7 @@ def test_header_agrees_with_the_library(tmp_path: Path) -> None:
 
 
 def test_activations_of_each_component() -> None:
-    """Outputs of linear maps, embeddings and normalisations, and of attention; views and idle dropout add nothing."""
+    """Outputs of linear maps, embeddings, norms and attention count; views and inactive dropout add nothing."""
     b, n, hidden, width, ffn = 3, 5, 16, LAYER.projection_size, LAYER.ffn_size
     found = activation_bytes(build(), Batch.synthetic(b, n, 50))
     token = 4 * b * n
@@ -166,7 +167,7 @@ def test_components_on_cuda(tmp_path: Path) -> None:
 
 
 def test_stored_header_is_plain_json(tmp_path: Path) -> None:
-    """The format's own description: eight bytes of length, then JSON."""
+    """The format's specification: eight bytes hold the header's length, then JSON follows."""
     save_artifact(build(), tmp_path / "a")
     raw = (tmp_path / "a" / "weights.safetensors").read_bytes()
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])

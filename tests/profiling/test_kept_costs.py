@@ -1,4 +1,4 @@
-"""Costs that are measured once for many cells, and what the seconds of a cell went to."""
+"""Costs that are measured once for many cells, and how the seconds of a cell are booked."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.models.artifacts import CONFIG, WEIGHTS, artifact_hash, save_artifact
 from harness.models.config import EncoderConfig
 from harness.models.encoder.encoder import Encoder
 from harness.profiling import profile
 from harness.profiling.costs import kept as kept_costs
-from harness.profiling.costs.kept import KeptCosts, contents, what
+from harness.profiling.costs.kept import KeptCosts, contents, inputs_key
 from harness.profiling.costs.memory import PeakMemory
 from harness.profiling.costs.size import artifact_facts
 from harness.profiling.inputs import Inputs, make_workload
@@ -32,6 +32,7 @@ from harness.runs.profile_run import ProfileRun, execute_profile, make_for_profi
 from harness.runs.resolution import Resolver
 from harness.runtimes import Execution
 from harness.runtimes.eager import EagerRuntime
+from tests.support.one_line_errors import refused
 from tests.support.paired_latency import NO_PAIRS, paired_latency
 
 INPUTS = Inputs.of(make_workload(8, 2))
@@ -100,8 +101,8 @@ def test_workloads_and_real_rows_are_told_apart() -> None:
     real = replace(INPUTS, workload=make_workload(8, 2, "real"), rows=rows)
     other = replace(real, rows=2 * rows)
     several = (INPUTS, Inputs.of(make_workload(8, 1)), replace(INPUTS, seed=1), real, other)
-    assert len({json.dumps(what(each)) for each in several}) == len(several)
-    assert what(real) == what(replace(real, rows=rows.copy()))
+    assert len({json.dumps(inputs_key(each)) for each in several}) == len(several)
+    assert inputs_key(real) == inputs_key(replace(real, rows=rows.copy()))
 
 
 class Preparing(EagerRuntime):
@@ -110,7 +111,7 @@ class Preparing(EagerRuntime):
 
 @pytest.fixture
 def prepared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What was prepared, in place of a runtime's export in a child."""
+    """Replace a runtime's export in a child, and list what was prepared."""
     done: list[tuple[Any, ...]] = []
 
     def isolated(function: Any, execution: Execution, *rest: Any) -> None:
@@ -118,7 +119,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         (into / "graph").write_text("made")
         done.append((execution.folder.name, execution.precision, *length))
         if length == [13]:
-            raise SkylineError("no graph of 13")
+            raise SkylineError("no graph of 13", Code.TOO_LONG)
 
     monkeypatch.setattr(kept_costs, "get_runtime", lambda name: Preparing())
     monkeypatch.setattr(kept_costs, "run_isolated", isolated)
@@ -143,23 +144,22 @@ def test_a_graph_is_exported_once_and_gone_at_the_end(
         assert narrow.folder.parent == narrow.prepared.parent  # type: ignore[union-attr]
         assert kept.narrow(replace(first, folder=tmp_path / "other")) == narrow
         assert prepared == [("a", "float32", 8), ("a", "float32", 16), ("a", "int8", 8), ("a", "float32")]
-        with pytest.raises(SkylineError, match="no graph of 13"):
-            kept.prepared(execution, 13)
-        with pytest.raises(SkylineError, match="no graph of 13"):
-            kept.prepared(execution, 13)
+        for _ in range(2):
+            with refused(Code.TOO_LONG, "13"):
+                kept.prepared(execution, 13)
     assert list((tmp_path / "prepared").iterdir()) == []
 
 
 def test_what_a_killed_run_prepared_is_swept_away_by_the_next(tmp_path: Path) -> None:
-    """The store removes what begins with a dot."""
+    """The store removes folders whose names begin with a dot."""
     kept = KeptCosts(tmp_path)
-    assert kept._open.name.startswith(".")
+    assert kept._temporary.name.startswith(".")
     kept.close()
 
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which artifacts were counted and measured, without children and clocks."""
+    """List which artifacts are counted and measured, without child processes and clocks."""
     done: list[str] = []
 
     def memory(execution: Execution, inputs: Inputs, **_: Any) -> PeakMemory:
@@ -190,7 +190,7 @@ def test_a_baseline_is_measured_once(tmp_path: Path, measured: list[str]) -> Non
     assert peak == profiles[0].total.peak_memory_bytes
     assert len({found.total.flops for found in profiles}) == 3
     measured.clear()
-    # A candidate's own memory is measured for each of its records; what is counted stays.
+    # A candidate's memory is measured again for each record; its counts are kept.
     again = profile_artifact(folders[2], folders[0], workload=workload, kept=kept, **asked)
     assert measured == ["memory of layers-1"]
     assert again.total.flops == profiles[2].total.flops

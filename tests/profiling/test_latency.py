@@ -1,4 +1,4 @@
-"""The paired procedure in virtual time: no test here depends on how fast or how busy this machine is."""
+"""The paired procedure in virtual time: no test here depends on this machine's speed or load."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(
 
 @dataclass
 class Conclusions:
-    """What many simulated runs concluded."""
+    """The conclusions of many simulated runs."""
 
     verdicts: int = 0
     held: int = 0
@@ -60,7 +60,7 @@ def test_quiet_machine(truth: float, machine: dict[str, float]) -> None:
 @pytest.mark.parametrize("truth", [1.0, 2.0])
 @pytest.mark.parametrize("share", [0.5, 0.2])
 def test_beside_a_process_that_computes_half_of_the_time(truth: float, period: float, share: float) -> None:
-    """Whatever the rhythm: a verdict holds the truth, or there is none."""
+    """For every rhythm, the interval of a verdict contains the truth, or there is no verdict."""
     found = Conclusions.of(truth, runs=40, sigma=0.015, drift=0.05, duty=0.5, period=period, share=share)
     wrong = found.verdicts - found.held
     assert wrong <= 0.10 * 40
@@ -69,7 +69,7 @@ def test_beside_a_process_that_computes_half_of_the_time(truth: float, period: f
 
 @pytest.mark.parametrize("period", [0.01, 2.0])
 def test_load_of_a_fast_or_a_slow_rhythm_still_gives_verdicts(period: float) -> None:
-    """A fast rhythm meets all pairs alike (all are used); a slow one leaves undisturbed pairs."""
+    """A fast rhythm affects all pairs alike, so all are used; a slow one leaves undisturbed pairs."""
     found = Conclusions.of(1.0, runs=60, sigma=0.015, duty=0.5, period=period, share=0.4)
     assert found.verdicts >= 57
     assert found.held >= 0.90 * found.verdicts
@@ -87,7 +87,7 @@ def test_which_pairs_are_used() -> None:
 
 
 def test_leaving_disturbed_pairs_out_is_what_helps() -> None:
-    """The same load, told to the procedure or not: verdicts in every run, and errors several times smaller."""
+    """If the procedure knows of the load, every run has a verdict, and errors are several times smaller."""
     machine = {"sigma": 0.01, "duty": 0.5, "period": 1.0, "share": 0.4}
     told = [run(seed=s, **machine) for s in range(30)]
     untold = [run(seed=s, blind=1.0, **machine) for s in range(30)]
@@ -112,7 +112,7 @@ def test_hopeless_noise_gives_no_verdict() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0005, 0.14, 1.5])
 def test_the_cap_is_kept(seconds: float) -> None:
-    """Steady passes end before the cap; unsteady ones overrun it by two pairs at most."""
+    """Steady passes end before the cap; unsteady ones exceed it by two pairs at most."""
     steady = SyntheticTimer({"baseline": seconds, "candidate": seconds}, sigma=0.01)
     measure_pairs(steady, steady.clock, Plan(cap_s=20, target=-1))
     assert steady.now <= 20 * 1.01
@@ -163,7 +163,7 @@ def test_passes_as_long_as_the_cap_give_a_time_and_no_verdict() -> None:
 
 
 def test_the_floor_is_what_two_equal_models_show() -> None:
-    """It grows with the noise, does not see the candidate's speed, and covers the error of most A/A runs."""
+    """It grows with the noise, does not depend on the candidate's speed, and covers the error of most A/A runs."""
     quiet, noisy = run(sigma=0.005), run(sigma=0.04)
     assert quiet.aa_floor is not None
     assert noisy.aa_floor is not None
@@ -193,7 +193,7 @@ def test_order_is_drawn_and_is_the_seeds() -> None:
 
 
 def test_a_trend_does_not_favour_either_side() -> None:
-    """A machine that slows down steadily by a third while it is measured."""
+    """The machine slows down steadily by a third during the measurement."""
 
     @dataclass
     class Slowing:

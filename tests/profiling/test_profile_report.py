@@ -1,4 +1,4 @@
-"""A profile as text: every figure of the object stands in it, in the units that the headings say."""
+"""A profile as text contains every figure of the object, in the units that the headings name."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def printed(profile: Profile, width: int = 80) -> str:
 
 
 def cells(text: str, row: str) -> list[str]:
-    """The cells of a Markdown table's row, by its name."""
+    """Return the cells of the Markdown row with that name."""
     [line] = [line for line in text.splitlines() if line.startswith(f"| {row} ")]
     return [cell.strip() for cell in line.strip("|").split("|")]
 
@@ -95,7 +95,7 @@ def test_components() -> None:
         "8.7 %",
     ]
     assert cells(text, "total") == ["total", "109.484", "22,350.0", "110.00", "33.00", "42.00", "100.0 %"]
-    # 2 ms stand between the components (30 + 10) and the pass of 42 ms: the residual of 4.76 %.
+    # The pass takes 42 ms and the components 30 + 10 ms: a residual of 2 ms, or 4.76 %.
     assert cells(text, "residual")[5:] == ["2.00", "4.8 %"]
 
 

@@ -1,4 +1,4 @@
-"""Pairs taken in several sittings: one sample of all of them, and one part of every profile before the next."""
+"""Sittings: all pairs are one sample, and every profile has one sitting before any has the next."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_pairs_of_all_sittings_are_one_sample() -> None:
 
 
 def test_phases_of_the_machine_cancel_between_sittings() -> None:
-    """Where the ratio itself is off by some percent for as long as a sitting lasts, two half as long are nearer."""
+    """If the ratio is wrong by some per cent during a whole sitting, two sittings of half the length are nearer."""
     rng = np.random.default_rng(0)
     alone, apart = [], []
     for seed in range(40):
@@ -60,7 +60,7 @@ def test_phases_of_the_machine_cancel_between_sittings() -> None:
         for found, off in ((whole, alone), (halves, apart)):
             assert found.interval is not None
             off.append(np.log(found.interval.ratio / 2.0))
-    # Of normal phases the mean of two is nearer by the square root of 2.
+    # The mean of two normal phases is nearer by the square root of 2.
     assert np.std(apart) < 0.85 * np.std(alone)
 
 
@@ -91,7 +91,7 @@ def test_a_part_of_every_profile_is_taken_before_the_next(tmp_path: Path) -> Non
 
 
 def test_what_is_wrong_with_a_profile_is_said_once(tmp_path: Path) -> None:
-    """By its record: a sitting that fails says nothing, and leaves nothing."""
+    """The record says it; a sitting that fails is silent and leaves nothing."""
     job = Resolver().job(tiny("baseline", length=10_000))  # longer than its positions
     with ProfileRun(tmp_path) as run:
         run.sit(job, 1, 0.5)
@@ -126,7 +126,7 @@ class Clock:
 
 
 class Sat(ProfileRun):
-    """A run whose cells have intervals of given half-widths, each made less by half by a sitting of a second."""
+    """A run whose cells have intervals of given half-widths. A sitting takes a second and halves the interval."""
 
     def __init__(self, widths: dict[str, float], clock: Clock) -> None:
         super().__init__(Path())
@@ -150,9 +150,9 @@ WIDTHS = {"svd": 0.05, "albert": 0.03, "magnitude": WIDE, "gobo": float("inf")}
     ("further_s", "expected"),
     [
         (0.0, []),
-        # Those of the second round would be in order of what is left: inf, 0.025.
+        # The second round is ordered by the remaining half-widths: inf, 0.025.
         (4.5, ["gobo", "svd", "albert", "gobo", "svd"]),
-        # None but an infinite one is left.
+        # Only an infinite one is left.
         (9.0, ["gobo", "svd", "albert", "gobo", "svd", *["gobo"] * 4]),
     ],
 )

@@ -1,4 +1,4 @@
-"""The profile of a student beside an encoder: two kinds of models, with other components and other vocabularies."""
+"""The profile of a student against an encoder, which has other components and another vocabulary."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_student_beside_its_baseline(paired: bool, tmp_path: Path) -> None:
         time_cap_s=1.0,
     )
     assert [component.name for component in found.components] == ["embedding", "body", "head"]
-    # Of synthetic rows the second text is empty, and an empty text is read as one place of padding.
+    # Synthetic rows have an empty second text, which is read as one padding token.
     tokens, texts = N + paired, 4 if paired else 1
     body = B * tokens * 2 * 4 * H * (E + H)
     head = B * (texts * 2 * H * CLASSIFIER + CLASSIFIER * 2)

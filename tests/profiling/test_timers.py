@@ -28,7 +28,7 @@ linux = pytest.mark.skipif(
 
 
 class Booked:
-    """Scheduler statistics under a test's control, laid out as Linux lays them out."""
+    """Scheduler statistics that a test sets, in the files and format of Linux."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.tasks, self.stat = folder / "task", folder / "stat"
@@ -90,7 +90,7 @@ def test_involuntary_switches_stand_in_where_waits_are_not_booked(
 
 @linux
 def test_real_waits_are_seen() -> None:
-    """Two threads of other processes on this thread's only processor: it must wait for them."""
+    """Two other processes compute on this thread's only processor, so it must wait for them."""
     import os
 
     cpu = min(os.sched_getaffinity(0))
@@ -120,7 +120,7 @@ def test_real_waits_are_seen() -> None:
 
 
 class Recorder:
-    """An executable that notes its inputs and takes a given time."""
+    """An executable that records its inputs and takes a given time."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.seen = seconds, list[int]()
@@ -191,5 +191,5 @@ def test_events_wait_for_the_device() -> None:
     x = torch.randn(4096, 4096, device="cuda")
     batch = batches(1)[0].to("cuda")
     seconds = [time_on_cuda(Executable(lambda _: x @ x @ x), batch) for _ in range(5)]
-    # 2 × 2 × 4096³ FLOPs cannot be done in the microseconds that launching takes.
+    # 2 × 2 × 4096³ FLOPs take longer than the microseconds of a launch.
     assert min(seconds) > 1e-4

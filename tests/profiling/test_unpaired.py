@@ -1,4 +1,4 @@
-"""Unpaired timing: means of separate processes, and their ratio."""
+"""Unpaired timing: the ratio of the means of separate processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_each_side_runs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(unpaired, "run_isolated", instead)
     found = measure_unpaired(candidate, baseline, INPUTS, passes=3, warmup=2)
-    # Both read the same ids, which are of the smaller vocabulary.
+    # Both read the same ids, below the smaller vocabulary's size.
     assert asked == [(baseline, 40, 3, 2), (candidate, 40, 3, 2)]
     assert found.baseline_s > 0
     assert found.candidate_s > 0
@@ -55,6 +55,6 @@ def test_the_mean_is_of_the_passes_after_the_warm_up(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(unpaired, "time_on_cpu", time_pass)
     monkeypatch.setattr("harness.profiling.latency.timers._keep_freed_memory", lambda: None)
-    # Passes 5, 6 and 7 take as many seconds.
+    # Pass number n takes n seconds, and passes 5, 6 and 7 are timed.
     assert unpaired._mean_seconds(Execution(Path()), INPUTS, 40, passes=3, warmup=4) == pytest.approx(6.0)
     assert len(runs) == 7

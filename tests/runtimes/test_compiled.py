@@ -46,7 +46,7 @@ def test_logits_are_eagers(kind: str, precision: str, tmp_path: Path) -> None:
     eager = load(Execution(folder, precision=precision))  # type: ignore[arg-type]
     compiled = load(Execution(folder, "compile", precision=precision))  # type: ignore[arg-type]
     assert compiled.model is None
-    # Of another length than the first, so compiled for any length.
+    # The second length, so this is compiled for any length.
     for batch in (batch_of([9, 4, 17]), batch_of([20, 20, 7])):
         found, expected = compiled(batch), eager(batch)
         assert found.is_inference()

@@ -1,4 +1,4 @@
-"""What is counted from shapes alone is what real passes are counted to, for every kind of model."""
+"""Counts from shapes alone equal the counts of real passes, for every kind of model."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from harness.profiling.profile import static_costs
 from tests.support.runtime_models import BATCHES, CONFIGS, LAYER, PLAIN, drawn, encoder, quantized, saved
 
 ASK_FOR_VALUES = {"bag of pairs", "lstm", "lstm of pairs", "rnn"}
-"""Those that cut a batch at its longest text, which shapes do not tell."""
+"""Models that cut a batch at its longest text, which shapes do not show."""
 SYNTHETIC = Inputs.of(make_workload(17, 3))
 
 
 def counted(folder: Path, batches: list[Batch]) -> tuple[object, object]:
-    """From shapes alone, and from real passes."""
+    """Count from shapes alone, and from real passes."""
     return tuple(
         count(load_artifact(folder), batches) for count in (profile._counted_on_shapes, profile._counted)
     )  # type: ignore[return-value]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.common.errors import Unsupported
+from harness.common.errors import Code, Unsupported
 from harness.common.hardware import hardware
 from harness.models.batch import Batch
 from harness.models.config import ExitRule
@@ -30,7 +30,7 @@ EXITS = encoder(
 
 
 class Recorder:
-    """As a device does it: what is recorded is computed again from the same memory into the same memory."""
+    """Replays like a device: computes the pass again, from the same memory into the same memory."""
 
     def __init__(self) -> None:
         self.recorded = self.launched = 0
@@ -47,7 +47,7 @@ class Recorder:
 
 
 def test_it_runs_on_cuda_alone() -> None:
-    with refused("runtime 'cuda-graphs' does not run on cpu; use cuda"):
+    with refused(Code.CONFLICT, "'cuda-graphs'", "cpu", "use cuda"):
         get_runtime("cuda-graphs").require("cpu")
     for device in ("cuda", "cuda:1"):
         get_runtime("cuda-graphs").require(device)
@@ -55,7 +55,7 @@ def test_it_runs_on_cuda_alone() -> None:
 
 def test_it_loads_nothing_elsewhere(tmp_path: Path) -> None:
     folder = saved(drawn(PLAIN), tmp_path / "a")
-    with refused("does not run on cpu"):
+    with refused(Code.CONFLICT, "cpu"):
         load(Execution(folder, "cuda-graphs", "cpu"))
 
 
@@ -65,7 +65,7 @@ def test_rows_that_leave_early_are_refused(tmp_path: Path, monkeypatch: pytest.M
     assert "use compile or eager" in reason
     monkeypatch.setattr("harness.runtimes.cuda_graphs.check_device", lambda device: None)
     folder = saved(drawn(EXITS), tmp_path / "exits")
-    with pytest.raises(Unsupported, match="'cuda-graphs' cannot let rows exit early"):
+    with refused(Code.UNSUPPORTED, reason):
         load(Execution(folder, "cuda-graphs", "cuda"))
 
 
@@ -95,7 +95,7 @@ def test_each_shape_is_recorded_once() -> None:
         with torch.inference_mode():
             expected = model(batch).logits
         assert torch.equal(run(batch), expected)
-    # (3, 17) and (1, 20).
+    # The shapes are (3, 17) and (1, 20).
     assert (recorder.recorded, recorder.launched) == (2, 8)
 
 
@@ -119,12 +119,8 @@ def test_what_cannot_be_recorded_says_why_and_is_tried_anew() -> None:
 
     run = RecordedPasses(asks_the_device, Recorder())
     for _ in range(2):
-        with pytest.raises(Unsupported) as caught:
+        with refused(Code.UNSUPPORTED, "(CUDA error: operation not permitted when stream is capturing)"):
             run(batch_of([5]))
-        assert str(caught.value) == (
-            "runtime 'cuda-graphs' cannot record a pass of this artifact "
-            "(CUDA error: operation not permitted when stream is capturing); use eager or compile"
-        )
     assert len(tries) == 2
 
 

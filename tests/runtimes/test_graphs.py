@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.common.errors import Code
 from harness.common.hardware import multiplies_signed
 from harness.models.artifacts import load_artifact, read_tensors, to_dense
 from harness.models.config import LayerConfig
@@ -36,7 +37,7 @@ from tests.support.runtime_models import (
 
 NAMES = [name for name in ("onnxruntime", "openvino") if find_spec(name)]
 WIDE = encoder(*[LayerConfig(heads=2, head_size=32, ffn_size=64)] * 2, hidden_size=64)
-"""Wide enough for OpenVINO's int8 kernels; all maps have as many inputs, so that its groups are whole rows."""
+"""A model wide enough for OpenVINO's int8 kernels. All maps have the same number of inputs, so its groups are rows."""
 
 pytestmark = pytest.mark.skipif(
     not NAMES or not find_spec("onnxscript"), reason="needs the extra 'onnx' or 'openvino'"
@@ -80,7 +81,7 @@ def test_float32_logits_are_eagers(kind: str, tmp_path: Path) -> None:
 
 def test_a_graph_says_for_which_lengths_it_holds(tmp_path: Path) -> None:
     graph = export(drawn(CONFIGS["eliminated words"]), 20, no_map, tmp_path)
-    # The first layer keeps 9: shorter rows lose nothing, and take another way through the code.
+    # The first layer keeps 9 tokens: shorter rows lose none, and take another path through the code.
     assert (graph.shortest, graph.longest) == (10, POSITIONS)
     assert Graph.read(tmp_path) == graph
 
@@ -88,7 +89,7 @@ def test_a_graph_says_for_which_lengths_it_holds(tmp_path: Path) -> None:
 def test_rows_longer_than_a_fixed_graph_are_refused(tmp_path: Path) -> None:
     graph = export(drawn(CONFIGS["local attention"]), 16, no_map, tmp_path)
     assert (graph.shortest, graph.longest) == (16, 16)
-    with refused("17 tokens is longer than the exported graph's 16"):
+    with refused(Code.TOO_LONG, "17", "16"):
         run_graph(graph, lambda inputs: inputs["input_ids"], batch_of([17]))
 
 
@@ -110,12 +111,12 @@ def test_openvinos_int8_maps_are_the_kernels_where_groups_are_rows(tmp_path: Pat
     in_float = eager(drawn(WIDE))
     model = in_precision(drawn(WIDE), "int8")
     in_int8 = eager(model)
-    # Where the processor does not multiply bytes, OpenVINO rounds only the weights.
+    # If the processor does not multiply bytes, OpenVINO rounds only the weights.
     expected = in_int8 if multiplies_signed() else eager(to_dense(model).eval())
     graph = export(model, POSITIONS, runtime("openvino").int8_map, tmp_path)
     assert graph.widths == (64,)
     lost = max(float((a - b).abs().max()) for a, b in zip(in_int8, in_float, strict=True))
-    # Numbers halfway between two integers may be rounded otherwise, seldom.
+    # Rarely, numbers halfway between two integers are rounded differently.
     assert max(differences(graph, "openvino", expected)) < 0.1 * lost
 
 

@@ -1,4 +1,4 @@
-"""Precisions of execution: what they change in a model, and what they leave alone."""
+"""Precisions of execution: what they change in a model, and what they do not."""
 
 from __future__ import annotations
 

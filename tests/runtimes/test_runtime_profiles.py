@@ -1,4 +1,4 @@
-"""Whole profiles under other runtimes and precisions, in real children; times are checked for sense, not size."""
+"""Whole profiles under other runtimes and precisions, in real child processes. Times only have to be plausible."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.models.config import LayerConfig
 from harness.profiling.profile import profile_artifact
 from harness.profiling.report import print_profile, profile_markdown
 from harness.records.schema import Profile, Workload
 from harness.runtimes import get_runtime
+from tests.support.one_line_errors import refused
 from tests.support.runtime_models import PLAIN, batch_of, drawn, encoder, quantized, saved
 
 pytestmark = pytest.mark.slow
@@ -23,7 +24,7 @@ BASELINE = encoder(*[LayerConfig(heads=2, head_size=32, ffn_size=128)] * 3, hidd
 
 @pytest.fixture(autouse=True)
 def _close_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of models that were drawn, and not trained, many an answer is close."""
+    """Allow more different answers: models with random weights often give almost equal logits."""
     monkeypatch.setattr("harness.profiling.latency.agreement.EQUAL", 0.9)
 
 
@@ -49,7 +50,7 @@ def test_an_int8_artifact_under_another_runtime(name: str, tmp_path: Path) -> No
     assert found.latency is not None
     assert found.over_eager is not None
     assert found.total.latency_ms == found.latency.median_ms
-    # No component's time is known of a graph, all other costs are the artifact's.
+    # A graph shows no times of components; all other costs are the artifact's.
     assert all(component.latency_ms is None for component in found.components)
     assert sum(component.params for component in found.components) == found.total.params
     assert found.total.peak_memory_bytes is not None
@@ -58,7 +59,7 @@ def test_an_int8_artifact_under_another_runtime(name: str, tmp_path: Path) -> No
     text = profile_markdown(found)
     assert f"{name} on cpu" in text
     assert "of the predictions of 100 rows are equal" in text
-    assert "beside the baseline under eager: speedup" in text
+    assert "against the baseline under eager: speedup" in text
     print_profile(found, Console(quiet=True))
 
 
@@ -73,7 +74,7 @@ def test_a_precision_beside_float32_of_the_same_artifact(tmp_path: Path) -> None
     assert found.latency is not None
     assert found.baseline.latency_ms == found.latency.baseline_median_ms
     assert not found.realised["disk"]
-    # Its components are those that run in int8.
+    # The timed components are those that run in int8.
     assert all(component.latency_ms for component in found.components)
 
 
@@ -96,7 +97,5 @@ def test_a_runtime_that_answers_otherwise_has_no_figures(
 ) -> None:
     baseline = saved(drawn(BASELINE), tmp_path / "baseline")
     monkeypatch.setattr("harness.profiling.latency.agreement.EQUAL", 1.01)
-    with pytest.raises(
-        SkylineError, match=r"runtime 'eager' in int8 does not answer as eager does: .* rows are equal"
-    ):
+    with refused(Code.NOT_COMPARABLE, "'eager' in int8"):
         profiled(baseline, baseline, precision="int8")

@@ -1,6 +1,4 @@
-"""What a runtime cannot run is skipped with its reason; what is not installed is a user's mistake, said before anything
-runs.
-"""
+"""A run skips what a runtime cannot run and records the reason; a runtime that is not installed is an error at once."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.cli import main as cli
-from harness.common.errors import Unsupported
+from harness.common.errors import Code, Unsupported
 from harness.common.processes import ChildRaised
 from harness.models.config import ExitRule
 from harness.profiling.profile import profile_artifact
@@ -29,7 +27,6 @@ from tests.support.one_line_errors import refused
 from tests.support.runtime_models import LAYER, PLAIN, drawn, encoder, quantized, saved
 
 EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
-NO_BFLOAT16 = "ONNX Runtime has no bfloat16 kernels for processors; use float32 or int8"
 
 
 def cell(recipe: str = "baseline", **other: Any) -> ProfileCell:
@@ -53,13 +50,13 @@ def test_every_runtime_has_a_home() -> None:
 @pytest.mark.parametrize("name", EXTRAS)
 @pytest.mark.usefixtures("nothing_installed")
 def test_what_is_not_installed_names_its_extra(name: str, tmp_path: Path) -> None:
-    says = rf"runtime '{name}' needs {name}, which is not installed; pip install 'bert-skyline\[{EXTRAS[name]}\]'"
+    says = (Code.NOT_INSTALLED, f"'{name}'", f"pip install 'bert-skyline[{EXTRAS[name]}]'")
     folder = saved(drawn(PLAIN), tmp_path / "a")
-    with refused(says):
+    with refused(*says):
         resolve_cells([cell(), cell(runtime=name)])
-    with refused(says):
+    with refused(*says):
         get_runtime(name).load(folder, "cpu")
-    with refused(says):
+    with refused(*says):
         profile_artifact(
             folder,
             folder,
@@ -89,14 +86,14 @@ def test_the_command_says_it_in_one_line(
 
 def test_a_compiler_is_part_of_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with refused("runtime 'compile' needs a C\\+\\+ compiler and there is no 'no-such-compiler'"):
+    with refused(Code.NOT_INSTALLED, "'compile'", "'no-such-compiler'"):
         get_runtime("compile").require("cpu")
 
 
 @pytest.mark.parametrize("name", EXTRAS)
 def test_graphs_are_executed_on_the_processor_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.runtimes.base.find_spec", lambda name: True)
-    with refused(f"runtime '{name}' does not run on cuda; use cpu"):
+    with refused(Code.CONFLICT, f"'{name}'", "cuda", "use cpu"):
         get_runtime(name).require("cuda")
 
 
@@ -116,8 +113,9 @@ def test_rows_leave_no_graph() -> None:
         refused_exits(get_runtime("eager"), config) is refused_exits(get_runtime("compile"), config) is None
     )
     for name in ("onnxruntime", "openvino"):
-        reason = f"runtime '{name}' cannot let rows exit early, as this recipe's artifact does; use compile or eager"
-        assert refused_exits(get_runtime(name), config) == reason
+        reason = refused_exits(get_runtime(name), config) or ""
+        assert f"'{name}'" in reason
+        assert "use compile or eager" in reason
 
 
 def test_the_profile_of_an_artifact_says_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,10 +130,10 @@ def test_the_profile_of_an_artifact_says_so_too(tmp_path: Path, monkeypatch: pyt
         drawn(encoder(first, LAYER, exit_rule=ExitRule(kind="entropy", threshold=0.5))), tmp_path / "exits"
     )
     monkeypatch.setattr(Runtime, "require", lambda self, device: None)
-    with pytest.raises(Unsupported, match="'openvino' cannot let rows exit early"):
+    with refused(Code.UNSUPPORTED, "'openvino'", "use compile or eager"):
         profile_artifact(exits, exits, runtime="openvino", **asked)
     stored = saved(quantized(drawn(PLAIN)), tmp_path / "int8")
-    with pytest.raises(Unsupported, match=r"executes its maps in int8|no instructions for bfloat16"):
+    with refused(Code.UNSUPPORTED, "bfloat16", "use float32"):
         profile_artifact(stored, stored, precision="bfloat16", **asked)
 
 
@@ -160,8 +158,9 @@ def test_a_run_skips_what_cannot_be_run_and_goes_on(tmp_path: Path, monkeypatch:
     assert [bool(job.unsupported) for job in plan.jobs] == [True, True, False]
     records = local.LocalEngine(store, None).run(plan.jobs)
     assert [record.status for record in records] == ["skipped"] * 3
-    assert "'openvino' cannot let rows exit early" in records[0].reason
-    assert [record.reason for record in records[1:]] == [NO_BFLOAT16, "found out late"]
+    assert "'openvino'" in records[0].reason
+    assert "bfloat16" in records[1].reason
+    assert records[2].reason == "found out late"
     assert tried == ["baseline"]
     assert not make_plan(jobs, store).fresh
 
@@ -201,7 +200,7 @@ def test_out_of_memory_is_recognised_in_every_runtimes_words(said: str) -> None:
 
 
 def test_the_way_of_execution_is_part_of_a_cell() -> None:
-    """Records from before there were precisions keep their keys."""
+    """Records that were made before precisions existed keep their keys."""
     plain = cell()
     assert "precision" not in plain.identity()
     ways = [cell(runtime=name, precision=precision) for name in runtime_names() for precision in PRECISIONS]

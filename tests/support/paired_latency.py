@@ -1,4 +1,4 @@
-"""Records of paired runs, for tests of what is made of them."""
+"""Records of paired runs, as inputs for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NO_PAIRS = PairedTimes((), (), None, "all", False, None, "time")
 
 
 def paired_latency(**figures: Any) -> Latency:
-    """Of a candidate twice as fast as its baseline, but for the figures given."""
+    """Make the record of a candidate that is twice as fast as its baseline, except for the given figures."""
     usual: dict[str, Any] = {
         "median_ms": 1.0,
         "p10_ms": None,
@@ -30,5 +30,5 @@ def paired_latency(**figures: Any) -> Latency:
 
 
 def without_verdict(low: float, high: float) -> Latency:
-    """A run whose interval stayed too wide."""
+    """Make the record of a run whose interval stayed too wide."""
     return paired_latency(speedup=None, speedup_ci95=(low, high), verdict="none", stopped_by="time")

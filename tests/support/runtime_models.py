@@ -1,4 +1,4 @@
-"""Small models of every kind that a runtime claims to run, and batches for them."""
+"""Small models of every kind that runtimes run, and batches for them."""
 
 from __future__ import annotations
 
@@ -95,11 +95,11 @@ CONFIGS = {
     "convolutions": ConvolutionalConfig.model_validate({**STUDENT, "channels": 6, "cells": 2}),
 }
 FIXED = ("local attention", "linformer", "soft windows")
-"""Whose work depends on the length, so that a graph holds for one."""
+"""Models whose work depends on the length, so that a graph is valid for one length only."""
 
 
 def drawn(config: object, seed: int = 0) -> Model:
-    """A model in which no parameter has a value that would hide its absence."""
+    """Make a model with random weights, in which no parameter is 0 or 1, so that a missing one shows."""
     generator = torch.Generator().manual_seed(seed)
     model = make_model(config).initialize(generator)  # type: ignore[arg-type]
     for parameter in model.parameters():
@@ -108,7 +108,7 @@ def drawn(config: object, seed: int = 0) -> Model:
 
 
 def batch_of(lengths: Sequence[int], seed: int = 0) -> Batch:
-    """Random pairs of these lengths, padded to the longest."""
+    """Draw pairs (b, n) of these lengths, padded to the longest."""
     longest = max(lengths)
     ids = torch.randint(1, VOCABULARY, (len(lengths), longest), generator=torch.Generator().manual_seed(seed))
     own, places = torch.tensor(lengths)[:, None], torch.arange(longest)
@@ -117,11 +117,11 @@ def batch_of(lengths: Sequence[int], seed: int = 0) -> Batch:
 
 
 BATCHES = [batch_of([9, 4, 17]), batch_of([5]), batch_of([POSITIONS, 2]), batch_of([20, 20])]
-"""Of several rows and of one; padded and not; of all positions."""
+"""Batches of several rows and of one, with and without padding, and with all positions."""
 
 
 def quantized(model: Model, per: str = "channel") -> Model:
-    """The same, to be stored and executed in int8, but for its classifier."""
+    """Mark a model, in place, to be stored and executed in int8, except for its classifier."""
     for path, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and path != "head.classifier":
             model.storage.codecs[f"{path}.weight"] = Codec((Int8(per),))

@@ -1,4 +1,4 @@
-"""A timer without a clock of its own: passes last as long as a model of a noisy machine says, in virtual time."""
+"""A timer in virtual time: a model of a noisy machine sets how long passes last."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from harness.profiling.latency.pairs import Arm, Sample
 
 @dataclass
 class SyntheticTimer:
-    """Passes of `seconds` on a machine with
+    """Simulates passes of `seconds` on a noisy machine.
 
-    - noise of its own: `sigma` of the logarithm, and a `tail` share of passes that are up to twice as long, unseen;
-    - a drift: the whole machine's speed wanders by `drift` (of the logarithm) over about two seconds, unseen;
-    - a neighbour that computes for `duty` of every `period`, and leaves `share` of the speed meanwhile; this is seen
-      (`disturbed`), but for the share `blind` of the passes that it meets.
+    - Noise: normal with deviation `sigma` in the logarithm; a share `tail` of passes is up to twice as long. It does
+      not count as disturbed.
+    - Drift: the machine's speed wanders by `drift` (in the logarithm) over about two seconds. Not disturbed either.
+    - A neighbour computes for the share `duty` of every `period` seconds, and leaves the share `share` of the speed
+      meanwhile. Passes that it slows count as `disturbed`, except for a share `blind` of them.
     """
 
     seconds: dict[Arm, float]
@@ -45,7 +46,7 @@ class SyntheticTimer:
         if self.rng.random() < self.tail:
             work *= self.rng.uniform(1, 2)
         lasts, waited = self._under_load(work)
-        # An Ornstein-Uhlenbeck walk with a time constant of two seconds.
+        # The drift is an Ornstein-Uhlenbeck process with a time constant of two seconds.
         decay = float(np.exp(-lasts / 2))
         self.trend = self.trend * decay + self.drift * float(np.sqrt(1 - decay**2)) * self.rng.normal()
         self.now += lasts
@@ -53,7 +54,7 @@ class SyntheticTimer:
         return Sample(lasts, seen, (lasts,))
 
     def _under_load(self, work: float) -> tuple[float, float]:
-        """Seconds that `work` seconds take from now on beside the neighbour, and seconds lost to it."""
+        """Return the seconds that `work` seconds take from now on, next to the neighbour, and those lost to it."""
         if self.duty == 0:
             return work, 0.0
         at, left, busy = self.now + self.phase, work, self.duty * self.period

@@ -1,5 +1,7 @@
-"""Workloads of pairs whose second segments were computed before: DeFormer reads the first ones alone (Cao et al. 2020,
-section 3), any other model, the baseline among them, reads whole pairs.
+"""Workloads of pairs whose second segments are cached.
+
+DeFormer's lower layers read segments apart, so it reads only the first segments (Cao et al. 2020, section 3). All other
+models, including the baseline, read whole pairs.
 """
 
 from __future__ import annotations
@@ -18,14 +20,15 @@ from harness.runtimes import Executable
 
 
 def can_cache(model: Model | None) -> bool:
-    """Whether a model's lower layers read segments apart."""
+    """Whether a model's lower layers read segments apart, so that states of the second ones can be cached."""
     return isinstance(model, Encoder) and isinstance(model.config.layers[0].attention, SegmentAttention)
 
 
 def with_cache(model: Model, batches: Sequence[Batch], cached: int | None) -> tuple[Model, list[Batch]]:
-    """The model with its second segments' states, and the first segments that it has yet to read; both as they are
-    where nothing is `cached` or the model cannot use it. There is one batch of a workload that caches. Raises
-    SkylineError as `segment_cache.separate_layers` does.
+    """Return a model that holds the states of the second segments, and a batch of the first segments alone.
+
+    Both stay unchanged if nothing is `cached` (tokens of the second segment) or the model cannot use it. A workload
+    that caches has one batch. Raises the errors of `segment_cache.separate_layers`.
     """
     if cached is None or not isinstance(model, Encoder) or not can_cache(model):
         return model, list(batches)
@@ -39,7 +42,7 @@ def with_cache(model: Model, batches: Sequence[Batch], cached: int | None) -> tu
 def executed_with_cache(
     whole: Executable, batches: Sequence[Batch], cached: int | None
 ) -> tuple[Executable, list[Batch]]:
-    """The same of what a runtime loaded: `whole` and its batches as they are where it shows no model."""
+    """Do what `with_cache` does for an executable; `whole` and its batches stay unchanged if it shows no model."""
     if cached is None or whole.model is None:
         return whole, list(batches)
     model, own = with_cache(whole.model, batches, cached)

@@ -1,5 +1,6 @@
-"""The machine's own ceilings: how fast it multiplies large matrices and copies memory, for a roofline (Williams et al.
-2009, "Roofline: an insightful visual performance model").
+"""Measures a machine's ceilings for a roofline: how fast it multiplies large matrices and copies memory.
+
+Source: Williams et al. 2009, "Roofline: an insightful visual performance model".
 """
 
 from __future__ import annotations
@@ -17,24 +18,22 @@ from harness.models.int8_linear import float_int_mm
 from harness.records.schema import PRECISIONS, Ceilings, Precision
 
 BUDGET_S = 0.25
-"""Wall time of all of them together, warm-ups aside; each is taken three times at least."""
+"""Seconds of wall time for all ceilings together, without warm-ups."""
 FEWEST = 3
+"""Repetitions of each measurement, at least."""
 SIZE, CUDA_SIZE = 1024, 4096
-"""Rows and columns of the matrices: wide enough for blocked kernels, small enough for several in a few hundredths of a
-second.
-"""
+"""Rows and columns of the square matrices: enough for blocked kernels, few enough for several products in 0.05 s."""
 COPIED_BYTES, CUDA_COPIED_BYTES = 64 << 20, 512 << 20
-"""Of a copy: with its source more than the last-level cache of most machines holds."""
+"""Bytes that are copied: source and target exceed the last-level cache of most machines."""
 
 
 def measure_ceilings(
     device: str, executed: Precision, precisions: Sequence[Precision] = PRECISIONS
 ) -> Ceilings:
-    """Time matrix products in these precisions, and a copy, on a device with this process's threads: medians of
-    several, after one to warm up.
+    """Time a copy and matrix products in float32, in `executed` and in `precisions`, with this process's threads.
 
-    Call it in the process whose passes are held against them, on an otherwise idle device. Takes about a quarter of a
-    second on a processor, plus the first touch of the memory.
+    Each figure is the median of several, after one to warm up. Call it on an idle device, in the process whose passes
+    are compared with the ceilings. It takes about a quarter of a second on a processor, plus allocating the memory.
     """
     size = CUDA_SIZE if device.startswith("cuda") else SIZE
     wanted: list[Precision] = [each for each in PRECISIONS if each in {"float32", executed, *precisions}]
@@ -47,19 +46,15 @@ def measure_ceilings(
 
 
 def executed_precision(config: ArtifactConfig, precision: Precision) -> Precision:
-    """The lowest precision of an artifact's linear maps under a runtime's: int8 where it executes any in int8
-    itself.
-    """
+    """Return the lowest precision of an artifact's linear maps: int8 if it executes any in int8 itself."""
     return "int8" if config.kernels else precision
 
 
 def matmul_flops(precision: Precision, size: int, device: str, budget_s: float) -> float:
-    """FLOP/s (a multiply-add is two) of a product of two square matrices of `size`, the second stored by columns as the
-    weights of linear maps are.
-    """
+    """Return FLOP/s (a multiply-add is two) of x Wᵀ for matrices x and W, both (size, size)."""
     generator = torch.Generator(device).manual_seed(0)
     left, right = (_matrix(precision, size, device, generator) for _ in range(2))
-    in_floats = not device.startswith("cuda") and not multiplies_signed()  # as `Int8Linear` multiplies there
+    in_floats = not device.startswith("cuda") and not multiplies_signed()  # as `Int8Linear` does then
 
     def multiply() -> Tensor:
         if precision == "int8":
@@ -77,7 +72,7 @@ def _matrix(precision: Precision, size: int, device: str, generator: torch.Gener
 
 
 def copy_bytes(nbytes: int, device: str, budget_s: float) -> float:
-    """Bytes a second of a copy of `nbytes`, read and written together."""
+    """Return bytes/s of a copy of `nbytes`; bytes read and bytes written both count."""
     source = torch.ones(nbytes // 4, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _median_seconds(lambda: target.copy_(source), device, budget_s)

@@ -1,6 +1,4 @@
-"""Costs of each component of an encoder: parameters, stored bytes, activations, and its share of a pass's
-time.
-"""
+"""Costs of each component of a model: parameters, stored bytes, activation bytes, and its share of a pass's time."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.models.artifacts import WEIGHTS, EncodedWeights, read_config
 from harness.models.batch import Batch
 from harness.models.codecs import Codec
@@ -28,15 +26,16 @@ from harness.profiling.latency.timers import Disturbance, time_on_cpu, time_on_c
 from harness.runtimes import Executable
 
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 40
+"""Rounds of `time_components`, each of one plain and one instrumented pass."""
 
 
 def component_names(model: Model) -> list[str]:
-    """The components that a model has, in the order in which a batch meets them."""
+    """Return the components of a model, in the order in which a pass first reaches them."""
     return list(dict.fromkeys(component for component, _, _ in model.components()))
 
 
 def _owners(model: Model) -> dict[str, str]:
-    """The component of each module path; a shared module once, at its first place."""
+    """Map each module's path to its component; a shared module has only its first path."""
     owners, seen = dict[str, str](), set[int]()
     for component, path, module in model.components():
         if id(module) not in seen:
@@ -46,11 +45,12 @@ def _owners(model: Model) -> dict[str, str]:
 
 
 def component_params(model: Model) -> dict[str, int]:
-    """Parameters of each component, shared ones once. Pruned weights and the codes of word embeddings count, scales
-    and masks do not.
+    """Count the parameters of each component, shared ones once.
+
+    Pruned weights and the codes of word embeddings count; scales and masks do not.
     """
     with without_weights():
-        dense = make_model(model.config)  # the kernels of a loaded artifact hold its weights in other forms
+        dense = make_model(model.config)  # in a loaded artifact, int8 modules hold weights in other forms
     counts = dict.fromkeys(component_names(model), 0)
     owners = _owners(dense)
     for name, tensor in dense.contents().items():
@@ -59,7 +59,7 @@ def component_params(model: Model) -> dict[str, int]:
 
 
 def component_weight_bytes(model: Model, folder: Path) -> dict[str, int]:
-    """Stored bytes of each component's tensors in an artifact: values, and scales and masks beside them."""
+    """Count the bytes that an artifact stores for each component: values, scales and masks."""
     counts = dict.fromkeys(component_names(model), 0)
     owners = _owners(model)
     for name, stored in stored_tensors(folder).items():
@@ -71,19 +71,24 @@ def _component_of(name: str, owners: dict[str, str]) -> str:
     for path, component in owners.items():
         if name.startswith(f"{path}."):
             return component
-    raise SkylineError(f"tensor '{name}' belongs to no component of the model; make the artifact again")
+    raise SkylineError(
+        f"tensor '{name}' belongs to no component of the model; make the artifact again", Code.DAMAGED
+    )
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """How many values a tensor of an artifact holds, and in how many bytes."""
+    """The number of values of a tensor in an artifact, and its bytes."""
 
     values: int
     nbytes: int
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Each tensor in the artifact's weights, from the header of the safetensors format: nothing is loaded."""
+    """Read each tensor's size from the header of an artifact's safetensors file, without loading it.
+
+    Raises SkylineError (`UNREADABLE`) if the file cannot be opened or its header cannot be parsed.
+    """
     path = folder / WEIGHTS
     try:
         with path.open("rb") as file:
@@ -94,13 +99,13 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
             for name, e in entries
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise SkylineError(f"{path} cannot be read ({error}); make the artifact again") from None
+        raise SkylineError(
+            f"{path} cannot be read ({error}); make the artifact again", Code.UNREADABLE
+        ) from None
 
 
 def stored_params(model: Model, folder: Path) -> int:
-    """Parameters that the artifact stores: those that a codec leaves out (zeros under a bitmask) are not
-    among them.
-    """
+    """Count the parameters that an artifact stores, without those that a codec omits (zeros under a bitmask)."""
     with without_weights():
         dense = make_model(model.config)
     shapes = {name: tensor.shape for name, tensor in dense.contents().items()}
@@ -122,19 +127,18 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _memory_of(tensor: Tensor) -> int:
-    """What tells the memory of a tensor from others', on the meta device too, where nothing has an address."""
+    """Identify a tensor's memory, also on the meta device, where tensors have no address."""
     return int(tensor.untyped_storage()._cdata)
 
 
 def activation_bytes(model: Model, batch: Batch) -> dict[str, int]:
-    """Bytes of the tensors that each component's modules put out in one pass over `batch`.
+    """Count the bytes of the tensors that each component's modules return in one pass over `batch`.
 
-    Counted are the outputs of the component's innermost modules and of the component itself, each memory
-    once: a view, or a module that hands on its input, adds nothing. A component that runs in every layer
-    counts each time.
+    The outputs of a component's innermost modules and of the component itself count, each memory once: a view, or a
+    module that returns its input, adds nothing. A component that runs in every layer counts each time.
     """
     counts = dict.fromkeys(component_names(model), 0)
-    # Tensors of the component that runs: kept alive, so that memory freed within it is not taken for a view.
+    # Tensors of the running component are kept alive, so that reused memory does not look like a view.
     alive: list[Tensor] = []
     handles = []
 
@@ -170,19 +174,16 @@ def activation_bytes(model: Model, batch: Batch) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class ComponentTimes:
-    """Time of each component as a share of the uninstrumented pass: medians over `rounds`.
-
-    `residual` is what the shares leave of 1: work between the components (the mask, the calls of the layers),
-    less what the instruments cost.
-    """
+    """Time of each component as a share of a plain pass: medians over `rounds`."""
 
     shares: dict[str, float]
     rounds: int
 
     @property
     def residual(self) -> float:
-        """1 less the sum of the shares; negative where the instrumented components took longer than the plain
-        pass.
+        """1 less the sum of the shares: work between components (the mask, the layers' calls), less the hooks' cost.
+
+        It is negative if the instrumented components took longer than the plain pass.
         """
         return 1 - sum(self.shares.values())
 
@@ -190,11 +191,11 @@ class ComponentTimes:
 def time_components(
     run: Executable, batches: Batch | Sequence[Batch], cap_s: float = 6.0, seed: int = 0
 ) -> ComponentTimes:
-    """Time the components of a loaded model against plain passes, in turn and in an order drawn anew.
+    """Time the components of a loaded model as shares of a plain pass.
 
-    Each round is a plain pass (over all batches, where there are several) and one in which hooks take the time before
-    and after each component; its figures are shares of the plain pass. Rounds that others disturbed are left out where
-    enough others are left. Takes about `cap_s` seconds, or five rounds.
+    Each round is a plain pass over all batches and an instrumented one, in drawn order; in the latter, hooks read the
+    clock before and after each component. Disturbed rounds are left out if at least five others remain. It takes about
+    `cap_s` seconds, but at least five rounds. Raises ValueError if the runtime does not show its model.
     """
     if run.model is None:
         raise ValueError("this runtime does not show its components")
@@ -235,7 +236,7 @@ def time_components(
 
 
 class _Spans:
-    """Sums wall time between the hooks before and after each component."""
+    """Sums the wall time between the hooks before and after each component."""
 
     def __init__(self) -> None:
         self._marks: list[tuple[str, Any, Any]] = []
@@ -250,7 +251,7 @@ class _Spans:
 
     @contextmanager
     def on(self, model: Model) -> Iterator[None]:
-        """Instrument the model's components meanwhile, and begin to sum anew."""
+        """Instrument the model's components during the block, and restart the sums."""
         self._marks, self._names = [], component_names(model)
         handles = []
 
@@ -274,7 +275,7 @@ class _Spans:
                 handle.remove()
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each component since it was last instrumented."""
+        """Return the seconds of each component in the last instrumented block."""
         sums = dict.fromkeys(self._names, 0.0)
         for component, start, end in self._marks:
             sums[component] += self._between(start, end)
@@ -282,7 +283,7 @@ class _Spans:
 
 
 class _CudaSpans(_Spans):
-    """The same with events, which the device reaches when it comes to them."""
+    """Does the same with CUDA events, whose times the device takes."""
 
     def _now(self) -> Any:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -1,6 +1,4 @@
-"""Costs that are the same for many cells, measured once: those of a baseline beside every candidate, those of an
-artifact under every runtime.
-"""
+"""Costs that many cells share are measured once: a baseline's for all candidates, an artifact's for all runtimes."""
 
 from __future__ import annotations
 
@@ -29,14 +27,14 @@ from harness.runtimes import Execution, get_runtime
 
 T = TypeVar("T")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""What the environment says of threads: each has memory of its own."""
+"""Environment variables that set the number of threads, each of which takes memory."""
 
 
 class KeptCosts:
-    """Costs on disk, as JSON, under a hash of all that they depend on; and for as long as it is open, what runtimes
-    need beside an artifact (a graph is as large as the artifact, so that none outlives the run).
+    """A cache of costs, and of the files that runtimes prepare from artifacts.
 
-    FOLDER/costs/<hash>.json, FOLDER/prepared/.<name>/. What is damaged is measured again.
+    Costs stay on disk as FOLDER/costs/<hash>.json, under a hash of all that they depend on; a damaged file is measured
+    again. Prepared files, as large as the artifacts, stand in FOLDER/prepared/.<name>/ until `close`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,24 +50,24 @@ class KeptCosts:
         self.close()
 
     def close(self) -> None:
-        """Remove what was prepared."""
-        if "_open" in self.__dict__:
-            shutil.rmtree(self._open, ignore_errors=True)
-            del self._open
+        """Remove the prepared files."""
+        if "_temporary" in self.__dict__:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            del self._temporary
 
     @cached_property
-    def _open(self) -> Path:
+    def _temporary(self) -> Path:
         self._prepared.mkdir(parents=True, exist_ok=True)
-        # With a dot: a killed run's is swept away by the next one.
+        # The next run removes folders with a dot that a killed run left.
         return Path(tempfile.mkdtemp(dir=self._prepared, prefix="."))
 
     def once(self, kind: type[T], depends_on: dict[str, Any], measure: Callable[[], T]) -> T:
-        """The cost of that kind that is kept for `depends_on`, or `measure`'s result, which is kept."""
+        """Return the cost of that kind that is kept for `depends_on`; if there is none, measure and keep it."""
         found = self.recall(kind, depends_on)
         return self.keep(measure(), depends_on) if found is None else found
 
     def recall(self, kind: type[T], depends_on: dict[str, Any]) -> T | None:
-        """The cost that is kept, or None."""
+        """Return the cost of that kind that is kept for `depends_on`, or None."""
         try:
             text = self._path(kind, depends_on).read_bytes()
             return TypeAdapter(kind).validate_json(text)
@@ -77,7 +75,7 @@ class KeptCosts:
             return None
 
     def keep(self, cost: T, depends_on: dict[str, Any]) -> T:
-        """Keep a cost (a dataclass or a model of pydantic's) for `depends_on`, and return it."""
+        """Keep a cost (a dataclass or pydantic model) for `depends_on`, and return it."""
         text = TypeAdapter(type(cost)).dump_json(cost).decode()
         write_atomically(self._path(type(cost), depends_on), text)
         return cost
@@ -87,18 +85,18 @@ class KeptCosts:
         return self._costs / f"{key[:20]}.json"
 
     def prepared(self, execution: Execution, length: int) -> Execution:
-        """The execution with what its runtime needs beside the artifact, for rows of up to `length` tokens."""
-        key = digest({**how(execution), "folder": str(execution.folder), "length": length})[:20]
-        return prepared(execution, length, self._open / key)
+        """Return the execution with prepared files (see `prepared`), which are made once."""
+        key = digest({**execution_key(execution), "folder": str(execution.folder), "length": length})[:20]
+        return prepared(execution, length, self._temporary / key)
 
     def narrow(self, execution: Execution) -> Execution | None:
-        """What `measure_memory` runs first where a runtime prepares artifacts: prepared as `execution` is."""
+        """Return the prepared small artifact that `measure_memory` runs first; None if `execution` is not prepared."""
         if execution.prepared is None:
             return None
-        key = digest({"narrow": True, **how(execution)})[:20]
-        into = self._open / key
+        key = digest({"narrow": True, **execution_key(execution)})[:20]
+        into = self._temporary / key
         if not into.is_dir():
-            unfinished = self._open / f"{key}.unfinished"
+            unfinished = self._temporary / f"{key}.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
             run_isolated(narrow_execution, execution, unfinished)
@@ -107,8 +105,9 @@ class KeptCosts:
 
 
 def prepared(execution: Execution, length: int, into: Path) -> Execution:
-    """The execution with what its runtime needs beside the artifact, for rows of up to `length` tokens: made in a
-    process of its own unless the folder is there, all of it or nothing.
+    """Return the execution with the files that its runtime prepares, for rows of up to `length` tokens.
+
+    A child process writes them into the folder `into`, unless it exists; a failed one leaves no folder.
     """
     if not get_runtime(execution.runtime).prepares:
         return execution
@@ -127,14 +126,15 @@ def _prepare(execution: Execution, length: int, into: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """What an artifact holds, told by the digests in its own configuration: no weights are read, unless it was made
-    before there were any. Whoever built the artifact has held its files against them.
+    """Return the digests of an artifact's files, as its configuration states them.
+
+    The builder has checked the files against them. Weights are read only if an old artifact states no digests.
     """
     return read_config(folder).digests or {"artifact": artifact_hash(folder)}
 
 
-def how(execution: Execution) -> dict[str, Any]:
-    """How something is executed, and by which versions of what."""
+def execution_key(execution: Execution) -> dict[str, Any]:
+    """Return how an artifact is executed, and the versions of the packages that execute it."""
     return {
         "runtime": execution.runtime,
         "precision": execution.precision,
@@ -143,12 +143,12 @@ def how(execution: Execution) -> dict[str, Any]:
     }
 
 
-def where(device: str) -> dict[str, Any]:
-    """The machine, as far as a process of it may use it."""
+def machine_key(device: str) -> dict[str, Any]:
+    """Return the machine, and the number of threads that the environment allows."""
     return {"hardware": hardware(device).id, "threads": {name: os.environ.get(name) for name in THREADS}}
 
 
-def what(inputs: Inputs) -> dict[str, Any]:
-    """A workload with its inputs."""
+def inputs_key(inputs: Inputs) -> dict[str, Any]:
+    """Return a workload, and a hash of its real rows."""
     rows = None if inputs.rows is None else hashlib.sha256(inputs.rows.tobytes()).hexdigest()
     return {"workload": inputs.workload.model_dump(mode="json"), "rows": rows, "seed": inputs.seed}

@@ -1,4 +1,4 @@
-"""Peak memory: what a fresh process needs to load an artifact and run a workload, less what it had before."""
+"""Peak memory: how much a fresh process grows when it loads an artifact and runs a workload."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ _STATUS = Path("/proc/self/status")
 _RESET_PEAK = "5"
 
 PASSES = 2
+"""Batches that are run, and how often each."""
 NARROW = 64
-"""Width and tokens of an artifact that is loaded for the libraries' sake."""
+"""Hidden size and tokens of the small artifact that is run first, so that libraries load their pages."""
 
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """Bytes: `resident` of the process, `accelerator` of CUDA's allocator (None on the processor)."""
+    """Peak bytes: `resident` of the process, `accelerator` of CUDA's allocator (None on the processor)."""
 
     resident: int
     accelerator: int | None
@@ -42,28 +43,26 @@ class PeakMemory:
 def measure_memory(
     execution: Execution, inputs: Inputs, *, narrow: Execution | None = None, watch: Stopwatch | None = None
 ) -> PeakMemory:
-    """Peak resident set of a fresh process that loads the artifact and runs the workload, less that process's
-    before it.
+    """Measure how much the peak resident set of a fresh process grows when it loads the artifact and runs the workload.
 
-    Before the first reading the process loads and runs an artifact of one narrow layer, so that the
-    libraries' own pages are not charged to the artifact. What an artifact needs to be prepared is no part of it: the
-    narrow one is prepared in another process, unless it is given as `narrow`. `watch` is told what the time went to.
-    Raises SkylineError as loading does.
+    First the process loads and runs an artifact of one narrow layer, so that the libraries' pages are not charged to
+    the artifact. Preparing (exporting a graph) is not charged either: the narrow artifact is prepared in another
+    process, unless `narrow` is given. `watch` books the time. Raises the errors of `Runtime.load`.
     """
     with tempfile.TemporaryDirectory(prefix="skyline-") as temporary:
         if execution.prepared is not None and narrow is None:
             narrow = run_isolated(narrow_execution, execution, Path(temporary))
         peak: PeakMemory
-        peak, own = run_isolated(watched, _load_and_run, execution, inputs, narrow)
+        peak, child_watch = run_isolated(watched, _load_and_run, execution, inputs, narrow)
     if watch is not None:
-        watch.add(own)
+        watch.add(child_watch)
     return peak
 
 
 def _load_and_run(
     execution: Execution, inputs: Inputs, narrow: Execution | None, watch: Stopwatch
 ) -> PeakMemory:
-    """Runs in the child: bytes of the resident set's growth and of CUDA's peak."""
+    """Runs in the child: measures the growth of the resident set, and CUDA's peak."""
     device = execution.device
     cuda = device.startswith("cuda")
     _touch_libraries(execution, narrow, watch)
@@ -83,8 +82,9 @@ def _load_and_run(
 
 
 def narrow_execution(execution: Execution, into: Path) -> Execution:
-    """An artifact of one narrow layer, saved and prepared in a folder, to be executed in the same way. Runs in a
-    process of its own where there is something to prepare.
+    """Save an artifact of one narrow layer in a folder, and return how to run it as `execution` is run.
+
+    It is prepared if `execution` is. Then call this in another process than the measured one.
     """
     config = EncoderConfig.bert(1, NARROW, heads=1, vocab_size=8, positions=NARROW)
     model = Encoder(config).initialize(torch.Generator().manual_seed(0))
@@ -108,7 +108,7 @@ def _touch_libraries(execution: Execution, narrow: Execution | None, watch: Stop
 
 
 def _reset_peak_resident() -> int:
-    """Begin a new peak where the system can, and return the resident set now, in bytes."""
+    """Reset the peak if the system can (Linux), and return the present resident set in bytes."""
     try:
         _CLEAR_REFS.write_text(_RESET_PEAK, encoding="ascii")
     except OSError:
@@ -117,7 +117,7 @@ def _reset_peak_resident() -> int:
 
 
 def _peak_resident() -> int:
-    """The highest resident set since the last reset (or the process's start), in bytes."""
+    """Return the highest resident set since the last reset, or the process's start, in bytes."""
     try:
         for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):

@@ -1,4 +1,4 @@
-"""The sizes of an artifact: bytes as `ls -l` shows them, and the survey's convention beside them."""
+"""The sizes of an artifact: bytes as `ls -l` shows them, and parameters by the survey's convention."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from harness.records.schema import ArtifactFacts
 CLASSIFIER = "head.classifier."
 WORD_EMBEDDINGS = "embedding.word."
 LAYERS = ("layers.", "body.")
-"""What a student has in the place of layers is its body."""
+"""Prefixes of the layers' parameters; a student has a body in place of layers."""
 GZIP_LEVEL, GZIP_FORMAT = 3, 31
-"""ISA-L's densest; 31 asks zlib's interface for gzip's header."""
+"""The level is ISA-L's densest. The format asks zlib's interface for a gzip header."""
 
 
 def artifact_facts(folder: Path) -> ArtifactFacts:
-    """Measure an artifact's files. Raises SkylineError where it is corrupted.
+    """Measure an artifact's files. Raises SkylineError if it is damaged.
 
-    `survey_params` follows METHODS' reading of Ganesh et al. 2021, Table 1: a weight of k bits counts as k /
-    32, a pruned one as none, masks and scales as nothing; the task's classifier is left out, as their
-    baseline of 109,482,240 weights has none.
+    `survey_params` follows Ganesh et al. 2021, Table 1, as recomputed from its rows: a weight of k bits counts k / 32,
+    a pruned weight counts 0, and so do masks and scales. The task's classifier does not count, since their baseline of
+    109,482,240 weights has none.
     """
     config = read_config(folder)
     with without_weights():
@@ -38,9 +38,9 @@ def artifact_facts(folder: Path) -> ArtifactFacts:
     for name, encoded in EncodedWeights(folder, config, shapes):
         codec, shape = Codec.parse(config.codecs.get(name, "dense")), shapes[name]
         params += shape.numel()
-        # The code 0 names an entry as any other does.
+        # A code of 0 is an index like any other, not a zero weight.
         nonzero += shape.numel() if name in codes else int(torch.count_nonzero(codec.decode(encoded, shape)))
-        # Only a codec that leaves zeros out saves them.
+        # A zero that the codec stores counts.
         counted = codec.kept(encoded, shape) * codec.bits / 32
         if not name.startswith(CLASSIFIER):
             survey += counted
@@ -70,7 +70,7 @@ def artifact_facts(folder: Path) -> ArtifactFacts:
 
 
 def _gzip_bytes(path: Path) -> int:
-    # Files of the same bytes as gzip's to about a hundredth, but in a tenth of the time. No time of packing is in it.
+    # ISA-L's archives are within about 1 % of gzip's size, in a tenth of the time. Only the size is measured.
     packer, size = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, GZIP_FORMAT), 0
     with path.open("rb") as source:
         while block := source.read(1 << 20):

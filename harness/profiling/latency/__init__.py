@@ -1,1 +1,1 @@
-"""Paired latency: timers, pairs, statistics, sittings."""
+"""Paired latency: timers, pairs, statistics and sittings."""

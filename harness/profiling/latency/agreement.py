@@ -1,4 +1,4 @@
-"""A runtime's answers beside eager's: figures of speed are of use only where both answer alike."""
+"""Compares a runtime's answers with eager's: a speedup means something only if both give the same answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.processes import run_isolated
 from harness.models.artifacts import read_config
 from harness.models.batch import Batch
@@ -22,30 +22,30 @@ from harness.records.schema import Agreement
 from harness.runtimes import Execution, load
 
 ROWS = 100
-"""Of synthetic inputs: one of them is what may differ."""
+"""Synthetic rows that are compared, at least; one in a hundred may differ (`EQUAL`)."""
 EXACT = 1e-4
-"""The most by which a logit may differ where everything is computed in float32."""
+"""The most by which a logit may differ if everything is computed in float32."""
 EQUAL = 0.99
-"""The smallest share of equal predictions where it is not."""
+"""The smallest share of equal predictions if not everything is computed in float32."""
 CLOSE = 0.01
-"""Scores count as equal that differ by this share of the largest one, or less."""
+"""Scores of a regression are equal if they differ by at most this share of the largest score."""
 
 
 def measure_agreement(
     execution: Execution, inputs: Inputs, *, watch: Stopwatch | None = None
 ) -> Agreement | None:
-    """Hold an execution against eager as the artifact says, in a process of its own; None where that is itself.
+    """Compare the answers of an execution with eager's in float32, in another process; None if it is eager in float32.
 
-    Rows are the workload's real ones, or 100 synthetic ones of all lengths, in passes of the workload's shape. `watch`
-    is told what the time went to. Raises SkylineError, with the figures, where they differ by more than is allowed, and
-    as loading does.
+    The rows are the workload's real ones, or at least 100 synthetic ones of all lengths, in passes of the workload's
+    shape. `watch` books the time. Raises SkylineError (`NOT_COMPARABLE`), with the figures, if they differ by more than
+    is allowed, and the errors of `Runtime.load`.
     """
     if (execution.runtime, execution.precision) == ("eager", "float32"):
         return None
     found: Agreement
-    found, own = run_isolated(watched, _compare, execution, inputs)
+    found, child_watch = run_isolated(watched, _compare, execution, inputs)
     if watch is not None:
-        watch.add(own)
+        watch.add(child_watch)
     exact = execution.precision == "float32" and not read_config(execution.folder).kernels
     if exact and not found.largest_difference <= EXACT:
         raise _differs(execution, found, f"float32 allows {EXACT:g}")
@@ -57,14 +57,15 @@ def measure_agreement(
 def _differs(execution: Execution, found: Agreement, allowed: str) -> SkylineError:
     return SkylineError(
         f"runtime '{execution.runtime}' in {execution.precision} does not answer as eager does: "
-        f"{agreement_line(found)}; {allowed}"
+        f"{agreement_line(found)}; {allowed}",
+        Code.NOT_COMPARABLE,
     )
 
 
 def _compare(execution: Execution, inputs: Inputs, watch: Stopwatch) -> Agreement:
     """Runs in the child."""
     config = read_config(execution.folder).model
-    # A difference that is no number is the largest that a record can hold.
+    # NaN and infinity become the largest difference that a record can hold.
     worst = torch.finfo(torch.float32).max
     reference = replace(execution, runtime="eager", precision="float32", prepared=None)
     with watch.on("loading"):
@@ -81,8 +82,9 @@ def _compare(execution: Execution, inputs: Inputs, watch: Stopwatch) -> Agreemen
 
 
 def rows_to_compare(inputs: Inputs, config: Any, device: str) -> Iterator[Batch]:
-    """Batches of the workload's real rows for a model of this configuration; or of synthetic ones of all lengths up to
-    the workload's, padded to it, half of them pairs.
+    """Yield batches (b, n) of the workload's real rows, for a model of this configuration.
+
+    A synthetic workload has rows of all lengths up to its own, padded to it, half of them pairs.
     """
     if inputs.rows is not None:
         yield from inputs.batches(config.vocab_size, device)
@@ -90,25 +92,26 @@ def rows_to_compare(inputs: Inputs, config: Any, device: str) -> Iterator[Batch]
     pairs = getattr(config, "segments", 2) > 1
     size, length = inputs.workload.batch, inputs.workload.length
     passes = ceil(ROWS / size)
-    lengths = torch.linspace(length, min(2, length), passes * size).round().long()
-    # Each pass has some of all lengths.
-    for number, own in enumerate(lengths.view(size, passes).t()):
+    lengths = torch.linspace(length, min(2, length), passes * size).round().long()  # (passes × b,)
+    # Neighbouring lengths go to different passes, so that each pass has short and long rows.
+    for number, tokens in enumerate(lengths.view(size, passes).t()):  # (b,)
         batch = Batch.synthetic(size, length, config.vocab_size, inputs.seed + number)
-        places = torch.arange(length)
-        present = places < own[:, None]
-        paired = (torch.arange(size)[:, None] + number) % 2 * pairs
-        segments = (present & (places >= own[:, None] // 2)).long() * paired
+        positions = torch.arange(length)  # (n,)
+        present = positions < tokens[:, None]  # (b, n)
+        paired = (torch.arange(size)[:, None] + number) % 2 * pairs  # (b, 1)
+        segments = (present & (positions >= tokens[:, None] // 2)).long() * paired  # (b, n)
         yield Batch(batch.input_ids * present, present.long(), segments).to(device)
 
 
 def same_predictions(expected: Tensor, found: Tensor, batch: Batch, head: HeadKind) -> Tensor:
-    """Which rows (b,) get the same answer from logits (b, outputs) or (b, n, 2): the same class, the same first and
-    last token, or about the same score.
+    """Say for each row (b,) whether two tensors of logits, (b, outputs) or (b, n, 2), give the same answer.
+
+    That is the same class, the same first and last token, or a score within `CLOSE`.
     """
     if head == "classification":
         return expected.argmax(1) == found.argmax(1)
     if head == "span":
-        padding = batch.attention_mask[..., None] == 0
+        padding = batch.attention_mask[..., None] == 0  # (b, n, 1)
         first, second = (logits.masked_fill(padding, float("-inf")).argmax(1) for logits in (expected, found))
-        return (first == second).all(1)
+        return (first == second).all(1)  # (b, 2) → (b,)
     return ((expected - found).abs() <= CLOSE * expected.abs().max()).all(1)

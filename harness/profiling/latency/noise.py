@@ -1,10 +1,9 @@
-"""How well this machine's timings repeat: A/A runs of a model against itself, on a quiet machine or beside a
-busy process.
+"""Measures how well this machine's timings repeat: A/A runs of a model against itself, alone or next to a busy process.
 
     python -m harness.profiling.latency.noise --runs 20 --length 128 [--load-duty 0.5 --load-period-ms 100] [--json]
 
-Every run times two copies of one artifact by the procedure that profiles use, so each ratio should be 1 and
-each interval hold it.
+Every run times two copies of one artifact by the procedure of profiles, so each ratio should be 1 and each interval
+should contain 1.
 """
 
 from __future__ import annotations
@@ -39,9 +38,7 @@ with lazy_imports():
 
 
 def run_pairs(folder: Path, inputs: Inputs, runs: int, plan: Plan) -> Iterator[tuple[Latency, float]]:
-    """A/A runs of one artifact, each in a fresh process and with its own order of pairs: latency and wall
-    seconds.
-    """
+    """Yield the latency and the wall seconds of A/A runs, each in a fresh process and with its own order of pairs."""
     same = Execution(folder)
     for number in range(runs):
         began = time.perf_counter()
@@ -52,8 +49,9 @@ def run_pairs(folder: Path, inputs: Inputs, runs: int, plan: Plan) -> Iterator[t
 
 
 def summary(runs: Sequence[Latency]) -> dict[str, Any]:
-    """What A/A runs show together: ratios of verdicts, and half-widths of all intervals, in per cent; how many
-    intervals, with and without a verdict, hold 1.
+    """Summarise A/A runs: ratios of runs with a verdict, half-widths of all intervals, intervals that contain 1.
+
+    Ratios are given by their distance from 1; distances and half-widths are in per cent.
     """
     off = [100 * abs(run.speedup - 1) for run in runs if run.speedup is not None]
     widths = [_half_width_pct(*run.speedup_ci95) for run in runs if run.speedup_ci95 is not None]
@@ -77,7 +75,7 @@ def _holds_one(run: Latency) -> bool:
 
 @contextmanager
 def busy_process(duty: float, period_ms: float) -> Iterator[None]:
-    """Keep another process computing for `duty` of every period; it ends here, and with this process."""
+    """Keep another process computing for the share `duty` of every period. It ends with the block or this process."""
     if duty == 0:
         yield
         return
@@ -113,7 +111,7 @@ def main(
     seed: int = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object instead of a table")] = False,
 ) -> None:
-    """Time a model against itself, several times, and print how far from 1 the ratios are."""
+    """Time a model against itself several times, and print how far the ratios are from 1."""
     inputs = Inputs.of(make_workload(length, batch))
     found: list[tuple[Latency, float]] = []
     with tempfile.TemporaryDirectory() as temporary:

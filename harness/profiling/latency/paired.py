@@ -1,6 +1,4 @@
-"""Speed of an artifact against its baseline: both loaded in one fresh process, timed in pairs, then component
-by component.
-"""
+"""The speed of an artifact and its baseline: one fresh process loads both, times them in pairs, then the components."""
 
 from __future__ import annotations
 
@@ -22,13 +20,14 @@ from harness.records.schema import PRECISIONS, Ceilings, Latency
 from harness.runtimes import Execution, get_runtime, load
 
 COMPONENTS_S, COMPONENTS_SHARE = 6.0, 1 / 3
-"""Seconds for the components; no more than this share of what the pairs are given."""
+"""The most seconds for the components, and the largest share of the pairs' time cap."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """The paired latency, the candidate's components (None where not asked for or not shown by the
-    runtime), the paired times that the latency is made of, and the machine's ceilings where asked for.
+    """The paired latency and its single times, the candidate's components, and the machine's ceilings.
+
+    `components` is None if they were not asked for or the runtime does not show them; `ceilings` if not asked for.
     """
 
     latency: Latency
@@ -38,7 +37,7 @@ class Speed:
 
     @property
     def passes(self) -> tuple[float, ...]:
-        """The seconds of each pass of the candidate in the pairs used."""
+        """Seconds of each pass of the candidate in the used pairs."""
         return tuple(self.times.calls("candidate").tolist())
 
 
@@ -53,21 +52,20 @@ def measure_speed(
     earlier: PairedTimes | None = None,
     watch: Stopwatch | None = None,
 ) -> Speed:
-    """Time two executions, on one device, against each other in a process of their own, with the same threads and the
-    same inputs; pairs of `earlier` sittings of the same two are counted in.
+    """Time two executions in pairs in one child process, on one device, with the same threads and inputs.
 
-    The same one twice is an A/A run. This process sleeps meanwhile. The pairs take no longer than the
-    plan's cap, start and loading included, compiling not (one pair is taken in any case); the components take up to
-    six seconds more, and the machine's ceilings, measured before anything is loaded, a quarter of one. `watch` is told
-    what the time went to. Raises SkylineError as loading does.
+    The same execution twice is an A/A run. Pairs of `earlier` sittings count too. This process sleeps meanwhile. The
+    pairs take at most the plan's cap, which includes starting and loading, but not compiling; one pair is always taken.
+    The components take up to six seconds more, and the machine's ceilings, measured first, a quarter of a second.
+    `watch` books the time. Raises the errors of `Runtime.load`.
     """
-    # The clock is the system's, so the child can go on from this process's reading.
+    # All processes share the system's clock, so the child can count from this reading.
     started = time.perf_counter()
     speed: Speed
     asked = (candidate, baseline, inputs, plan or Plan(), components, ceilings, earlier, started)
-    speed, own = run_isolated(watched, _time_both, *asked)
+    speed, child_watch = run_isolated(watched, _time_both, *asked)
     if watch is not None:
-        watch.add(own)
+        watch.add(child_watch)
     return speed
 
 
@@ -91,34 +89,33 @@ def _time_both(
             found = _ceilings(candidate) if ceilings else None
         started += time.perf_counter() - began
         with watch.on("loading"):
-            slow, fast = load(baseline), load(candidate)
-            fast, own = executed_with_cache(fast, batches, inputs.workload.cached)
+            reference, run = load(baseline), load(candidate)
+            # Its own batches are shorter than the baseline's if second segments are cached.
+            run, own = executed_with_cache(run, batches, inputs.workload.cached)
         if any(get_runtime(each.runtime).compiles for each in (candidate, baseline)):
             with watch.on("loading"):
-                for batch, read in zip(batches, own, strict=True):
-                    slow(batch)
-                    fast(read)
+                for batch, own_batch in zip(batches, own, strict=True):
+                    reference(batch)
+                    run(own_batch)
             started = time.perf_counter()
         timer = PassTimer(
-            {"baseline": slow, "candidate": fast},
+            {"baseline": reference, "candidate": run},
             {"baseline": batches, "candidate": own},
             together=inputs.rows is not None,
         )
         with watch.on("passes"):
             times = measure_pairs(timer, time.perf_counter, plan, started, earlier)
         latency = latency_record(times, torch.get_num_threads())
-        shown = components and fast.model is not None
+        shown = components and run.model is not None
         with watch.on("passes"):
             timed = (
-                time_components(fast, own, min(COMPONENTS_S, COMPONENTS_SHARE * plan.cap_s))
-                if shown
-                else None
+                time_components(run, own, min(COMPONENTS_S, COMPONENTS_SHARE * plan.cap_s)) if shown else None
             )
         return Speed(latency, timed, times, found)
 
 
 def _ceilings(candidate: Execution) -> Ceilings:
-    """The machine's, in the precisions that the candidate's runtime has there."""
+    """Measure the machine's ceilings in the precisions that the candidate's runtime has on this device."""
     runtime, device = get_runtime(candidate.runtime), candidate.device
     executed = executed_precision(read_config(candidate.folder), candidate.precision)
     has = [each for each in PRECISIONS if runtime.lacks(each, device) is None]

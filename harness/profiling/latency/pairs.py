@@ -1,21 +1,20 @@
-"""Paired latency: baseline and candidate in turn, and the median of their ratios with its interval.
+"""Paired latency: baseline and candidate are timed in turn; the figure is the median of their ratios, with an interval.
 
-The procedure is an algorithm over a timer and a clock, so that it can be tested on synthetic noise;
-`harness.profiling.latency.timers` has the real ones. What it rests on:
+The procedure takes a timer and a clock, so that it can be tested on synthetic noise; the real ones are in
+`harness.profiling.latency.timers`. Its rules:
 
-- Of every two pairs one begins with the baseline, and which one is drawn: drift cancels, and a neighbour's
-  rhythm favours neither side.
-- A pair in which others took the processor is left out (the timer says so, see `timers.Disturbance`) and
-  counted.
-- Where too few pairs are undisturbed for a narrow interval, all pairs are used: load that never pauses meets
-  both sides alike.
-- Sampling stops at the target precision (looked at after 64 pairs, and each time that these have grown by a
-  quarter: looking after every pair would stop at a lucky one), at the time cap, or at the most pairs. An
-  interval wider than ±5 % then gives no verdict.
-- After every five pairs the baseline is timed against itself: the noise floor of this machine, now, by the
-  same procedure.
-- Pairs may be taken in several sittings, minutes apart: a ratio drifts with the host's phases by more than the
-  interval of one sitting says, and pairs of all sittings are one sample.
+- Of every two pairs one begins with the baseline; which one is drawn. Drift cancels, and a neighbour's rhythm favours
+  neither side.
+- A pair in which other processes took the processor (see `timers.Disturbance`) is left out and counted.
+- If too few pairs are undisturbed for a narrow interval, all pairs are used: load that never pauses affects both sides
+  alike.
+- Sampling stops at the target precision, at the time cap, or at the largest number of pairs. The precision is computed
+  after 64 pairs, and each time their number has grown by a quarter: computing it after every pair would stop at a lucky
+  one. An interval wider than ±5 % gives no verdict.
+- After every five pairs the baseline is timed against itself by the same procedure. This is the noise floor of the
+  machine at that moment.
+- Pairs may be taken in several sittings, minutes apart: a ratio drifts with the host's phases by more than the interval
+  of one sitting says. Pairs of all sittings are one sample.
 """
 
 from __future__ import annotations
@@ -45,9 +44,7 @@ Used = Literal["undisturbed", "all"]
 
 @dataclass(frozen=True)
 class Sample:
-    """One timed sample: `seconds` a pass (the mean of its `calls`, each a pass), and whether others disturbed
-    it.
-    """
+    """One timed sample: the seconds of each pass (`calls`), their mean, and whether other processes disturbed it."""
 
     seconds: float
     disturbed: bool
@@ -55,7 +52,7 @@ class Sample:
 
 
 class Timer(Protocol):
-    """Times one sample of one side. `pair` lets real inputs take turns; both sides of a pair get the same."""
+    """Times one sample of one side. The number `pair` selects the input, the same for both sides."""
 
     def __call__(self, arm: Arm, pair: int) -> Sample:
         """Time one sample."""
@@ -63,8 +60,10 @@ class Timer(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """When to stop. `cap_s` is wall time in seconds, starting the process and loading included; `target` and
-    `widest` are half-widths of the interval.
+    """When sampling stops, and how pairs are drawn.
+
+    `cap_s` is wall time in seconds, including the process's start and loading. `target` and `widest` are half-widths of
+    the interval, as shares of the ratio. `fewest` is the number of undisturbed pairs at the first look at the interval.
     """
 
     cap_s: float = 20.0
@@ -86,7 +85,7 @@ class Pair:
 
     @property
     def disturbed(self) -> bool:
-        """Whether others disturbed either side."""
+        """Whether other processes disturbed either side."""
         return self.baseline.disturbed or self.candidate.disturbed
 
     @property
@@ -97,13 +96,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairedTimes:
-    """What a paired run found. `interval` is null with too few pairs; `used` says which of the pairs it is
-    made of.
-    """
+    """The result of a paired run. `interval` is None with too few pairs; `used` says which pairs it is made of."""
 
     pairs: tuple[Pair, ...]
     same: tuple[Pair, ...]
-    """The baseline against itself."""
+    """Pairs of the baseline against itself."""
     interval: Interval | None
     used: Used
     verdict: bool
@@ -113,18 +110,18 @@ class PairedTimes:
 
     @property
     def used_pairs(self) -> list[Pair]:
-        """The pairs that the figures are made of."""
+        """The pairs from which the figures are computed."""
         return [pair for pair in self.pairs if self.used == "all" or not pair.disturbed]
 
     def calls(self, arm: Arm) -> Floats:
-        """Seconds of every pass of one side in the pairs used."""
+        """Return the seconds of every pass (passes,) of one side in the used pairs."""
         samples = [pair.baseline if arm == "baseline" else pair.candidate for pair in self.used_pairs]
         return np.array([call for sample in samples for call in sample.calls])
 
 
 @dataclass
 class _Pairs:
-    """Pairs as they come in."""
+    """A growing list of pairs."""
 
     pairs: list[Pair] = field(default_factory=list)
     undisturbed: int = 0
@@ -151,10 +148,10 @@ def measure_pairs(
     started: float | None = None,
     earlier: PairedTimes | None = None,
 ) -> PairedTimes:
-    """Time pairs until one of the plan's limits is met, and draw the conclusion, from those of `earlier` sittings too.
+    """Time pairs until one of the plan's limits is met, and draw the conclusion, from pairs of `earlier` sittings too.
 
-    `clock` gives seconds; `started` is when the time cap began to run (now, if absent). The call ends before
-    the cap if the next pair takes as long as those before it, but takes one pair at least.
+    `clock` returns seconds; the time cap began to run at `started` (now, if absent). No pair begins that
+    would end after the cap, judged by the pairs before it; but at least one is taken.
     """
     started = clock() if started is None else started
     pair_s = _warm_up(timer, clock, plan, started)
@@ -162,7 +159,7 @@ def measure_pairs(
     main_order, same_order = _balanced_order(rng), _balanced_order(rng)
     main = _Pairs.of(() if earlier is None else earlier.pairs)
     same = _Pairs.of(() if earlier is None else earlier.same)
-    # The baseline against itself, where there is time for enough such pairs to say anything.
+    # Time the baseline against itself only if the cap leaves time for enough pairs to give an interval.
     expected = (plan.cap_s - (clock() - started)) / (pair_s * (1 + 1 / plan.aa_every))
     floor_wanted = expected >= FEWEST_PAIRS * plan.aa_every
     look_at = plan.fewest
@@ -199,8 +196,9 @@ def measure_pairs(
 
 
 def _warm_up(timer: Timer, clock: Callable[[], float], plan: Plan, started: float) -> float:
-    """Run both sides until three rounds in a row set no faster time (by 2 %), within a share of the cap.
-    Returns seconds a round.
+    """Run both sides until three rounds in a row are not faster by 2 %, within a share of the cap.
+
+    Returns the seconds of a round.
     """
     best: dict[Arm, float] = {}
     began, rounds, settled = clock(), 0, 0
@@ -222,7 +220,7 @@ def _warm_up(timer: Timer, clock: Callable[[], float], plan: Plan, started: floa
 
 
 def _balanced_order(rng: np.random.Generator) -> Iterator[bool]:
-    """Whether the baseline comes first: once in every two pairs, drawn."""
+    """Yield whether the baseline comes first: in one of every two pairs, drawn."""
     while True:
         first = bool(rng.random() < 0.5)
         yield first
@@ -230,7 +228,7 @@ def _balanced_order(rng: np.random.Generator) -> Iterator[bool]:
 
 
 def _pair(timer: Timer, baseline_first: bool, other: Arm, number: int) -> Pair:
-    """Time the baseline and `other`."""
+    """Time the baseline and `other`, in the given order."""
     if baseline_first:
         baseline = timer("baseline", number)
         return Pair(baseline, timer(other, number))
@@ -239,7 +237,7 @@ def _pair(timer: Timer, baseline_first: bool, other: Arm, number: int) -> Pair:
 
 
 def _conclude(pairs: _Pairs, plan: Plan) -> tuple[Interval | None, Used]:
-    """The interval of the undisturbed pairs, or of all where only that one is narrow enough for a verdict."""
+    """Return the interval of the undisturbed pairs, or of all pairs if only that one is narrow enough."""
     found: dict[Used, Interval] = {}
     for used in ("undisturbed", "all"):
         ratios = pairs.ratios(used)
@@ -253,7 +251,7 @@ def _conclude(pairs: _Pairs, plan: Plan) -> tuple[Interval | None, Used]:
 
 
 def latency_record(times: PairedTimes, threads: int) -> Latency:
-    """The record of a paired run. `speedup` is null without a verdict, percentiles without enough samples."""
+    """Make the record of a paired run. `speedup` is None without a verdict, a percentile without enough samples."""
     candidate, interval = times.calls("candidate") * 1e3, times.interval
     return Latency(
         median_ms=float(np.median(candidate)),

@@ -1,8 +1,8 @@
-"""Sittings: the pairs of a profile, taken in parts between which others are profiled.
+"""Sittings: the pairs of a profile are taken in parts, and other profiles are measured between them.
 
-A ratio drifts with what the host's neighbours do: of two runs of 12 s in a row, some rows' medians lay further apart
-than either interval is wide. Pairs from minutes apart meet more than one such phase. Where a restless machine leaves
-intervals wide, further sittings go round those profiles for as long as the user allows.
+A ratio drifts with the load of the host's other guests: of two runs of 12 s in a row, some medians lay further apart
+than either interval was wide. Pairs taken minutes apart sample more than one such phase. If intervals stay wide on a
+noisy machine, further sittings repeat those profiles for as long as the user allows.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from harness.records.cells import ProfileCell
 from harness.runtimes import Execution, Runtime
 
 WIDE = 0.02
-"""The half-width of an interval, as a share of the ratio, above which further sittings are of use."""
+"""The half-width of an interval, as a share of the ratio, above which a profile gets further sittings."""
 
 
 @dataclass(frozen=True)
 class Sitting:
-    """The pairs of a cell so far, what their time went to, and the seconds that all of it took."""
+    """The pairs of a cell so far, the seconds booked by kind of work, and the seconds of all sittings."""
 
     times: PairedTimes
     watch: Stopwatch
@@ -32,7 +32,7 @@ class Sitting:
 
     @property
     def half_width(self) -> float:
-        """Of the interval that the pairs so far give; infinite with too few of them."""
+        """Half the width of the present interval, as a share of the ratio; infinite with too few pairs."""
         interval = self.times.interval
         return float("inf") if interval is None else interval.half_width
 
@@ -50,9 +50,9 @@ def take_sitting(
     share: float,
     before: Sitting | None = None,
 ) -> Sitting:
-    """Time pairs of a cell's artifact in `folder` and of its baseline for a `share` of the cell's time cap.
+    """Time pairs of a cell's artifact in `folder` and its baseline for a `share` of the cell's time cap.
 
-    Raises what `measure_speed` raises.
+    The result includes the sittings `before`. Raises the errors of `measure_speed`.
     """
     began, watch = time.perf_counter(), Stopwatch()
     candidate = Execution(folder.resolve(), cell.runtime, cell.device, cell.precision)

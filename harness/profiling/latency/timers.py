@@ -1,6 +1,4 @@
-"""Real timers: wall time of passes on the processor, events on CUDA, and a watch on what others take
-meanwhile.
-"""
+"""Real timers: wall time of passes on the processor, events on CUDA, and a watch on time that other processes take."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ from harness.profiling.latency.pairs import Arm, Sample
 from harness.runtimes import Executable
 
 SHORTEST_SAMPLE_S = 2e-3
-"""Shorter passes are timed several to a sample: below this, one wake-up of a kernel thread weighs as much as
-a pass.
-"""
+"""A sample repeats shorter passes until it lasts this long; one wake-up of a kernel thread takes as long as they do."""
 
 _TASKS = Path("/proc/self/task")
 _STAT = Path("/proc/stat")
@@ -30,19 +26,19 @@ _STEAL_FIELD = 8
 
 
 class Disturbance:
-    """Says whether others took the processor between `start` and `disturbed`.
+    """Says whether other processes took the processor between `start` and `disturbed`.
 
-    On Linux the scheduler books, for each thread, how long it was ready to run but waited for a processor
-    (second field of /proc/self/task/*/schedstat), and the system how much time the host kept (steal in
-    /proc/stat, in ticks). A pass is disturbed when both together exceed 4 % of its time. On a quiet machine
-    of two cores about one pair in eleven is (BERT-base against itself at (1, 128), twenty runs); beside a
-    process that keeps one core busy half of the time every pair is.
+    Linux books for each thread how long it was ready but waited for a processor (second field of
+    /proc/self/task/*/schedstat), and how much time the host kept (steal in /proc/stat, in ticks). A pass is disturbed
+    if both together exceed 4 % of its time. On a quiet machine with two cores this holds for about one pair in eleven
+    (BERT-base against itself at (1, 128), twenty runs); next to a process that keeps one core busy half of the time, it
+    holds for every pair.
 
-    What a host's own neighbours do shows in neither: passes there took 119 or 146 ms for seconds on end. Both
-    sides of a pair fall into one such phase, so their ratio does not change.
+    Neither shows the load of the host's other guests: with it, passes took 119 or 146 ms for seconds. Both sides of a
+    pair fall into the same phase, so their ratio does not change.
 
-    Elsewhere involuntary context switches stand in: a quiet machine showed about 35 a second, one that shares
-    its processors 170 and more, so 100 is the limit.
+    Other systems use involuntary context switches: a quiet machine showed about 35 a second, one that shares its
+    processors 170 and more, so 100 is the limit.
     """
 
     LIMIT = 0.04
@@ -54,11 +50,11 @@ class Disturbance:
         self.start()
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start to watch."""
         self._before = (self._waits() or {}, _stolen_ticks(), _involuntary_switches())
 
     def disturbed(self, seconds: float) -> bool:
-        """Whether more was taken from this process since `start`, `seconds` ago, than on a quiet machine."""
+        """Whether this process lost more time since `start`, `seconds` ago, than on a quiet machine."""
         waits, stolen, switches = self._waits() or {}, _stolen_ticks(), _involuntary_switches()
         waits_before, stolen_before, switches_before = self._before
         lost = (stolen - stolen_before) * self._tick_s
@@ -70,13 +66,11 @@ class Disturbance:
 
     @staticmethod
     def _waits() -> dict[str, int] | None:
-        """Nanoseconds that each thread has waited for a processor so far; None where the system does not book
-        it.
-        """
+        """Return the nanoseconds that each thread has waited for a processor; None if the system does not book it."""
         waits = {}
         try:
             for task in os.scandir(_TASKS):
-                # A thread may end between its listing and its reading.
+                # A thread may end after it was listed.
                 with suppress(FileNotFoundError, ProcessLookupError):
                     waits[task.name] = int((_TASKS / task.name / "schedstat").read_text().split()[1])
         except (OSError, IndexError, ValueError):
@@ -101,12 +95,11 @@ def _involuntary_switches() -> int:
 
 
 class PassTimer:
-    """Times passes of executables on given inputs: batch i mod len(batches) in pair i, the same for both
-    sides; `together`, all of them in each pair.
+    """Times passes of executables on given inputs: batch i mod len(batches) in pair i, the same for both sides.
 
-    Where the cost depends on the input, most single passes may be fast and the mean slow, so only samples of all inputs
-    can be compared. Passes shorter than a sample should be are repeated within it. On CUDA a pass lasts from an event
-    before it to one after it, synchronised; elsewhere it is the wall time of the call.
+    With `together`, each sample is one pass over every batch: if the cost depends on the input, most passes may be fast
+    and the mean slow, so only samples of all inputs can be compared. Short passes are repeated within a sample. On CUDA
+    a pass lasts from one event to another, synchronised; on the processor it is the wall time of the call.
     """
 
     def __init__(
@@ -121,7 +114,7 @@ class PassTimer:
         self._disturbance = Disturbance()
 
     def __call__(self, arm: Arm, pair: int) -> Sample:
-        """Time one sample of one side."""
+        """Time one sample of one side (see `pairs.Timer`)."""
         run = self._executables[arm]
         batches = self._batches[arm]
         if not self._together:
@@ -138,14 +131,14 @@ class PassTimer:
 
 
 def time_on_cpu(run: Executable, batch: Batch) -> float:
-    """Seconds of wall time of one pass."""
+    """Return the wall time of one pass in seconds."""
     began = time.perf_counter_ns()
     run(batch)
     return (time.perf_counter_ns() - began) * 1e-9
 
 
 def time_on_cuda(run: Executable, batch: Batch) -> float:
-    """Seconds between two events around one pass on the current CUDA stream."""
+    """Return the seconds between two events around one pass on the current CUDA stream."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     start.record()
@@ -157,11 +150,11 @@ def time_on_cuda(run: Executable, batch: Batch) -> float:
 
 @contextmanager
 def steady_process() -> Iterator[None]:
-    """Keep Python's collector and the C allocator from adding their own noise to timings in this process.
+    """Keep Python's garbage collector and the C allocator from adding noise to timings in this process.
 
-    glibc hands freed activations back to the system and faults them in again a pass later, some passes more
-    than others; keeping them cut the spread of paired ratios from 6 % to 1.4 %. Both sides of a pair profit
-    alike. The allocator stays so afterwards: use it in a process of its own.
+    glibc returns freed activations to the system, and the next pass faults them in again, some passes more than others.
+    Keeping them reduced the spread of paired ratios from 6 % to 1.4 %, and both sides profit alike. The allocator's
+    setting stays after the block, so use it in a child process.
     """
     _keep_freed_memory()
     was_enabled = gc.isenabled()

@@ -1,9 +1,7 @@
-"""Speedups as they are usually measured: each artifact alone in a process of its own, some passes to warm up, the mean
-of those after, and the ratio of two such means.
+"""Speedups as they are usually measured: the ratio of two means, each timed alone in a process after a warm-up.
 
-Nothing here stands in a record. It is what paired latency is held against (`tests/benchmarks/test_pairing.py`):
-whatever the machine does besides falls on one mean and not on the other. The processes are kept as steady as
-those of pairs, so that pairing is all that differs.
+No record uses it. `tests/benchmarks/test_pairing.py` compares paired latency with it: other load on the machine changes
+one mean and not the other. The processes are as steady as those of pairs, so pairing is the only difference.
 """
 
 from __future__ import annotations
@@ -17,12 +15,12 @@ from harness.profiling.latency.timers import steady_process, time_on_cpu, time_o
 from harness.runtimes import Execution, load
 
 WARMUP = 10
-"""Passes, as in optimum-benchmark."""
+"""Passes before the timed ones, as in optimum-benchmark."""
 
 
 @dataclass(frozen=True)
 class Unpaired:
-    """Mean seconds a pass of either artifact, each in its own process."""
+    """The mean seconds of a pass of each artifact, each timed alone in a process."""
 
     baseline_s: float
     candidate_s: float
@@ -36,8 +34,9 @@ class Unpaired:
 def measure_unpaired(
     candidate: Execution, baseline: Execution, inputs: Inputs, passes: int, warmup: int = WARMUP
 ) -> Unpaired:
-    """Time the baseline, then the candidate, each as the mean of so many passes after the first. This process sleeps
-    meanwhile. Raises SkylineError as loading does.
+    """Time the baseline, then the candidate: each the mean of `passes` passes after `warmup` passes.
+
+    This process sleeps meanwhile. Raises the errors of `Runtime.load`.
     """
     vocab_size = min(read_config(each.folder).model.vocab_size for each in (candidate, baseline))
     means = [
