@@ -58,8 +58,7 @@ def refuse_hashed_words(config: EncoderConfig) -> None:
     """Raise SkylineError if word embeddings are hashed: they depend on the tokens' ids, so ids cannot change."""
     if config.words is not None and config.words.kind == "hash":
         raise SkylineError(
-            "hashed word embeddings depend on the tokens' ids, so no token can be removed; prune the vocabulary before "
-            "hashing",
+            "hashes of a token's id choose its buckets, so none can be removed; prune the vocabulary before hashing",
             Code.WRONG_SHAPE,
         )
 
