@@ -1,1 +1,1 @@
-"""Encoders and students: configurations, modules, tokenizers, artifacts, surgery."""
+"""Encoders and students: their configurations, modules, tokenizers, artifacts and surgery."""

@@ -1,4 +1,4 @@
-"""What models read and return: batches, attention maps and outputs."""
+"""The input and output of models: batches, attention maps and outputs."""
 
 from __future__ import annotations
 
@@ -26,35 +26,36 @@ class Batch:
         return int(self.input_ids.shape[0])
 
     def to(self, device: str | torch.device) -> Batch:
-        """The same batch on `device`."""
+        """Return the same batch on `device`."""
         return Batch(*(t.to(device) for t in (self.input_ids, self.attention_mask, self.token_type_ids)))
 
     def arrays(self) -> NDArray[np.int64]:
-        """The three tensors as one array (3, b, n), which travels to another process as a plain value."""
+        """Return the three tensors as one array (3, b, n), which another process can receive as plain data."""
         tensors = (self.input_ids, self.attention_mask, self.token_type_ids)
         return torch.stack([tensor.cpu().long() for tensor in tensors]).numpy()
 
     @classmethod
     def of_arrays(cls, rows: NDArray[np.int64]) -> Batch:
-        """The batch of such an array."""
+        """Make a batch from such an array (3, b, n)."""
         return cls(*map(torch.from_numpy, rows))
 
     def rows(self, start: int, stop: int) -> Batch:
-        """The sequences start … stop-1."""
+        """Return the sequences start … stop - 1."""
         tensors = (self.input_ids, self.attention_mask, self.token_type_ids)
         return Batch(*(t[start:stop] for t in tensors))
 
     @classmethod
     def synthetic(cls, batch: int, length: int, vocab_size: int, seed: int = 0) -> Batch:
-        """Full-length rows of random ids (a workload with synthetic inputs)."""
+        """Draw `batch` rows of `length` random ids without padding, all in the first segment."""
         generator = torch.Generator().manual_seed(seed)
         ids = torch.randint(0, vocab_size, (batch, length), generator=generator)
         return cls(ids, torch.ones_like(ids), torch.zeros_like(ids))
 
 
 class AttentionMap(NamedTuple):
-    """What one layer's queries make of its keys, each (b, h, n, n): the scaled products before the softmax, where
-    padding is not masked yet, and the probabilities.
+    """One layer's attention: the scaled scores before mask and softmax, and the probabilities, each (b, h, n, n).
+
+    Both are (b, h, n, places) for Linformer's attention.
     """
 
     scores: Tensor
@@ -63,13 +64,13 @@ class AttentionMap(NamedTuple):
 
 @dataclass(frozen=True)
 class Output:
-    """What an encoder returns.
+    """The output of a model's forward pass.
 
-    `logits` (b, outputs), or (b, n, 2) for spans; `hidden_states` L + 1 tensors (b, n, H), the embedding's
-    output first; `attentions` L maps of attention (b, h, n, n). The latter two only when asked for.
+    `logits`: (b, outputs), or (b, n, 2) for spans. `hidden_states`: L + 1 tensors (b, n, H), the embedding's output
+    first; `attentions`: L attention maps (b, h, n, n). Both are None unless the caller asks for them.
 
-    Of an encoder with exit ramps: `exits`, the logits at each by its layer, of the rows that came so far; where rows
-    could leave early, `depths` (b,), how many layers each ran through.
+    `exits` maps a layer with an exit ramp to the ramp's logits, for the rows that reached it. `depths` (b,) is the
+    number of layers that each row ran through; None if rows could not exit early.
     """
 
     logits: Tensor

@@ -1,4 +1,4 @@
-"""What an encoder looks like: `EncoderConfig`, frozen and JSON. A compressed model is a configuration plus
+"""The shape of an encoder: `EncoderConfig`, frozen and stored as JSON. A compressed model is a configuration plus
 weights.
 """
 
@@ -20,7 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from harness.common.errors import SkylineError, unknown_name
+from harness.common.errors import Code, SkylineError, unknown_name
+from harness.common.validation import plain
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -28,11 +29,11 @@ Matrix = Literal["query", "key", "value", "attention_out", "ffn_in", "ffn_out"]
 MATRICES: tuple[Matrix, ...] = ("query", "key", "value", "attention_out", "ffn_in", "ffn_out")
 
 COMPONENTS = ("embedding", "attention_in", "attention", "attention_out", "ffn", "head")
-"""The survey's components (Ganesh et al. 2021, Figure 3), in the order in which a batch meets them."""
+"""The survey's components (Ganesh et al. 2021, Figure 3), in the order in which they run."""
 
 
 class FrozenConfig(BaseModel):
-    """A part of a configuration."""
+    """Base of all configurations: immutable, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,8 +43,8 @@ def _without_absent(data: dict[str, Any], names: tuple[str, ...]) -> dict[str, A
 
 
 ExitRamp = Literal["pooler", "linear", "student"]
-"""What classifies on a layer before the last: a pooler and a classifier of its own (DeeBERT), a classifier behind the
-shared pooler (PABEE), or a small attention classifier (FastBERT).
+"""The classifier on a layer before the last. `pooler`: its own pooler and classifier (DeeBERT); `linear`: its own
+classifier behind the head's pooler (PABEE); `student`: a small classifier with attention (FastBERT).
 """
 
 
@@ -51,15 +52,17 @@ STUDENT_HEADS = 2
 
 
 def student_size(hidden: int) -> int:
-    """The width of FastBERT's classifiers on states of size `hidden`: a sixth, the 128 of the released code at 768."""
+    """Return the width of FastBERT's classifiers: a sixth of `hidden`, as in the released code (128 at 768)."""
     return max(1, hidden // (6 * STUDENT_HEADS)) * STUDENT_HEADS
 
 
 class ExitRule(FrozenConfig):
-    """When a row leaves at a ramp: its `entropy` (in nats) below the threshold, the entropy as a share of its largest
-    (`normalized-entropy`) below it, or the prediction of the ramp before so many times in a row (`patience`; of scores,
-    less than `tolerance` from each other). `stated`: every row, whatever it says, at the threshold-th ramp, which
-    profiles of untrained architectures use.
+    """The rule that decides when a row exits at a ramp.
+
+    `entropy`: the entropy of the prediction, in nats, is below `threshold`. `normalized-entropy`: the entropy divided
+    by its maximum is below `threshold`. `patience`: `threshold` ramps in a row agreed with the ramp before them; two
+    regression scores agree if they differ by less than `tolerance`. `stated`: every row exits at the ramp number
+    `threshold`, whatever its prediction; profiles of untrained architectures use it.
     """
 
     kind: Literal["entropy", "normalized-entropy", "patience", "stated"]
@@ -68,24 +71,24 @@ class ExitRule(FrozenConfig):
 
 
 class LocalAttention(FrozenConfig):
-    """Each token attends to those at most `window` places away, and to the first token; that one attends to all."""
+    """Each token attends to the tokens at most `window` positions away and to the first one, which attends to all."""
 
     kind: Literal["local"] = "local"
     window: Positive = 16
 
 
 class TopKAttention(FrozenConfig):
-    """Each query keeps its `k` largest scores, and those equal to the last of them (Zhao et al. 2019)."""
+    """Each query keeps its `k` largest scores, and any score equal to the k-th (Zhao et al. 2019)."""
 
     kind: Literal["topk"] = "topk"
     k: Positive = 8
 
 
 class LinformerAttention(FrozenConfig):
-    """Keys and values of up to `length` tokens are projected to `projected` places (Wang et al. 2020); keys and values
-    have a projection each, or `shared_kv` one.
+    """Keys and values of up to `length` tokens are projected to `projected` places (Wang et al. 2020).
 
-    Place j stands for the tokens from j · length / projected on; of a sequence that ends before it, it is left out.
+    Keys and values have one projection each, or share one with `shared_kv`. The block of place j begins at token
+    j · length / projected; a sequence that ends before this token does not use the place.
     """
 
     kind: Literal["linformer"] = "linformer"
@@ -100,23 +103,25 @@ class LinformerAttention(FrozenConfig):
         return self
 
     def places(self, tokens: int) -> int:
-        """How many places a sequence of so many tokens has."""
+        """Return the number of places that a sequence of `tokens` tokens uses."""
         return min(self.projected, -(-tokens * self.projected // self.length))
 
     def start(self, place: int) -> int:
-        """The first of the tokens that a place stands for."""
+        """Return the first token of a place's block."""
         return place * self.length // self.projected
 
 
 class SegmentAttention(FrozenConfig):
-    """Tokens attend to those of their own segment alone (the lower layers of DeFormer: Cao et al. 2020)."""
+    """Tokens attend only to tokens of their own segment (the lower layers of DeFormer: Cao et al. 2020)."""
 
     kind: Literal["segments"] = "segments"
 
 
 class SpanAttention(FrozenConfig):
-    """Each head attends through a soft window of its own (Sukhbaatar et al. 2019): with the weight 1 to tokens at most
-    its span away, with (ramp + span − distance) / ramp to those a little farther, with none from `ramp` + span on.
+    """Each head attends through its own soft window (Sukhbaatar et al. 2019, section 2.2).
+
+    A token at most `span` positions away has the weight 1, one `ramp` + span or more away the weight 0; between them
+    the weight is (ramp + span − distance) / ramp. `spans` has one number, in tokens, for each head.
     """
 
     kind: Literal["span"] = "span"
@@ -125,11 +130,11 @@ class SpanAttention(FrozenConfig):
 
     @property
     def windows(self) -> tuple[int, ...]:
-        """How many places away each head still attends to."""
+        """The largest distance, in tokens, at which each head's weight is above 0."""
         return tuple(ceil(self.ramp + span) - 1 for span in self.spans)
 
     def of_heads(self, heads: Iterable[int]) -> SpanAttention:
-        """The windows of some heads."""
+        """Return the same attention for a choice of heads, in that order."""
         return self.model_copy(update={"spans": tuple(self.spans[head] for head in heads)})
 
 
@@ -137,18 +142,18 @@ AttentionKind = Annotated[
     LocalAttention | TopKAttention | LinformerAttention | SegmentAttention | SpanAttention,
     Field(discriminator="kind"),
 ]
-"""Attention that is not from each token to every other."""
+"""Attention in which a token does not attend to every other with full weight."""
 
 
 class LayerConfig(FrozenConfig):
-    """One layer. Layers of one encoder may differ from each other in every field.
+    """One layer. The layers of an encoder may differ in every field.
 
-    `ranks` names the matrices that are stored as a product of two (rank r: in × r and r × out). `shares_with`
-    is the index of an earlier layer whose weights this one uses; its shape is then that layer's. No heads, or
-    an FFN of size 0, leave of the sub-unit its normalisation: the residual mapping is the identity.
+    `ranks` maps a matrix that is stored as a product of two to its rank r (in × r and r × out). `shares_with` is the
+    index of an earlier layer whose weights this one uses; both then have the same shape. With 0 heads, or an FFN of
+    size 0, only the normalisation of this sub-unit is left: its residual mapping is the identity.
 
-    `attention` is full where absent. `kept` is the number of word-vectors that go on from the attention (PoWER-BERT:
-    Goyal et al. 2020), all where absent. `exit` is the ramp on the layer's output, where it has one.
+    `attention` is full attention if absent. `kept` is the number of word-vectors that remain after the attention
+    (PoWER-BERT: Goyal et al. 2020); if absent, all remain. `exit` is the exit ramp on the layer's output, if any.
     """
 
     heads: Count = 12
@@ -162,7 +167,7 @@ class LayerConfig(FrozenConfig):
 
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Configurations from before there were these fields keep their text, and so their hashes.
+        # Older configurations do not have these fields: their text, and so their hash, must not change.
         return _without_absent(serialize(self), ("attention", "kept", "exit"))
 
     @model_validator(mode="after")
@@ -174,14 +179,12 @@ class LayerConfig(FrozenConfig):
 
     @property
     def own(self) -> LayerConfig:
-        """What layers that share weights must have in common: all but where weights come from, the word-vectors that go
-        on and the exit ramp.
-        """
+        """The fields that layers sharing weights must agree on: all except `shares_with`, `kept` and `exit`."""
         return self.model_copy(update={"shares_with": None, "kept": None, "exit": None})
 
     def fitted(self) -> LayerConfig:
-        """The layer without the spans of heads that it has no longer: the first ones stay, as nobody says which were
-        cut.
+        """Return the layer with one span per head. Surplus spans of removed heads are cut at the end, because the layer
+        does not record which heads were removed.
         """
         kind = self.attention
         if not isinstance(kind, SpanAttention) or len(kind.spans) <= self.heads:
@@ -190,11 +193,11 @@ class LayerConfig(FrozenConfig):
 
     @property
     def projection_size(self) -> int:
-        """Heads × head size: the width of the queries, keys, values and of the context."""
+        """Heads × head size: the width of queries, keys, values and context."""
         return self.heads * self.head_size
 
     def present(self) -> list[Matrix]:
-        """The matrices that it has: those of the sub-units that are there."""
+        """Return the matrices that the layer has; a removed sub-unit has none."""
         attention: list[Matrix] = ["query", "key", "value", "attention_out"] if self.heads else []
         return attention + (["ffn_in", "ffn_out"] if self.ffn_size else [])
 
@@ -203,10 +206,10 @@ HeadKind = Literal["classification", "regression", "span", "none"]
 
 
 class HeadConfig(FrozenConfig):
-    """What stands on the last layer.
+    """The head on the last layer.
 
-    `classification` and `regression`: the first token's state, pooled (dense, tanh) and mapped to `outputs`
-    logits; `span`: two logits (start, end) for each token; `none`: no logits.
+    `classification` and `regression`: the first token's state, pooled (dense, tanh) and mapped to `outputs` logits.
+    `span`: two logits (start, end) for each token. `none`: no logits, the first token's pooled state instead.
     """
 
     kind: HeadKind = "classification"
@@ -221,8 +224,8 @@ class HeadConfig(FrozenConfig):
 
 
 class CodedWords(FrozenConfig):
-    """Each token's embedding is a sum of `books` vectors, one of the `entries` of each code book; its codes say
-    which (Shu & Nakayama 2018).
+    """Each token's embedding is the sum of `books` vectors: its codes choose one of the `entries` of each code book
+    (Shu & Nakayama 2018, equation 2).
     """
 
     kind: Literal["codes"] = "codes"
@@ -243,9 +246,11 @@ class CodedWords(FrozenConfig):
 
 
 class HashedWords(FrozenConfig):
-    """Each token's embedding is a weighted sum of `hashes` of the `buckets` vectors that all tokens share; fixed
-    hashes of its id choose which, and it owns the weights (Svenstrup et al. 2017). With `rows` it does not: other
-    hashes of its id choose each weight among so many.
+    """Each token's embedding is a weighted sum of `hashes` vectors out of `buckets` shared ones (Svenstrup et al.
+    2017).
+
+    Fixed hash functions of the token's id choose the vectors. Each token has its own weights; with `rows`, other hash
+    functions choose each weight among `rows` shared ones.
     """
 
     kind: Literal["hash"] = "hash"
@@ -255,20 +260,21 @@ class HashedWords(FrozenConfig):
 
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # As in a layer.
+        # As in LayerConfig.
         return _without_absent(serialize(self), ("rows",))
 
 
 Words = Annotated[CodedWords | HashedWords, Field(discriminator="kind")]
-"""How word embeddings are made that are no table."""
+"""Word embeddings that are not a table with one row per token."""
 
 
 class EncoderConfig(FrozenConfig):
-    """The elastic encoder's shape (Devlin et al. 2019 where every layer is alike).
+    """The shape of the elastic encoder. With equal layers it is BERT (Devlin et al. 2019).
 
-    `words` says how the word embeddings are made where they are no table with a row for each token; `exit_rule` when a
-    row leaves at a ramp (never, where absent: the last layer answers); `segment_positions` whether the second segment's
-    positions begin anew (they go on from the first's, where absent).
+    `embedding_rank` is the rank of factorized word embeddings, `words` describes coded or hashed ones; if both are
+    absent, word embeddings are a table. `exit_rule` decides when a row exits at a ramp; if absent, every row runs
+    through all layers. With `segment_positions` "own" the positions of the second segment start at 0 again; if absent,
+    they continue from the first segment.
     """
 
     vocab_size: Positive = 30522
@@ -291,14 +297,14 @@ class EncoderConfig(FrozenConfig):
     def bert(
         cls, layers: int, hidden: int, heads: int | None = None, ffn: int | None = None, **other: object
     ) -> EncoderConfig:
-        """A BERT with `layers` equal layers, heads of hidden / 64 and an FFN of 4 × hidden unless told."""
+        """Return a BERT with equal layers. By default it has hidden / 64 heads and an FFN of size 4 × hidden."""
         heads = heads if heads is not None else max(1, hidden // 64)
         layer = LayerConfig(heads=heads, head_size=hidden // heads, ffn_size=ffn or 4 * hidden)
         return cls.model_validate({"hidden_size": hidden, "layers": (layer,) * layers, **other})
 
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # As in a layer.
+        # As in LayerConfig.
         return _without_absent(serialize(self), ("words", "exit_rule", "segment_positions"))
 
     @field_validator("layers", mode="before")
@@ -306,27 +312,27 @@ class EncoderConfig(FrozenConfig):
     def _spans_fit_heads(cls, layers: Any) -> Any:
         if not isinstance(layers, tuple | list):
             return layers
-        # Only layers that were made before can have lost heads since.
+        # Layers given as JSON must fit; only a LayerConfig that was copied with fewer heads has surplus spans.
         return [layer.fitted() if isinstance(layer, LayerConfig) else layer for layer in layers]
 
     @model_validator(mode="after")
     def _words_are_made_in_one_way(self) -> EncoderConfig:
         if self.words is not None and self.embedding_rank is not None:
-            raise ValueError("word embeddings of codes or hashes have no rank")
+            raise ValueError("word embeddings of codes or hashes cannot have a rank")
         return self
 
     @model_validator(mode="after")
     def _exits_can_be_taken(self) -> EncoderConfig:
         ramps = [index for index, layer in enumerate(self.layers) if layer.exit is not None]
         if ramps and (self.head.kind not in ("classification", "regression") or not self.pooler):
-            raise ValueError("exit ramps need a pooled head of classes or scores")
+            raise ValueError("exit ramps need a classification or regression head with a pooler")
         if ramps and ramps[-1] == len(self.layers) - 1:
             raise ValueError("the last layer has the head and needs no exit ramp")
         if self.exit_rule is not None and not ramps:
             raise ValueError("an exit rule needs a layer with an exit ramp")
         judged = self.exit_rule is not None and self.exit_rule.kind not in ("patience", "stated")
         if judged and self.head.outputs == 1:
-            raise ValueError("scores have no entropy; rows can leave by patience only")
+            raise ValueError("regression scores have no entropy; use an exit rule of the kind patience")
         return self
 
     @model_validator(mode="after")
@@ -338,7 +344,9 @@ class EncoderConfig(FrozenConfig):
             if layer.kept is not None and (
                 not layer.heads or isinstance(layer.attention, LinformerAttention)
             ):
-                raise ValueError(f"layer {index} does not show the attention that each word-vector gets")
+                raise ValueError(
+                    f"layer {index} does not compute how much attention each word-vector gets, so it can eliminate none"
+                )
         if any(after > before for before, after in pairwise(kept)):
             raise ValueError("the word-vectors kept must not grow from layer to layer")
         return self
@@ -367,8 +375,8 @@ class EncoderConfig(FrozenConfig):
 
     @property
     def word_parameters(self) -> int:
-        """Parameters of the word embeddings: the table's, codes and code books, or buckets and weights. A factorized
-        table's projection is not among them.
+        """The number of parameters of the word embeddings: a table, codes and code books, or buckets and weights. The
+        projection of a factorized table is not counted here.
         """
         words = self.words
         if isinstance(words, CodedWords):
@@ -378,12 +386,13 @@ class EncoderConfig(FrozenConfig):
         return self.vocab_size * (self.embedding_rank or self.hidden_size)
 
     def with_words(self, words: CodedWords | HashedWords) -> EncoderConfig:
-        """This configuration with word embeddings of codes or hashes, validated again."""
+        """Return this configuration with word embeddings of codes or hashes, validated again."""
         return EncoderConfig.model_validate({**self.model_dump(), "words": words})
 
     def with_layers(self, layers: tuple[LayerConfig, ...]) -> EncoderConfig:
-        """This configuration with other layers, validated again. A ramp on the last of them goes, since the head is
-        there, and with the last ramp the exit rule.
+        """Return this configuration with other layers, validated again.
+
+        An exit ramp on the last layer is removed, because the head is there. If no ramp is left, so is the exit rule.
         """
         layers = (*layers[:-1], *(layer.model_copy(update={"exit": None}) for layer in layers[-1:]))
         rule = self.exit_rule if any(layer.exit is not None for layer in layers) else None
@@ -391,33 +400,37 @@ class EncoderConfig(FrozenConfig):
 
     @property
     def exit_depths(self) -> tuple[int, ...]:
-        """After how many layers a row may leave: those with a ramp, and the last."""
+        """The numbers of layers after which a row may exit: each layer with a ramp, and the last."""
         ramps = [index + 1 for index, layer in enumerate(self.layers) if layer.exit is not None]
         return (*ramps, len(self.layers))
 
     def with_exits(self, ramp: ExitRamp, rule: ExitRule | None) -> EncoderConfig:
-        """This configuration with a ramp on every layer but the last, and a rule to leave by; validated again."""
+        """Return this configuration with a ramp on every layer except the last and an exit rule, validated again."""
         layers = tuple(layer.model_copy(update={"exit": ramp}) for layer in self.layers)
         return self.with_layers(layers).with_exit_rule(rule)
 
     def with_exit_rule(self, rule: ExitRule | None) -> EncoderConfig:
-        """This configuration with another exit rule, validated again."""
+        """Return this configuration with another exit rule, validated again."""
         return EncoderConfig.model_validate({**self.model_dump(), "exit_rule": rule})
 
     def with_head(self, kind: str, outputs: int) -> EncoderConfig:
-        """This configuration with another head. Raises SkylineError for an unknown kind or an impossible size."""
+        """Return this configuration with another head. Raises SkylineError if there is no such kind, or if a head of
+        this kind cannot have this number of outputs.
+        """
         if kind not in get_args(HeadKind):
             raise unknown_name("head", kind, get_args(HeadKind))
         try:
             head = HeadConfig.model_validate({"kind": kind, "outputs": outputs})
         except ValidationError as error:
-            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise SkylineError(f"a {kind} head of {outputs} labels cannot be made: {problem}") from None
+            problem = plain(error.errors()[0]["msg"])
+            raise SkylineError(
+                f"a {kind} head with {outputs} outputs cannot be made: {problem}", Code.OUT_OF_RANGE
+            ) from None
         return self.model_copy(update={"head": head})
 
 
 def matrix_shape(config: EncoderConfig, layer: LayerConfig, matrix: Matrix) -> tuple[int, int]:
-    """The (out, in) shape of a layer's matrix."""
+    """Return the (out, in) shape of a layer's matrix."""
     hidden, projected, columns = config.hidden_size, layer.projection_size, layer.ffn_size
     return {
         "query": (projected, hidden),
@@ -430,8 +443,8 @@ def matrix_shape(config: EncoderConfig, layer: LayerConfig, matrix: Matrix) -> t
 
 
 def linear_maps(config: EncoderConfig) -> Iterator[tuple[str, Matrix, tuple[int, int]]]:
-    """What each linear map of the layers is in words, which matrix it belongs to, and its (out, in) shape; of a
-    factorized matrix, both factors.
+    """Yield each linear map of the layers: its description, its matrix and its (out, in) shape. A factorized matrix has
+    two, one for each factor.
     """
     for index, layer in enumerate(config.layers):
         for matrix in layer.present():

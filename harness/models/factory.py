@@ -1,4 +1,4 @@
-"""From a configuration to a model: the elastic encoder, or one of the students."""
+"""Make a model from its configuration: the elastic encoder, or one of the students."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.models.config import EncoderConfig
 from harness.models.encoder.encoder import Encoder
 from harness.models.model import Model
@@ -37,7 +37,7 @@ ModelConfig = Annotated[
     | Annotated[ConvolutionalConfig, Tag("convolutional")],
     Discriminator(_kind),
 ]
-"""An encoder's configuration has no `kind`: it is from before there were others."""
+"""The configuration of any model. An encoder's has no `kind`, because it is older than the students."""
 
 
 def make_model(
@@ -45,7 +45,7 @@ def make_model(
     tokenizer: Tokenizer | None = None,
     origin: str = "",
 ) -> Model:
-    """A model of this configuration, its weights not drawn yet."""
+    """Make a model of this configuration; its weights are not initialized."""
     if isinstance(config, BottleneckConfig):
         return MobileBERT(config, tokenizer, origin)
     if isinstance(config, BagConfig):
@@ -55,5 +55,5 @@ def make_model(
     if isinstance(config, ConvolutionalConfig):
         return ConvolutionalStudent(config, tokenizer, origin)
     if isinstance(config, StudentConfig):
-        raise SkylineError(f"there is no student of kind '{config.kind}'; update Skyline")
+        raise SkylineError(f"unknown kind of student '{config.kind}'; update Skyline", Code.UNKNOWN_NAME)
     return Encoder(config, tokenizer, origin)

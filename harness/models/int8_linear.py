@@ -1,4 +1,4 @@
-"""Linear maps that execute on compressed weights."""
+"""The int8 linear map: it executes on the quantized weights themselves."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.hardware import multiplies_signed
 from harness.models.codecs import INT8_MAX
 
 EXACT_WIDTH = 1024
-"""So many products of two int8 numbers add up to 2²⁴ at most, as far as float32 counts without a gap."""
+"""The sum of 1024 products of two int8 numbers is at most 2²⁴, up to which float32 holds every integer exactly."""
 
 
 class Int8Linear(nn.Module):
-    """y = x Wᵀ + b with int8 weights and activations, int32 sums and float32 in and out.
+    """y = x Wᵀ + b with int8 weights and activations, int32 sums, float32 input and output.
 
-    Activations are quantized as they come, symmetrically and with one scale for each token, so that a row's
-    result does not depend on padding or on the other rows of its batch (a scale for the whole tensor would).
-    Weights carry one scale, or one a row.
+    Activations are quantized dynamically and symmetrically, with one scale per token: a scale per tensor would make a
+    row's result depend on padding and on the other rows of its batch. Weights have one scale, or one per row.
     """
 
     weight: Tensor
@@ -27,7 +26,7 @@ class Int8Linear(nn.Module):
     bias: Tensor | None
 
     def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> None:
-        """`weight` int8 (out, in), `scale` float32 () or (out), `bias` float32 (out)."""
+        """Take `weight` int8 (out, in), `scale` float32 () or (out), `bias` float32 (out)."""
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self.in_floats = not multiplies_signed()
@@ -37,32 +36,32 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, in) to (…, out)."""
-        tokens = x.reshape(-1, self.in_features)
-        # Clamped after the division: a subnormal scale may be flushed to zero, and 0 / 0 is no number.
-        scale = tokens.abs().amax(dim=1, keepdim=True) / INT8_MAX
+        tokens = x.reshape(-1, self.in_features)  # (t, in)
+        # Clamped after the division: a subnormal scale may be flushed to zero, and 0 / 0 is NaN.
+        scale = tokens.abs().amax(dim=1, keepdim=True) / INT8_MAX  # (t, 1)
         scale = scale.clamp_min(torch.finfo(torch.float32).tiny)
         quantized = torch.round(tokens / scale).to(torch.int8)
-        sums = self._sums(quantized).to(torch.float32)
-        scales = scale * self.scale
+        sums = self._sums(quantized).to(torch.float32)  # (t, out)
+        scales = scale * self.scale  # (t, 1) or (t, out)
         result = sums * scales if self.bias is None else torch.addcmul(self.bias, sums, scales)
         return result.view(*x.shape[:-1], self.out_features)
 
     def _sums(self, quantized: Tensor) -> Tensor:
-        # torch 2.13's _int_mm returns garbage on CPU where there is only one column to sum over.
+        # On CPU, torch 2.13's _int_mm returns wrong sums if there is only one column to sum over.
         if self.in_features == 1:
             return quantized.to(torch.int32) * self.weight.t()
         if quantized.is_cuda:
             return padded_int_mm(quantized, self.weight)
-        # A trace, in which work is counted, holds one product on any processor.
+        # A trace must contain one matrix product on any processor: FLOPs are counted from it.
         if self.in_floats and not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             return float_int_mm(quantized, self.weight)
         return torch._int_mm(quantized, self.weight.t())
 
 
 def float_int_mm(x: Tensor, weight: Tensor) -> Tensor:
-    """x Wᵀ in int32, exactly, by float32 products, of int8 `x` (rows, in) and `weight` (out, in).
+    """Compute x Wᵀ exactly in int32 (rows, out) by float32 products, for int8 `x` (rows, in) and `weight` (out, in).
 
-    For processors that have no product of bytes: torch's takes 20 to 30 times as long as float32's there.
+    It is for processors without int8 multiplication, where torch's `_int_mm` takes 20 to 30 times as long.
     """
     sums = [
         F.linear(part.float(), columns.float()).to(torch.int32)
@@ -74,8 +73,10 @@ def float_int_mm(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def padded_int_mm(x: Tensor, weight: Tensor) -> Tensor:
-    """x Wᵀ in int32 of int8 `x` (rows, in) and `weight` (out, in), zeros added where cuBLASLt wants more than 16
-    rows and widths that are multiples of 8. BERT's own sizes need rows only, and those only for short inputs.
+    """Compute x Wᵀ in int32 (rows, out) on CUDA, for int8 `x` (rows, in) and `weight` (out, in).
+
+    cuBLASLt needs more than 16 rows, and widths that are multiples of 8; zeros fill them up. BERT's own sizes only need
+    more rows, and only for short inputs.
     """
     rows, width = x.shape
     more_rows, more_width, more_out = max(0, 17 - rows), -width % 8, -weight.shape[0] % 8
@@ -86,33 +87,34 @@ def padded_int_mm(x: Tensor, weight: Tensor) -> Tensor:
     return torch._int_mm(x, weight.t())[:rows, : weight.shape[0] - more_out]
 
 
-KERNELS = {"int8": Int8Linear}
-
-
 def require_dense(model: nn.Module) -> None:
-    """Raise a SkylineError where `model` executes on compressed weights, which no float32 file can hold."""
+    """Raise SkylineError if `model` executes on compressed weights, which a float32 file cannot hold."""
     for path, module in model.named_modules():
         if isinstance(module, Int8Linear):
             raise SkylineError(
                 f"module '{path}' executes in int8 and cannot be saved as it is; copy the artifact's folder, or "
-                "make the model dense first (harness.models.artifacts.to_dense)"
+                "make the model dense first (harness.models.artifacts.to_dense)",
+                Code.WRONG_KIND,
             )
 
 
 def replace_linear(model: nn.Module, path: str, kernel: nn.Module) -> None:
-    """Put `kernel` in the place of the linear module at `path`. Raises SkylineError where there is none."""
+    """Put `kernel` in the place of the linear module at `path`. Raises SkylineError if there is no linear module."""
     try:
         current = model.get_submodule(path)
     except AttributeError:
         raise SkylineError(
-            f"the model has no module '{path}' to execute in int8; make the artifact again"
+            f"the model has no module '{path}' to execute in int8; make the artifact again", Code.DAMAGED
         ) from None
     if not isinstance(current, nn.Linear):
-        raise SkylineError(f"module '{path}' is no linear map; make the artifact again")
+        raise SkylineError(
+            f"module '{path}' is not a linear map, so it cannot execute in int8; make the artifact again",
+            Code.DAMAGED,
+        )
     replace_module(model, path, kernel)
 
 
 def replace_module(model: nn.Module, path: str, module: nn.Module) -> None:
-    """Put `module` in the place of the one at `path`."""
+    """Put `module` in the place of the module at `path`."""
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, module)

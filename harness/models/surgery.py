@@ -1,7 +1,7 @@
-"""Encoders cut from encoders: a new configuration with the weights that it keeps.
+"""Cut and change encoders: each function makes a new configuration and copies the weights that remain.
 
-Every function returns a new encoder and leaves the given one as it is. What a method chose for storage stays
-chosen for the weights that are still there.
+Every function returns a new encoder and does not change the given one. Weights that remain keep the codec and the
+kernel that a method chose for them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
+from harness.common.validation import plain
 from harness.models.codecs import Codec, Codes, Pack
 from harness.models.config import (
     AttentionKind,
@@ -42,17 +43,22 @@ from harness.models.shape_checks import (
 
 
 def keep_layers(model: Encoder, kept: Sequence[int]) -> Encoder:
-    """A copy of `model` with only the layers `kept`, in that order, and their exit ramps, of which the last layer has
-    none. Raises SkylineError for none, or one that is not there.
+    """Copy `model` with only the layers `kept`, in that order, and their exit ramps; the last layer loses its ramp.
+
+    Raises SkylineError if `kept` is empty or names a layer that does not exist or that uses another's weights, or if
+    the numbers of word-vectors would grow.
     """
     count = len(model.config.layers)
     if not kept or any(not 0 <= index < count for index in kept):
         raise SkylineError(
-            f"layers {list(kept)} cannot be kept of {count}; name at least one of 0 … {count - 1}"
+            f"layers {list(kept)} cannot be kept of {count}; name at least one of 0 … {count - 1}",
+            Code.OUT_OF_RANGE,
         )
     configs = model.config.layers
     if any(configs[index].shares_with is not None for index in kept):
-        raise SkylineError("layers that share weights cannot be picked apart; keep the layers that own them")
+        raise SkylineError(
+            "layers that share weights cannot be separated; keep the layers that own them", Code.WRONG_SHAPE
+        )
 
     def source(name: str) -> str:
         part, *rest = name.split(".")
@@ -65,8 +71,10 @@ def keep_layers(model: Encoder, kept: Sequence[int]) -> Encoder:
 
 
 def keep_heads(model: Encoder, kept: Sequence[Sequence[int]]) -> Encoder:
-    """A copy of `model` whose layer i has only the heads `kept[i]`: their rows of the query, key and value maps
-    and their columns of the output map. A layer without heads keeps its normalisation only.
+    """Copy `model` with only the heads `kept[i]` in layer i: their rows of the query, key and value maps and their
+    columns of the output map. A layer without heads keeps only the normalisation.
+
+    Raises SkylineError if a head does not exist or is named twice, if layers share weights or the maps are factorized.
     """
     layers, masks = [], dict[str, tuple[int, Tensor]]()
     refuse_factorized(model.config, ("query", "key", "value", "attention_out"), "heads")
@@ -75,11 +83,11 @@ def keep_heads(model: Encoder, kept: Sequence[Sequence[int]]) -> Encoder:
         kind = layer.attention
         if isinstance(kind, SpanAttention):
             kind = kind.of_heads(heads) if heads else None
-        # Attention that is gone tells no word-vectors apart.
+        # Without attention no word-vectors can be ranked, so none are eliminated.
         changes = {"heads": len(heads), "attention": kind, "kept": layer.kept if heads else None}
         layers.append(layer.model_copy(update=changes))
-        columns = torch.arange(layer.projection_size).view(layer.heads, layer.head_size)
-        chosen = columns[list(heads)].flatten()
+        columns = torch.arange(layer.projection_size).view(layer.heads, layer.head_size)  # (h, d)
+        chosen = columns[list(heads)].flatten()  # (kept heads · d,)
         for name in ("query", "key", "value"):
             for parameter in ("weight", "bias"):
                 masks[f"layers.{index}.attention_in.{name}.{parameter}"] = (0, chosen)
@@ -88,8 +96,11 @@ def keep_heads(model: Encoder, kept: Sequence[Sequence[int]]) -> Encoder:
 
 
 def keep_columns(model: Encoder, kept: Sequence[Sequence[int]]) -> Encoder:
-    """A copy of `model` whose layer i has only the FFN columns `kept[i]`: their rows of the first map and their
-    columns of the second. A layer without columns keeps its normalisation only.
+    """Copy `model` with only the FFN columns `kept[i]` in layer i: their rows of the first map and their columns of the
+    second. A layer without columns keeps only the normalisation.
+
+    Raises SkylineError if a column does not exist or is named twice, if layers share weights or the maps are
+    factorized.
     """
     layers, masks = [], dict[str, tuple[int, Tensor]]()
     refuse_factorized(model.config, ("ffn_in", "ffn_out"), "FFN columns")
@@ -104,15 +115,16 @@ def keep_columns(model: Encoder, kept: Sequence[Sequence[int]]) -> Encoder:
 
 
 def keep_hidden(model: Encoder, kept: Sequence[int]) -> Encoder:
-    """A copy of `model` with only the hidden units `kept`, everywhere: in the embeddings, at both ends of every
-    map, in the norms, the pooler, the classifier and the exit ramps. Raises SkylineError where a ramp's own width
-    follows from the hidden size.
+    """Copy `model` with only the hidden units `kept` in embeddings, maps, norms, pooler, classifier and exit ramps.
+
+    Raises SkylineError if `kept` is empty, names a unit twice or one that does not exist, or if the width of an exit
+    ramp depends on the hidden size.
     """
     config = model.config
     refuse_wide_ramps(config)
     _check_indices(kept, config.hidden_size, "hidden units", None)
     if not kept:
-        raise SkylineError("no hidden unit would be left; keep at least one")
+        raise SkylineError("no hidden unit would be left; keep at least one", Code.OUT_OF_RANGE)
     chosen = torch.tensor(list(kept), dtype=torch.long)
     smaller = EncoderConfig.model_validate({**config.model_dump(), "hidden_size": len(kept)})
     old, new = (_empty(c).contents() for c in (config, smaller))
@@ -123,7 +135,7 @@ def keep_hidden(model: Encoder, kept: Sequence[int]) -> Encoder:
         if changed:
             masks[name] = (changed[0], chosen)
             both += [name] if len(changed) == 2 else []
-    # The pooler is hidden × hidden: cut its columns first.
+    # The pooler is (H, H): cut its columns here and its rows below.
     model = deepcopy(model) if both else model
     for name in both:
         path, _, attribute = name.rpartition(".")
@@ -133,11 +145,10 @@ def keep_hidden(model: Encoder, kept: Sequence[int]) -> Encoder:
 
 
 def factorize(model: Encoder, ranks: Mapping[Matrix, int], layers: Sequence[int] | None = None) -> Encoder:
-    """A copy of `model` with the named matrices of `layers` (all, if absent) as products of two, from the
-    truncated singular value decomposition W ≈ (U √S)(√S Vᵀ), which is the nearest of that rank (Eckart & Young
-    1936).
+    """Copy `model` with matrices of `layers` (default: all) as products of two, each of the rank that `ranks` gives.
 
-    Raises SkylineError where a matrix is factorized already or its rank exceeds its smaller side.
+    The factors are from the truncated singular value decomposition W ≈ (U √S)(√S Vᵀ), the nearest matrix of this rank
+    (Eckart & Young 1936). Raises SkylineError if a matrix is factorized already or its rank exceeds its smaller side.
     """
     chosen = range(len(model.config.layers)) if layers is None else layers
     configs = list(model.config.layers)
@@ -156,11 +167,14 @@ def factorize(model: Encoder, ranks: Mapping[Matrix, int], layers: Sequence[int]
                 continue
             path = next(name for name, module in model.named_modules() if module is matrix)
             if isinstance(matrix, LowRankLinear):
-                raise SkylineError(f"{kind} of layer {index} is factorized already; leave it out")
+                raise SkylineError(
+                    f"{kind} of layer {index} is factorized already; leave it out", Code.WRONG_SHAPE
+                )
             if ranks[kind] > min(matrix.weight.shape):
                 raise SkylineError(
                     f"rank {ranks[kind]} exceeds the smaller side of {kind} in layer {index}, "
-                    f"{min(matrix.weight.shape)}; use a smaller rank"
+                    f"{min(matrix.weight.shape)}; use a smaller rank",
+                    Code.OUT_OF_RANGE,
                 )
             first, second = truncated_svd(matrix.weight.data, ranks[kind])
             values[f"{path}.first.weight"], values[f"{path}.second.weight"] = first, second
@@ -169,14 +183,15 @@ def factorize(model: Encoder, ranks: Mapping[Matrix, int], layers: Sequence[int]
 
 
 def factorize_embedding(model: Encoder, rank: int) -> Encoder:
-    """A copy of `model` whose word embeddings are (vocabulary × rank)(rank × hidden), by truncated SVD. Raises
-    SkylineError where they are no dense matrix, or the rank is not below the hidden size.
+    """Copy `model` with word embeddings (V, rank) times a projection (rank, H), by truncated SVD. Raises SkylineError
+    if the word embeddings are not a table, or if the rank is not below the hidden size.
     """
     config = model.config
     refuse_other_words(config)
     if not 0 < rank < config.hidden_size:
         raise SkylineError(
-            f"rank {rank} is not below the hidden size {config.hidden_size}; use a smaller one"
+            f"rank {rank} is not below the hidden size {config.hidden_size}; use a smaller one",
+            Code.OUT_OF_RANGE,
         )
     project, word = truncated_svd(model.embedding.word.weight.data, rank)
     smaller = EncoderConfig.model_validate({**config.model_dump(), "embedding_rank": rank})
@@ -186,8 +201,8 @@ def factorize_embedding(model: Encoder, rank: int) -> Encoder:
 
 
 def code_words(model: Encoder, codes: Tensor, books: Tensor) -> Encoder:
-    """A copy of `model` whose word embeddings are sums of code-book entries: `codes` (V, M) into `books` (M, K, H).
-    Its artifact stores a code in log₂ K bits. Raises SkylineError where the embeddings are no dense matrix.
+    """Copy `model` with word embeddings that are sums of code-book entries: `codes` (V, M) into `books` (M, K, H). The
+    artifact stores a code in log₂ K bits. Raises SkylineError if the word embeddings are not a table.
     """
     refuse_other_words(model.config)
     words = CodedWords(books=books.shape[0], entries=books.shape[1])
@@ -198,8 +213,8 @@ def code_words(model: Encoder, codes: Tensor, books: Tensor) -> Encoder:
 
 
 def hash_words(model: Encoder, buckets: Tensor, importance: Tensor) -> Encoder:
-    """A copy of `model` whose word embeddings are weighted sums of hashed buckets: `buckets` (B, H), and the weights
-    `importance` (V, k). Raises SkylineError where the embeddings are no dense matrix.
+    """Copy `model` with word embeddings that are weighted sums of hashed buckets: `buckets` (B, H) and the weights
+    `importance` (V, k). Raises SkylineError if the word embeddings are not a table.
     """
     refuse_other_words(model.config)
     words = HashedWords(buckets=len(buckets), hashes=importance.shape[1])
@@ -208,15 +223,16 @@ def hash_words(model: Encoder, buckets: Tensor, importance: Tensor) -> Encoder:
 
 
 def keep_vocabulary(model: Encoder, kept: Sequence[int]) -> Encoder:
-    """A copy of `model` with only the tokens `kept`, numbered anew in that order: their rows of the word embeddings
-    and a tokenizer that has no others. Raises SkylineError for hashed embeddings, and where the tokenizer cannot do
-    without a token (see `Tokenizer.keep`).
+    """Copy `model` with only the tokens `kept` in word embeddings and tokenizer. Their new ids follow this order.
+
+    Raises SkylineError if word embeddings are hashed, if `kept` is empty, names a token twice or one that does not
+    exist, or if the tokenizer needs a token that is not kept (see `Tokenizer.keep`).
     """
     config = model.config
     refuse_hashed_words(config)
     _check_indices(kept, config.vocab_size, "tokens", None)
     if not kept:
-        raise SkylineError("no token would be left; keep at least one")
+        raise SkylineError("no token would be left; keep at least one", Code.OUT_OF_RANGE)
     name = "embedding.word.weight" if config.words is None else "embedding.word.codes"
     smaller = EncoderConfig.model_validate({**config.model_dump(), "vocab_size": len(kept)})
     student = _rebuilt(model, smaller, {name: (0, torch.tensor(list(kept)))})
@@ -225,17 +241,18 @@ def keep_vocabulary(model: Encoder, kept: Sequence[int]) -> Encoder:
 
 
 def add_exits(model: Encoder, ramp: ExitRamp, generator: torch.Generator) -> Encoder:
-    """A copy of `model` with an exit ramp on every layer but the last, and no rule to leave by yet. A ramp with a
-    pooler of its own starts as the head (Xin et al. 2020, released code), others from BERT's initial weights.
+    """Copy `model` with an exit ramp on every layer except the last, and without an exit rule.
+
+    A ramp of the kind "pooler" starts as a copy of the head (Xin et al. 2020, released code); the others start from
+    BERT's initial weights, drawn by `generator`.
     """
     config = model.config.with_exits(ramp, None)
-    drawn = Encoder(config).exits
-    for place in drawn.values():
-        for module in place.modules():
-            if isinstance(module, nn.Linear):
-                module.weight.data.normal_(0.0, INITIALIZER_RANGE, generator=generator)
-                module.bias.data.zero_()
-    values = {f"exits.{name}": tensor for name, tensor in drawn.state_dict().items()}
+    ramps = Encoder(config).exits
+    for module in ramps.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.data.normal_(0.0, INITIALIZER_RANGE, generator=generator)
+            module.bias.data.zero_()
+    values = {f"exits.{name}": tensor for name, tensor in ramps.state_dict().items()}
     if ramp == "pooler":
         head = model.head.state_dict()
         values = {name: head[name.split(".", 2)[2]] for name in values}
@@ -243,13 +260,15 @@ def add_exits(model: Encoder, ramp: ExitRamp, generator: torch.Generator) -> Enc
 
 
 def share_layers(model: Encoder, sources: Sequence[int | None]) -> Encoder:
-    """A copy of `model` in which layer i uses the weights of layer `sources[i]`, or its own where that is None.
+    """Copy `model` such that layer i uses the weights of layer `sources[i]`, or its own if this is None.
 
-    Raises SkylineError where a source does not come before, does not own its weights or has another shape.
+    Raises SkylineError if a source is not an earlier layer, does not own its weights or has another shape.
     """
     layers = list(model.config.layers)
     if len(sources) != len(layers):
-        raise SkylineError(f"{len(sources)} sources were given for {len(layers)} layers; give one for each")
+        raise SkylineError(
+            f"{len(sources)} sources were given for {len(layers)} layers; give one for each", Code.INCOMPLETE
+        )
     owners = [layer.model_copy(update={"shares_with": None}) for layer in layers]
     configs = tuple(
         owner.model_copy(update={"shares_with": source})
@@ -259,9 +278,11 @@ def share_layers(model: Encoder, sources: Sequence[int | None]) -> Encoder:
 
 
 def set_attention(model: Encoder, kind: AttentionKind | None, layers: Sequence[int] | None = None) -> Encoder:
-    """A copy of `model` whose `layers` (all, if absent) attend in another way. Linformer's projections start as means
-    of blocks. Raises SkylineError where layers that share weights would differ, or eliminated word-vectors need
-    attention that is not there.
+    """Copy `model` with another kind of attention in `layers` (default: all); None is full attention. Linformer's
+    projections start as means over blocks of tokens.
+
+    Raises SkylineError if layers that share weights would differ, if a layer that eliminates word-vectors would not
+    compute their significance, or if the kind does not fit the encoder's heads or positions.
     """
     configs = list(model.config.layers)
     for index in range(len(configs)) if layers is None else layers:
@@ -277,15 +298,17 @@ def set_attention(model: Encoder, kind: AttentionKind | None, layers: Sequence[i
 
 
 def keep_word_vectors(model: Encoder, kept: Sequence[int | None]) -> Encoder:
-    """A copy of `model` in which only the `kept[i]` most significant word-vectors go on from layer i's attention (all,
-    where that is None). Raises SkylineError where they grow, or a layer or the head cannot do with them.
+    """Copy `model` such that only the `kept[i]` most significant word-vectors remain after layer i's attention; None
+    keeps all. Raises SkylineError if the numbers grow, if a layer does not compute the significance (see
+    `significance`), or if the head reads every token.
     """
     if len(kept) != len(model.config.layers):
         raise SkylineError(
-            f"{len(kept)} numbers of word-vectors were given for {len(model.config.layers)} layers; give one for each"
+            f"{len(kept)} numbers of word-vectors were given for {len(model.config.layers)} layers; give one for each",
+            Code.INCOMPLETE,
         )
     if any(count is not None and count < 1 for count in kept):
-        raise SkylineError("no word-vector would be left; keep at least one in each layer")
+        raise SkylineError("no word-vector would be left; keep at least one in each layer", Code.OUT_OF_RANGE)
     configs = [
         layer.model_copy(update={"kept": count})
         for layer, count in zip(model.config.layers, kept, strict=True)
@@ -294,35 +317,36 @@ def keep_word_vectors(model: Encoder, kept: Sequence[int | None]) -> Encoder:
 
 
 def keep_positions(model: Encoder, count: int) -> Encoder:
-    """A copy of `model` that takes sequences of up to `count` tokens. Raises SkylineError where it takes fewer."""
+    """Copy `model` with only the first `count` positions. Raises SkylineError if it has fewer."""
     config = model.config
     if not 0 < count <= config.positions:
         raise SkylineError(
-            f"{count} positions cannot be kept of {config.positions}; use 1 … {config.positions}"
+            f"{count} positions cannot be kept of {config.positions}; use 1 … {config.positions}",
+            Code.OUT_OF_RANGE,
         )
     shorter = EncoderConfig.model_validate({**config.model_dump(), "positions": count})
     return _rebuilt(model, shorter, {"embedding.position.weight": (0, torch.arange(count))})
 
 
 def own_segment_positions(model: Encoder) -> Encoder:
-    """A copy of `model` in which the second segment's positions begin anew, so that nothing of its embeddings depends
-    on the first.
+    """Copy `model` such that the second segment's positions start at 0 again: its embeddings then do not depend on the
+    first segment.
     """
     config = EncoderConfig.model_validate({**model.config.model_dump(), "segment_positions": "own"})
     return _rebuilt(model, config)
 
 
 def truncated_svd(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """`weight` (out, in) ≈ second @ first: first (rank, in) and second (out, rank), each with the root of the
-    singular values.
+    """Return `first` (rank, in) and `second` (out, rank) such that `weight` (out, in) ≈ second @ first. Each factor
+    holds the square roots of the singular values.
     """
     matrix = weight.double()
     if wide := matrix.shape[0] < matrix.shape[1]:
-        matrix = matrix.T
-    # From the smaller Gram matrix: three times as fast as from both sides at once. In double precision its squares
-    # cost nothing that a float32 keeps.
-    right = torch.linalg.eigh(matrix.T @ matrix).eigenvectors.flip(1)[:, :rank]
-    left = matrix @ right  # times the singular values
+        matrix = matrix.T  # (long, short)
+    # The eigenvectors of the smaller Gram matrix: three times as fast as a full SVD. Squaring costs digits, but in
+    # double precision none that float32 could hold.
+    right = torch.linalg.eigh(matrix.T @ matrix).eigenvectors.flip(1)[:, :rank]  # (short, rank)
+    left = matrix @ right  # (long, rank): left singular vectors × singular values
     root = left.norm(dim=0).sqrt()
     first, second = (right * root).T, torch.where(root > 0, left / root, 0.0)
     if wide:
@@ -336,7 +360,8 @@ def _each_layer(
     layers = model.config.layers
     if len(kept) != len(layers):
         raise SkylineError(
-            f"{what} of {len(kept)} layers were given for {len(layers)}; give one list a layer"
+            f"{what} of {len(kept)} layers were given for {len(layers)}; give one list a layer",
+            Code.INCOMPLETE,
         )
     refuse_shared(model.config, what)
     return list(zip(layers, kept, strict=True))
@@ -345,16 +370,18 @@ def _each_layer(
 def _check_indices(kept: Sequence[int], count: int, what: str, layer: int | None) -> None:
     if any(not 0 <= index < count for index in kept) or len(set(kept)) != len(kept):
         where = "" if layer is None else f" of layer {layer}"
-        raise SkylineError(f"{what}{where} must be different ones of 0 … {count - 1}, not {list(kept)[:8]}")
+        raise SkylineError(
+            f"{what}{where} must be different numbers in 0 … {count - 1}, not {list(kept)[:8]}",
+            Code.OUT_OF_RANGE,
+        )
 
 
 def _with_layers(config: EncoderConfig, layers: Sequence[LayerConfig], what: str) -> EncoderConfig:
-    """`config` with other layers; a SkylineError that says `what` and why where there is no such encoder."""
+    """Return `config` with other layers. If they cannot form an encoder, raise SkylineError: `what`, and the reason."""
     try:
         return config.with_layers(tuple(layers))
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise SkylineError(f"{what}: {reason}") from None
+        raise SkylineError(f"{what}: {plain(error.errors()[0]['msg'])}", Code.WRONG_SHAPE) from None
 
 
 def _empty(config: EncoderConfig) -> Encoder:
@@ -369,16 +396,20 @@ def _rebuilt(
     values: Mapping[str, Tensor] | None = None,
     source: Callable[[str], str] = lambda name: name,
 ) -> Encoder:
-    """An encoder of `config`: each weight is that of `values`, or `model`'s (whose name `source` gives), of which
-    `masks` chooses slices (dimension, indices).
+    """Make an encoder of `config` with `model`'s tokenizer, storage and weights.
+
+    A weight comes from `values` if it is there, otherwise from `model`, where its name is `source(name)`; `masks`
+    selects slices of it (dimension, indices).
     """
     if left := attached(model):
-        raise SkylineError(f"'{left[0]}' is still parametrized; bake it before cutting the encoder")
+        raise SkylineError(
+            f"'{left[0]}' is still parametrized; bake it before cutting the encoder", Code.WRONG_ORDER
+        )
     with nothing_drawn():
         student = Encoder(config, model.tokenizer, model.origin)
     old = model.state_dict()
     state: dict[str, Tensor] = {}
-    # Shared weights come once, under their first name: the others' old values would overwrite them.
+    # Shared weights appear once, under their first name: values under the other names would overwrite them.
     for name in student.contents():
         if values is not None and name in values:
             state[name] = values[name]

@@ -14,7 +14,7 @@ from harness.conformance.tiny import tiny_encoder
 from harness.models.batch import Batch
 from harness.models.config import EncoderConfig, LayerConfig
 from harness.models.encoder.encoder import Encoder
-from harness.models.encoder.layers import Closed
+from harness.models.encoder.layers import NormOnly
 from harness.models.parameter_counts import encoder_parameters
 from harness.models.parametrization import attached
 from harness.recipes.builder import run_stage
@@ -199,8 +199,8 @@ def test_what_goes_is_really_gone(share: float) -> None:
     # Less than a head, with its block's bias, too much.
     assert left > -(1048 + 32)
     for layer, config in zip(student.layers, student.config.layers, strict=True):
-        assert isinstance(layer.ffn, Closed) == (config.ffn_size == 0)
-        assert isinstance(layer.attention_out, Closed) == (config.heads == 0)
+        assert isinstance(layer.ffn, NormOnly) == (config.ffn_size == 0)
+        assert isinstance(layer.attention_out, NormOnly) == (config.heads == 0)
         # Nothing that is left would have fitted: an FFN, a head, or a last head with its block's bias.
         assert config.ffn_size == 0 or left < 8352
         alone = sum(other.heads for other in student.config.layers) == config.heads == 1

@@ -88,7 +88,7 @@ def test_what_a_tokenizer_cannot_do_without() -> None:
         tokenizer().keep([number for piece, number in IDS.items() if piece != "[SEP]"])
     with pytest.raises(SkylineError, match="has no token 99"):
         tokenizer().keep([99])
-    with pytest.raises(SkylineError, match="not of BPE"):
+    with pytest.raises(SkylineError, match="BPE"):
         Tokenizer(FastTokenizer(BPE())).keep([])
     special = [*PIECES[:5], *"aegilnpy", *(f"##{letter}" for letter in "aegilnpy")]
     assert indispensable_tokens(tokenizer()) == ids_of(*special)

@@ -1,4 +1,4 @@
-"""FLOPs of attention that is not from each token to every other, and of fewer word-vectors, against closed forms."""
+"""FLOPs of attention other than full, and of eliminated word-vectors, against closed forms."""
 
 from __future__ import annotations
 
@@ -106,12 +106,12 @@ def test_a_cache_of_second_segments_leaves_the_first_and_what_is_joint(
     assert plain.total.macs == batch * (3 * both + HEAD)
     assert cached.total.macs == batch * (2 * layer_macs(first, HIDDEN, FFN) + both + HEAD)
     assert plain.uncounted == cached.uncounted == ()
-    # Every part of the work belongs to a component, on this path too.
+    # All work belongs to a component, on this path too.
     assert sum(work.macs for work in cached.components.values()) == cached.total.macs
 
 
 @pytest.mark.parametrize(("first", "second", "share"), [(64, 64, 0.62), (20, 300, 0.29)])
 def test_the_shares_that_the_card_of_deformer_states(first: int, second: int, share: float) -> None:
-    """BERT-base with nine separate layers, by the closed form that the test above holds the count to."""
+    """BERT-base with nine separate layers, by the closed form that the test above compares with the count."""
     alone, both = layer_macs(first, 768, 3072), layer_macs(first + second, 768, 3072)
     assert round((9 * alone + 3 * both) / (12 * both), 2) == share

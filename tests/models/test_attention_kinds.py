@@ -1,4 +1,4 @@
-"""Attention that is not from each token to every other: against dense masks, closed forms, and full attention."""
+"""Kinds of attention other than full: against dense masks, closed forms and full attention."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from harness.common.errors import Code
 from harness.models.artifacts import load_artifact, save_artifact
 from harness.models.batch import Batch
 from harness.models.checkpoints import save_checkpoint
@@ -27,7 +28,7 @@ from harness.models.config import (
     TopKAttention,
 )
 from harness.models.encoder.attention import (
-    LargestScores,
+    ExplicitSparseAttention,
     Places,
     Tokens,
     WindowAttention,
@@ -71,12 +72,12 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def mask_of(lengths: list[int]) -> Tensor:
-    """(b, 1, 1, n): rows of these lengths."""
+    """Make the mask (b, 1, 1, n) of rows of these lengths."""
     return (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None])[:, None, None, :]
 
 
 def test_what_ordinary_encoders_write_stays() -> None:
-    """Their hashes, and with them records and artifacts, hang on the text."""
+    """Hashes of records and artifacts depend on this text."""
     written = json.loads(TINY.model_dump_json())
     assert list(written["layers"][0]) == ["heads", "head_size", "ffn_size", "ranks", "shares_with"]
     assert not {"words", "exit_rule", "segment_positions"} & set(written)
@@ -104,7 +105,7 @@ def test_padding_and_neighbours_do_not_matter(kind: AttentionKind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_it_is_not_full_attention(kind: AttentionKind) -> None:
-    """The counterpart: with the same weights each kind computes something else, with maps as without."""
+    """With the same weights, each kind computes other logits than full attention, with maps and without."""
     model = with_attention(kind)
     full = random_weights(TINY, 0).eval()
     full.load_state_dict({n: t for n, t in model.state_dict().items() if ".places." not in n})
@@ -135,19 +136,19 @@ def test_blocks_compute_what_the_dense_mask_does(lengths: list[int], window: int
 
 
 def test_blocks_are_taken_where_they_are_less_work() -> None:
-    # Five blocks of 4 queries with 12 keys and the first one, and the first query with all 18.
+    # Five blocks of 4 queries with 12 keys and the first key; the first query with all 18.
     assert window_scores(18, 4) == 5 * 4 * 13 + 18 == 278 < 18**2
     assert window_scores(12, 4) == 3 * 4 * 13 + 12 == 168 > 12**2
     assert window_scores(512, 16) / 512**2 < 0.1
 
 
 def test_the_largest_scores_and_their_ties_stay() -> None:
-    attention = LargestScores(0.0, 2)
+    attention = ExplicitSparseAttention(0.0, 2)
     scores = torch.tensor([[[[3.0, 2.0, 2.0, 1.0], [0.0, 5.0, -math.inf, -math.inf]]]])
-    kept = attention.chosen(scores)[0, 0]
+    kept = attention.adjust(scores)[0, 0]
     assert kept[0].tolist() == [3.0, 2.0, 2.0, -math.inf]
     assert kept[1].tolist() == [0.0, 5.0, -math.inf, -math.inf]
-    # One head of size 1: products 3, 2, 2, 1 with the query 1; a value for each, that its weight shows.
+    # One head of size 1: the scores of the query 1 are 3, 2, 2, 1; each value shows the weight of its key.
     key = torch.tensor([3.0, 2.0, 2.0, 1.0]).view(1, 1, 4, 1)
     context, attended = attention(torch.ones(1, 1, 1, 1), key, torch.eye(4)[None, None], mask_of([4]), True)
     e = math.e
@@ -171,7 +172,7 @@ def test_a_place_belongs_to_a_sequence_that_reaches_its_block(projected: int, le
     for tokens in range(1, length + 1):
         assert kind.places(tokens) == sum(start < tokens for start in starts)
     weights = Places(kind).pooling()
-    # Means over blocks that follow each other and cover everything once.
+    # Means over consecutive blocks that cover each token once.
     assert torch.allclose(weights.sum(1), torch.ones(kind.projected))
     assert ((weights > 0).sum(0) == 1).all()
     blocks = (weights > 0).float().argmax(0)
@@ -179,10 +180,10 @@ def test_a_place_belongs_to_a_sequence_that_reaches_its_block(projected: int, le
 
 
 def test_linformer_follows_its_formula() -> None:
-    """softmax(Q (E K)ᵀ / √d) F V with the bias added to what is mixed, on one row without padding."""
+    """softmax(Q (E K)ᵀ / √d) F V on one row without padding; biases are added after the projection."""
     model = with_attention(KINDS["linformer"])
     layer, x = model.layers[0], draw(1, 13, 24)
-    source, places = layer.attention_in, 4  # 9 places over 32 tokens begin at 0, 3, 7, 10, 14 …
+    source, places = layer.attention_in, 4  # the blocks of 9 places over 32 tokens begin at 0, 3, 7, 10, 14 …
     assert KINDS["linformer"].places(13) == places
     e, f = source.places.keys[:places, :13], source.places.values[:places, :13]
     query = source.query(x)[0].unflatten(-1, (2, 12)).transpose(0, 1)
@@ -197,7 +198,7 @@ def test_linformer_follows_its_formula() -> None:
 
 
 def test_as_many_places_as_tokens_are_full_attention() -> None:
-    """Then the means are of one token each, and padding's places are masked as padding is."""
+    """With one token per place, each mean is its token, and the places of padding are masked."""
     full = random_weights(TINY, 0).eval()
     model = set_attention(full, LinformerAttention(projected=32, length=32))
     assert (logits(model, BATCH) - logits(full, BATCH)).abs().max() <= 1e-5
@@ -210,7 +211,7 @@ def test_as_many_places_as_tokens_are_full_attention() -> None:
 
 
 def test_nothing_passes_between_segments() -> None:
-    """Each segment's states are those that it has alone, where its positions are its own."""
+    """If its positions start at 0, each segment has the same states as alone."""
     config = EncoderConfig.model_validate({**TINY.model_dump(), "segment_positions": "own"})
     model = with_attention(SegmentAttention(), config=config)
     pair = random_batch([12], TINY.vocab_size, pairs=True)
@@ -231,7 +232,7 @@ def test_nothing_passes_between_segments() -> None:
 
 
 def test_a_query_that_is_padding_has_something_to_attend_to() -> None:
-    """Else its states were no numbers, and spread over the row: nought times those is none either."""
+    """Otherwise its states would be NaN and spread over the row, because 0 · NaN is NaN."""
     batch = random_batch([3, 6], TINY.vocab_size)
     batch.token_type_ids[0, 3:] = 1
     mask = Tokens.of(batch).mask(SegmentAttention())
@@ -242,7 +243,7 @@ def test_a_query_that_is_padding_has_something_to_attend_to() -> None:
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_surgery_carries_attention(kind: AttentionKind) -> None:
-    """What is cut in a way that changes nothing computes what it did."""
+    """A cut that removes nothing does not change the logits."""
     model = with_attention(kind)
     before = logits(model, BATCH)
     heads, columns = [range(2)] * 2, [range(40)] * 2
@@ -276,35 +277,33 @@ def test_setting_attention_copies_and_can_be_taken_back() -> None:
 
 def test_layers_that_share_weights_attend_alike() -> None:
     shared = share_layers(random_weights(TINY.with_layers(TINY.layers[:1] * 2), 0), [None, 0])
-    with refused(
-        "attention cannot be of that kind: layer 1 shares weights with layer 0 but has another shape"
-    ):
+    with refused(Code.WRONG_SHAPE, "layer 1", "layer 0"):
         set_attention(shared, SegmentAttention(), [0])
     assert set_attention(shared, KINDS["linformer"]).layers[0].attention_in.places is not None
 
 
 def test_projections_hold_the_longest_sequence() -> None:
     full = random_weights(TINY, 0).eval()
-    with refused("projections of 16 tokens cannot take 32 positions"):
+    with refused(Code.WRONG_SHAPE, "16 tokens", "32 positions"):
         set_attention(full, LinformerAttention(projected=4, length=16))
     short = keep_positions(full, 16)
     model = set_attention(short, LinformerAttention(projected=4, length=16))
     batch = random_batch([16, 3], TINY.vocab_size)
     assert torch.isfinite(logits(model, batch)).all()
     assert torch.equal(logits(short, batch), logits(full, batch))
-    with refused("17 tokens is longer than the model's 16 positions"):
+    with refused(Code.TOO_LONG, "17 tokens", "16 positions"):
         model(random_batch([17], TINY.vocab_size))
-    with refused("40 positions cannot be kept of 32"):
+    with refused(Code.OUT_OF_RANGE, "40", "32"):
         keep_positions(full, 40)
-    with pytest.raises(ValueError, match="8 tokens cannot be projected to 9 places"):
+    with pytest.raises(ValueError, match=r"8 tokens .* 9 places"):
         LinformerAttention(projected=9, length=8)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_transformers_cannot_express_it(kind: AttentionKind, tmp_path: Path) -> None:
-    with refused("cannot express other attention than the full one"):
+    with refused("transformers", "attention"):
         save_checkpoint(with_attention(kind), tmp_path / "folder")
-    with refused("cannot express other attention than the full one"):
+    with refused("transformers", "attention"):
         save_checkpoint(own_segment_positions(random_weights(TINY, 0)), tmp_path / "folder")
 
 

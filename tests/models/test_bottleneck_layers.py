@@ -1,4 +1,4 @@
-"""MobileBERT's architecture against transformers, its size and its work."""
+"""MobileBERT against transformers, its size and its FLOPs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PLACES = {
 
 
 def theirs(name: str, count: int) -> str:
-    """The name in transformers of one of our parameters; the last feed-forward network has places of its own."""
+    """Return the name of one of our parameters in transformers, where the last feed-forward network is named apart."""
     place, _, attribute = name.rpartition(".")
     if not place.startswith("layers."):
         return f"{PLACES[place]}.{attribute}"
@@ -67,7 +67,7 @@ def theirs(name: str, count: int) -> str:
 
 
 def pair() -> tuple[MobileBERT, MobileBertModel]:
-    """Ours with the weights of theirs, which are random."""
+    """Make our model with the random weights of transformers' model."""
     torch.manual_seed(0)
     oracle = MobileBertModel(
         MobileBertConfig(
@@ -87,7 +87,7 @@ def pair() -> tuple[MobileBERT, MobileBertModel]:
     with torch.no_grad():
         for parameter in oracle.parameters():
             parameter.normal_(0, 0.3)
-        oracle.embeddings.word_embeddings.weight[0] = 0  # of padding
+        oracle.embeddings.word_embeddings.weight[0] = 0  # padding
     model = make_model(SMALL)
     assert isinstance(model, MobileBERT)
     source = dict(oracle.named_parameters())
@@ -100,7 +100,7 @@ def pair() -> tuple[MobileBERT, MobileBertModel]:
 
 
 def batch(lengths: tuple[int, ...] = (7, 12, 3)) -> Batch:
-    """Rows of these lengths, padded with 0."""
+    """Make rows of these lengths, padded with 0."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(1, 99, (len(lengths), max(lengths)), generator=generator)
     mask = (torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]).long()
@@ -109,7 +109,7 @@ def batch(lengths: tuple[int, ...] = (7, 12, 3)) -> Batch:
 
 
 def real(states: Tensor, of: Batch) -> Tensor:
-    """The states of tokens that are no padding."""
+    """Return the states of tokens, without padding."""
     return states[of.attention_mask.bool()]
 
 
@@ -134,7 +134,7 @@ def test_hidden_states_and_maps_are_those_of_transformers() -> None:
 def test_rows_do_not_depend_on_padding_or_on_each_other() -> None:
     model, _ = pair()
     with torch.no_grad():
-        model.embedding.word.weight[0] = 5.0  # padding has a vector here, and must not be read
+        model.embedding.word.weight[0] = 5.0  # the vector of padding is not 0 here, and must not be used
         together = model(batch()).logits
         one = batch()
         alone = model(
@@ -144,7 +144,7 @@ def test_rows_do_not_depend_on_padding_or_on_each_other() -> None:
 
 
 def test_the_published_configuration_has_the_parameters_that_its_configuration_file_says() -> None:
-    """24.58 million, where the paper counts 25.3 (METHODS: recomputed from the released configuration)."""
+    """24.58 million; the paper says 25.3 (METHODS.md: recomputed from the released configuration)."""
     with torch.device("meta"):
         model = make_model(BottleneckConfig(head={"kind": "none", "outputs": 2}))
     assert sum(tensor.numel() for tensor in model.contents().values()) == pytest.approx(24.58e6, rel=0.001)

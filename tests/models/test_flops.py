@@ -1,4 +1,4 @@
-"""FLOPs against the closed form, computed here from the configuration alone."""
+"""FLOPs against the closed form, computed here from the configuration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def matrix(inputs: int, outputs: int, rank: int | None) -> int:
 
 
 def oracle(config: EncoderConfig, batch: int, n: int) -> dict[str, int]:
-    """Multiply-adds by component: n(4HP + 2HF) + 2n²P a layer and sequence, with factored matrices and the head."""
+    """Compute multiply-adds by component: n(4HP + 2HF) + 2n²P per layer and sequence, less with ranks; the head."""
     hidden, head = config.hidden_size, config.head
     macs = dict.fromkeys(COMPONENTS, 0)
     if config.embedding_rank is not None:
@@ -49,7 +49,7 @@ def oracle(config: EncoderConfig, batch: int, n: int) -> dict[str, int]:
 
 
 def random_config(seed: int) -> EncoderConfig:
-    """Layers that differ in heads, head size, FFN size and ranks; some share an earlier one's weights."""
+    """Draw layers that differ in heads, head size, FFN size and ranks; some share the weights of an earlier one."""
     draw = random.Random(seed)
     layers: list[LayerConfig] = []
     for _ in range(draw.randint(1, 4)):
@@ -127,7 +127,7 @@ def test_shared_layers_count_each_time_they_run() -> None:
 
 
 def test_work_that_is_no_matrix_product_stays_apart() -> None:
-    """Element operations of the classification head: tanh, once for each pooled element, and nothing else."""
+    """The classification head has one element operation, tanh, for each pooled element."""
     found = count(EncoderConfig.bert(1, 32, heads=2, vocab_size=20), 3, 6)
     assert found.components["head"].elementwise_flops == 3 * 32
     # Residual sum and normalisation (five each) of n tokens; the FFN's activation is one each.
@@ -149,14 +149,14 @@ def test_int8_kernels_do_the_same_matrix_work(tmp_path: Path) -> None:
     plain = count(config, 2, 9)
     assert by_component(found) == oracle(config, 2, 9)
     assert found.uncounted == ()
-    # Quantizing the activations is extra work of the components that hold the matrices, and of these alone.
+    # Quantizing activations is extra work only in the components with matrices.
     for name in COMPONENTS:
         extra = found.components[name].elementwise_flops - plain.components[name].elementwise_flops
         assert (extra > 0) == (name in ("attention_in", "attention_out", "ffn")), name
 
 
 class _WithOperator(Encoder):
-    """An encoder that does one thing more to its logits."""
+    """An encoder with one more operation on its logits."""
 
     def __init__(self, config: EncoderConfig, extra: nn.Module) -> None:
         super().__init__(config)
@@ -172,7 +172,7 @@ class _Erfinv(nn.Module):
 
 
 class _Written(nn.Module):
-    """Attention written out with the operators that papers' code uses."""
+    """Attention in separate operators, as in papers' code."""
 
     def forward(self, x: Tensor) -> Tensor:
         scores = torch.einsum("bi,ci->bc", x, x)

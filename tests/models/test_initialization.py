@@ -1,4 +1,4 @@
-"""Models that are built without memory for their weights."""
+"""Building models without memory for their weights."""
 
 from __future__ import annotations
 

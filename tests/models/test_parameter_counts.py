@@ -1,4 +1,4 @@
-"""The closed form of parameter counts, against encoders that are built."""
+"""Parameter counts in closed form, against encoders that are built."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Weights seen through a function: the optimizer moves what the function is given, and baking keeps what it
-makes of it.
-"""
+"""Functions on weights: the optimizer updates the function's input, and baking keeps the function's value."""
 
 from __future__ import annotations
 
@@ -11,18 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.compression.pruning.masks import Masks
 from harness.conformance.tiny import tiny_encoder
 from harness.models.artifacts import save_artifact
 from harness.models.batch import Batch
-from harness.models.parametrization import attach, attached, bake, bake_all, straight_through, trained_weights
+from harness.models.parametrization import attach, attached, bake, straight_through, trained_weights
+from tests.support.one_line_errors import refused
 
 NAME = "layers.1.ffn.into.weight"
 
 
 class Halve(nn.Module):
-    """A function with a parameter of its own."""
+    """A function with a trainable parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +75,8 @@ def test_functions_follow_one_another_and_own_parameters_go() -> None:
     attach(model, NAME, Coarse())
     attach(model, "embedding.word.weight", Coarse())
     assert torch.equal(model.layers[1].ffn.into.weight, torch.round(before * 2) / 4)
-    bake_all(model)
+    for name in attached(model):
+        bake(model, name)
     assert torch.equal(model.layers[1].ffn.into.weight, torch.round(before * 2) / 4)
     assert "factor" not in "".join(name for name, _ in model.named_parameters())
 
@@ -95,12 +95,12 @@ def test_masks_reach_the_trained_weight() -> None:
 def test_an_artifact_holds_no_parametrization(tmp_path: Path) -> None:
     model = tiny_encoder()
     attach(model, NAME, Halve())
-    with pytest.raises(SkylineError, match="still parametrized"):
+    with refused("parametrized", NAME):
         save_artifact(model, tmp_path / "artifact")
     assert not (tmp_path / "artifact").exists()
 
 
 @pytest.mark.parametrize("name", ["layers.9.ffn.into.weight", "layers.0.ffn.weight", "nonsense", "layers"])
 def test_a_weight_that_is_not_there(name: str) -> None:
-    with pytest.raises(SkylineError, match=f"no weight '{name}'"):
+    with refused(Code.WRONG_SHAPE, f"'{name}'"):
         attach(tiny_encoder(), name, Halve())

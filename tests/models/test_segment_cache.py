@@ -1,10 +1,11 @@
-"""Second segments whose lower states were computed before: the same logits as of pairs."""
+"""Cached second segments give the same logits as pairs."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from harness.common.errors import Code
 from harness.models.batch import Batch
 from harness.models.config import EncoderConfig, LocalAttention, SegmentAttention, TopKAttention
 from harness.models.encoder.encoder import Encoder
@@ -23,13 +24,13 @@ DEEP = TINY.with_layers(TINY.layers[:1] * 4)
 
 
 def separated(config: EncoderConfig = DEEP, tokenizer: Tokenizer | None = None) -> Encoder:
-    """Two layers that read segments apart, under two joint ones."""
+    """Make an encoder of two layers with attention within segments, and two with full attention above."""
     model = own_segment_positions(random_weights(config, 0, tokenizer)).eval()
     return set_attention(model, SegmentAttention(), [0, 1])
 
 
 def pairs(lengths: list[tuple[int, int]]) -> Batch:
-    """Rows of a first and a second segment of these lengths."""
+    """Make rows of a first and a second segment of these lengths."""
     batch = random_batch([one + other for one, other in lengths], DEEP.vocab_size)
     for row, (one, other) in enumerate(lengths):
         batch.token_type_ids[row, one : one + other] = 1
@@ -63,7 +64,7 @@ def test_the_logits_of_spans_come_segment_by_segment() -> None:
 
 
 def test_one_cache_serves_every_first_segment() -> None:
-    """Nothing of the second segment's states depends on how long the first is."""
+    """The second segment's states do not depend on the length of the first."""
     model = separated()
     second = split_segments(pairs([(5, 7)]))[1]
     with torch.inference_mode():
@@ -104,20 +105,20 @@ def test_components_are_those_of_the_encoder() -> None:
 
 
 def test_what_has_no_second_segment_has_nothing_to_cache() -> None:
-    with refused("a single sentence has no second segment"):
+    with refused(Code.WRONG_KIND, "second segment"):
         split_segments(random_batch([5, 7], DEEP.vocab_size))
 
 
 @pytest.mark.parametrize(
-    ("model", "says"),
+    ("model", "name"),
     [
-        (random_weights(DEEP, 0), "depend on the first segment"),
-        (set_attention(random_weights(DEEP, 0), SegmentAttention(), [0, 1]), "depend on the first segment"),
-        (own_segment_positions(random_weights(DEEP, 0)), "depend on the first segment"),
-        (set_attention(separated(), LocalAttention(window=2), [2]), "attend by place"),
-        (keep_word_vectors(separated(), (5, None, None, None)), "eliminate word-vectors"),
+        (random_weights(DEEP, 0), "first segment"),
+        (set_attention(random_weights(DEEP, 0), SegmentAttention(), [0, 1]), "first segment"),
+        (own_segment_positions(random_weights(DEEP, 0)), "first segment"),
+        (set_attention(separated(), LocalAttention(window=2), [2]), "upper layers"),
+        (keep_word_vectors(separated(), (5, None, None, None)), "word-vectors"),
     ],
 )
-def test_states_that_depend_on_the_first_segment_are_refused(model: Encoder, says: str) -> None:
-    with refused(says):
+def test_states_that_depend_on_the_first_segment_are_refused(model: Encoder, name: str) -> None:
+    with refused(Code.WRONG_SHAPE, name, "'deformer'"):
         separate_layers(model.config)

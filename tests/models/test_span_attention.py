@@ -1,4 +1,4 @@
-"""Soft windows: by hand, against the dense formula, cut with their heads, and their FLOPs."""
+"""Soft windows: against the dense formula and values by hand; cutting heads; FLOPs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
+from harness.common.errors import Code
 from harness.models.artifacts import load_artifact, save_artifact
 from harness.models.batch import Batch
 from harness.models.config import EncoderConfig, LayerConfig, SpanAttention
@@ -36,7 +37,7 @@ def spanned(kind: SpanAttention = KIND) -> Encoder:
 
 
 def weights(kind: SpanAttention, tokens: int) -> Tensor:
-    """m, (h, n, n), number by number."""
+    """Compute m (h, n, n) element by element."""
     rows = [
         [
             [max(0.0, min(1.0, (kind.ramp + z - abs(i - j)) / kind.ramp)) for j in range(tokens)]
@@ -60,7 +61,7 @@ def test_the_weights_by_hand() -> None:
 
 
 def test_equal_scores_are_shared_by_the_weights() -> None:
-    """Tokens 0 … 3 with a head of span 0 and ramp 2: the first one's neighbour weighs half."""
+    """Tokens 0 … 3 and a head with span 0 and ramp 2: a neighbour has the weight 1 / 2."""
     attention = SoftWindows(0.0, SpanAttention(ramp=2, spans=(0.0,))).eval()
     zeros, mask = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 1, 4, dtype=torch.bool)
     for maps in (False, True):
@@ -79,7 +80,7 @@ def test_equal_scores_are_shared_by_the_weights() -> None:
 def test_blocks_compute_what_the_formula_does(
     lengths: list[int], ramp: int, spans: list[float], seed: int
 ) -> None:
-    """Probabilities of all, times the weights, over their sum (Sukhbaatar et al. 2019, section 2.2)."""
+    """The probabilities times m, divided by their sum (Sukhbaatar et al. 2019, section 2.2)."""
     kind = SpanAttention(ramp=ramp, spans=tuple(spans))
     attention, n = SoftWindows(0.0, kind).eval(), max(lengths)
     query, key, value = (draw(len(lengths), 3, n, 5, seed=seed + part) for part in range(3))
@@ -123,7 +124,7 @@ def test_gradients_reach_the_spans_and_are_numbers() -> None:
         for step in (1e-2, -1e-2):
             with torch.no_grad():
                 attention.spans.copy_(before)
-                # Below 0 the weight of a token for itself falls: both sides stay above.
+                # A span below 0 would lower a token's weight for itself, so both sides of the difference stay above.
                 attention.spans[head] += step + 0.2
             ends.append(float(loss().detach()))
         with torch.no_grad():
@@ -180,19 +181,19 @@ def test_spans_go_with_their_heads() -> None:
 
 
 def test_each_head_has_a_span() -> None:
-    with pytest.raises(ValidationError, match="2 spans are given for 3 heads; give one for each"):
+    with pytest.raises(ValidationError, match=r"2 spans .* 3 heads"):
         LayerConfig(heads=3, attention=KIND)
     with pytest.raises(ValidationError, match="spans"):
         SpanAttention(spans=())
     for span in (-0.5, math.inf, math.nan):
         with pytest.raises(ValidationError, match="spans"):
             SpanAttention(spans=(span,))
-    with refused("attention cannot be of that kind: 1 spans are given for 2 heads; give one for each"):
+    with refused(Code.WRONG_SHAPE, "1 spans", "2 heads"):
         set_attention(random_weights(TINY, 0), SpanAttention(spans=(1.0,)))
 
 
 def test_a_shape_of_fewer_heads_keeps_the_first_spans() -> None:
-    """What foresees a shape says how many heads go, not which."""
+    """Methods that predict a shape know how many heads are cut, not which."""
     config = spanned().config
     fewer = config.with_layers(tuple(layer.model_copy(update={"heads": 1}) for layer in config.layers))
     assert {layer.attention for layer in fewer.layers} == {KIND.of_heads([0])}

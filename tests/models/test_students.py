@@ -1,4 +1,4 @@
-"""Students that are no Transformers: what they compute, worked out in NumPy, and that they are stored and counted."""
+"""Students other than Transformers: their results against NumPy, storage and counts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from harness.common.errors import Code
 from harness.conformance.check import check_artifact
 from harness.models.artifacts import load_artifact, load_encoder, save_artifact, to_dense
 from harness.models.batch import Batch
@@ -50,7 +51,7 @@ def make(config: StudentConfig, seed: int = 0, tokenizer: Tokenizer | None = Non
 
 
 def batch_of(lengths: list[int], seed: int = 0, wider: int = 0, second: list[int] | None = None) -> Batch:
-    """Rows of random ids, `second` of them of a second text; random ids under the padding too."""
+    """Make rows of random ids, `second` of them in the second text. Padding has random ids too."""
     generator = torch.Generator().manual_seed(seed)
     more = second or [0] * len(lengths)
     longest = max(a + b for a, b in zip(lengths, more, strict=True)) + wider
@@ -68,7 +69,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def run_cell(cell: nn.RNNBase, inputs: np.ndarray) -> np.ndarray:
-    """The states (n, H) of one direction over inputs (n, E), step by step."""
+    """Compute the states (n, H) of one direction over inputs (n, E), step by step."""
     w, u, b, c = (getattr(cell, f"{name}_l0").detach().double().numpy() for name in
                   ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))  # fmt: skip
     state, memory, found = np.zeros(cell.hidden_size), np.zeros(cell.hidden_size), []
@@ -85,7 +86,7 @@ def run_cell(cell: nn.RNNBase, inputs: np.ndarray) -> np.ndarray:
 
 
 def vector(body: Recurrent, inputs: np.ndarray, pooling: str) -> np.ndarray:
-    """The vector of one text of embeddings (n, E)."""
+    """Compute the vector of one text from its embeddings (n, E)."""
     for index, forwards in enumerate(body.forwards):
         own = [run_cell(forwards, inputs)]  # type: ignore[arg-type]
         if body.backwards:
@@ -257,7 +258,7 @@ def test_parts_add_up(kind: str, tmp_path: Path) -> None:
 
 
 def recurrent_macs(config: RecurrentConfig) -> int:
-    """Of one token: 4H(E + H) of an LSTM's cell, H(E + H) of Elman's, in each direction and layer."""
+    """A token costs 4H(E + H) in an LSTM cell and H(E + H) in an Elman cell, in each direction and layer."""
     directions, inputs, macs = (2 if config.bidirectional else 1), config.embedding_size, 0
     for _ in range(config.layer_count):
         macs += directions * (4 if config.cell == "lstm" else 1) * config.hidden * (inputs + config.hidden)
@@ -293,7 +294,7 @@ def test_both_texts_of_a_pair_are_counted() -> None:
 
 @pytest.mark.parametrize("cell", [nn.LSTM, nn.RNN])
 def test_packed_rows_count_their_tokens_alone(cell: type[nn.RNNBase]) -> None:
-    """Also of two layers in both directions within one operator; element work is that of the cells."""
+    """One operator may run two layers in both directions; the element operations are the cells'."""
 
     class Packed(nn.Module):
         def __init__(self) -> None:
@@ -333,7 +334,7 @@ def test_weights_have_names_that_codecs_and_masks_find(tmp_path: Path) -> None:
         wanted, found = (each.get_parameter(name).detach() for each in (model, loaded))
         assert torch.all(found[:, ::2] == 0)
         assert torch.allclose(found, wanted, atol=float(wanted.abs().max()) / 254 + 1e-7)
-    # The cells compute with the weights that were read, not with those that they were made with.
+    # The cells compute with the loaded weights, not with their initial ones.
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(loaded.get_parameter(name))
@@ -343,7 +344,7 @@ def test_weights_have_names_that_codecs_and_masks_find(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["span", "none"])
 def test_no_head_over_tokens(kind: str) -> None:
-    with refused(f"cannot have a {kind} head; use a task of sentences or pairs"):
+    with refused(Code.WRONG_KIND, f"{kind} head"):
         make_model(KINDS["bag"].model_copy(update={"head": HeadConfig(kind=kind)}))  # type: ignore[arg-type]
 
 
@@ -351,9 +352,9 @@ def test_single_texts_and_pairs(tiny_tokenizer: Tokenizer) -> None:
     update = {"vocab_size": tiny_tokenizer.vocab_size}
     pairs = make(KINDS["pairs"].model_copy(update=update), tokenizer=tiny_tokenizer)
     single = make(KINDS["lstm"].model_copy(update=update), tokenizer=tiny_tokenizer)
-    with refused("made for pairs, it cannot read single texts; give it pairs"):
+    with refused(Code.WRONG_KIND, "single texts"):
         pairs.encode(["the river"])
-    with refused("made for single texts, it cannot read pairs"):
+    with refused(Code.WRONG_KIND, "pairs"):
         single.encode(["the river"], ["a bridge"])
     assert logits(pairs, pairs.encode(["the river"], ["a bridge"])).shape == (1, 3)
     assert logits(single, single.encode(["the river"])).shape == (1, 2)
@@ -368,5 +369,5 @@ def test_characters_are_cut_later() -> None:
 
 
 def test_an_unknown_kind() -> None:
-    with refused("there is no student of kind 'new'"):
+    with refused(Code.UNKNOWN_NAME, "'new'"):
         make_model(StudentConfig(kind="new"))

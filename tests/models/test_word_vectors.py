@@ -1,4 +1,4 @@
-"""Word-vectors that are eliminated between layers: which, and what that leaves of the rest."""
+"""Word-vector elimination: which vectors are kept, and the effect on the rest of the model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
+from harness.common.errors import Code
 from harness.models.artifacts import load_artifact, save_artifact
 from harness.models.batch import Batch
 from harness.models.config import LinformerAttention, LocalAttention, SegmentAttention, TopKAttention
@@ -46,12 +47,12 @@ def model(kept: tuple[int | None, ...] = (6, 3), seed: int = 0) -> Encoder:
 
 
 def test_significance_by_hand() -> None:
-    """Two heads, three tokens and one of padding."""
+    """Two heads, three tokens and one padding token."""
     one = [[0.2, 0.5, 0.3, 0.0], [0.1, 0.6, 0.3, 0.0], [0.4, 0.4, 0.2, 0.0], [0.3, 0.3, 0.4, 0.0]]
     other = [[0.0, 0.1, 0.9, 0.0], [0.0, 0.2, 0.8, 0.0], [0.0, 0.6, 0.4, 0.0], [1.0, 0.0, 0.0, 0.0]]
     present = torch.tensor([[True, True, True, False]])
     found = significance(torch.tensor([[one, other]]), present)[0]
-    # To the second token: 0.5 and 0.1 by the first, 0.4 and 0.6 by the third; to the third: 0.3, 0.9, 0.3, 0.8.
+    # The second token receives 0.5 and 0.1 from the first and 0.4 and 0.6 from the third; the third 0.3, 0.9, 0.3, 0.8.
     assert torch.allclose(found, torch.tensor([INF, 0.8, 1.15, -INF]))
 
 
@@ -75,7 +76,7 @@ def test_who_stays_is_who_ranks_first(rows: list[list[int]], kept: int) -> None:
 
 
 def by_hand(encoder: Encoder, batch: Batch, row: int, kept: list[int]) -> Tensor:
-    """One row without padding, its word-vectors picked out in Python."""
+    """Run one row without padding, selecting its word-vectors in plain Python."""
     length = int(batch.attention_mask[row].sum())
     alone = Batch(*(tensor[row : row + 1, :length] for tensor in vars(batch).values()))
     x = encoder.embedding(alone)
@@ -105,7 +106,7 @@ def test_eliminated_vectors_are_gone() -> None:
 
 
 def test_the_mask_goes_with_the_vectors() -> None:
-    """A row of four tokens keeps these, and two places of padding, where six are kept."""
+    """If six vectors are kept, a row of four tokens keeps them all, and two of padding."""
     eliminating = model((6, 3))
     with torch.inference_mode():
         tokens, x = Tokens.of(BATCH), eliminating.embedding(BATCH)
@@ -181,20 +182,20 @@ def test_layers_that_share_weights_may_keep_other_numbers() -> None:
 
 def test_what_cannot_be_eliminated() -> None:
     whole = random_weights(TINY, 0)
-    with refused("must not grow from layer to layer"):
+    with refused(Code.WRONG_SHAPE, "grow"):
         keep_word_vectors(whole, (3, 6))
-    with refused("layers \\[1, 0\\] cannot be kept: the word-vectors kept must not grow"):
+    with refused(Code.WRONG_SHAPE, "[1, 0]", "grow"):
         keep_layers(model((6, 3)), [1, 0])
-    with refused("keep at least one in each layer"):
+    with refused(Code.OUT_OF_RANGE):
         keep_word_vectors(whole, (6, 0))
-    with refused("1 numbers of word-vectors were given for 2 layers"):
+    with refused(Code.INCOMPLETE, "1 numbers", "2 layers"):
         keep_word_vectors(whole, (6,))
-    with refused("spans need every token's vector"):
+    with refused(Code.WRONG_SHAPE, "spans"):
         keep_word_vectors(random_weights(TINY.with_head("span", 2), 0), (6, 3))
-    with refused("layer 0 does not show the attention that each word-vector gets"):
+    with refused(Code.WRONG_SHAPE, "layer 0"):
         keep_word_vectors(set_attention(whole, LinformerAttention(projected=4, length=32)), (6, 3))
     bare = TINY.layers[0].model_copy(update={"heads": 0, "kept": 3})
-    with pytest.raises(ValidationError, match="does not show"):
+    with pytest.raises(ValidationError, match=r"layer 0 .* word-vector"):
         TINY.with_layers((bare,))
 
 

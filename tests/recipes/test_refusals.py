@@ -42,7 +42,7 @@ BARE = LayerConfig(heads=0, head_size=8, ffn_size=0)
         ("vocabulary-pruning:keep=30522", "keep=30522 is 30522 of 30522 tokens; keep some and drop some"),
         ("vocabulary-pruning:keep=40000", "keep=40000 is 40000 of 30522 tokens"),
         ("vocabulary-pruning:keep=0.000001", "keep=1e-06 is 0 of 30522 tokens"),
-        ("hash-embeddings > vocabulary-pruning", "prune the vocabulary first, hash then"),
+        ("hash-embeddings > vocabulary-pruning", "prune the vocabulary before hashing"),
         (
             "code-embeddings:books=256,entries=256",
             "books=256 of entries=256 take as much as the table of 30522 x 32",

@@ -1,1 +1,1 @@
-"""The elastic encoder: BERT with layers that may differ from each other."""
+"""The elastic encoder: BERT whose layers may differ from each other."""

@@ -1,4 +1,7 @@
-"""Attention: which tokens attend to which, and how. Only Linformer's projections own weights."""
+"""The kinds of attention: full, top-k, local, soft windows, within segments, Linformer. Only Linformer's has weights.
+
+Shapes: b sequences, n tokens, h heads of size d, m keys, w the window.
+"""
 
 from __future__ import annotations
 
@@ -24,36 +27,38 @@ from harness.models.config import (
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of a batch that a layer still has: which are no padding, and their segments, both (b, n)."""
+    """The tokens that remain at a layer, both (b, n): `present` is false at padding, `segments` are their segments."""
 
     present: Tensor
     segments: Tensor
 
     @classmethod
     def of(cls, batch: Batch) -> Tokens:
-        """All tokens of a batch."""
+        """Return all tokens of a batch."""
         return cls(batch.attention_mask.bool(), batch.token_type_ids)
 
     def mask(self, kind: AttentionKind | None) -> Tensor:
-        """(b, 1, 1, n), or (b, 1, n, n) where it depends on the query: true where a token may be attended to."""
-        present = self.present[:, None, None, :]
+        """Return the attention mask, true where a key may be attended to: (b, 1, 1, n), or (b, 1, n, n) if it depends
+        on the query.
+        """
+        present = self.present[:, None, None, :]  # (b, 1, 1, n)
         if isinstance(kind, SegmentAttention):
-            same = self.segments[:, None, :, None] == self.segments[:, None, None, :]
-            # Padding attends to whatever there is: a row of scores that are all masked has no softmax.
+            same = self.segments[:, None, :, None] == self.segments[:, None, None, :]  # (b, 1, n, n)
+            # Padding attends to every token: if all scores of a query were masked, its softmax would be NaN.
             return present & (same | ~self.present[:, None, :, None])
         return present
 
     def rows(self, chosen: Tensor) -> Tokens:
-        """Those of some rows, by a mask (b,) or indices."""
+        """Return the tokens of some rows, chosen by a mask (b,) or by indices."""
         return Tokens(self.present[chosen], self.segments[chosen])
 
     def places(self, chosen: Tensor) -> Tokens:
-        """Those at some places of each row (b, kept)."""
+        """Return the tokens at the positions `chosen` (b, kept) of each row."""
         return Tokens(self.present.gather(1, chosen), self.segments.gather(1, chosen))
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention over the tokens that a mask leaves."""
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1) to the tokens that a mask allows."""
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
@@ -62,43 +67,43 @@ class Attention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, maps: bool = False
     ) -> tuple[Tensor, AttentionMap | None]:
-        """Return the context (b, n, h·d) and, where `maps` asks for it, the attention map.
+        """Map queries, keys and values (b, h, n, d) to the context (b, n, h·d), and the attention map if `maps`.
 
-        `mask`, (b, 1, 1, n) or (b, 1, n, n), is true where a token may be attended to.
+        `mask`, (b, 1, 1, n) or (b, 1, n, n), is true where a key may be attended to.
         """
         if maps:
-            context, attention = self.written_out(query, key, value, mask)
-            return joined(context), attention
-        return joined(self.fused(query, key, value, mask)), None
+            context, attention = self.with_map(query, key, value, mask)  # (b, h, n, d)
+            return merge_heads(context), attention
+        return merge_heads(self.fused(query, key, value, mask)), None
 
     def fused(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        """The context (b, h, n, d) by torch's own kernel."""
+        """Compute the context (b, h, n, d) by torch's fused kernel. A mask of floats is added to the scores."""
         dropout = self.dropout if self.training else 0.0
         context: Tensor = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return context
 
-    def written_out(
+    def with_map(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor
     ) -> tuple[Tensor, AttentionMap]:
-        """The context (b, h, n, d) and the map that leads to it."""
-        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-        probabilities = torch.softmax(self.chosen(scores.masked_fill(~mask, float("-inf"))), dim=-1)
+        """Compute the context (b, h, n, d) step by step, with the attention map."""
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5  # (b, h, n, m)
+        probabilities = torch.softmax(self.adjust(scores.masked_fill(~mask, float("-inf"))), dim=-1)
         dropped = F.dropout(probabilities, self.dropout, self.training)
         return dropped @ value, AttentionMap(scores, probabilities)
 
-    def chosen(self, scores: Tensor) -> Tensor:
-        """The scores (b, h, n, m) that take part; −inf for the others, as masked ones have already."""
+    def adjust(self, scores: Tensor) -> Tensor:
+        """Change masked scores (b, h, n, m) before the softmax; a score that takes no part becomes −inf."""
         return scores
 
 
-def joined(context: Tensor) -> Tensor:
-    """The heads' contexts (b, h, n, d) side by side: (b, n, h·d)."""
+def merge_heads(context: Tensor) -> Tensor:
+    """Concatenate the heads' contexts: (b, h, n, d) → (b, n, h·d)."""
     return context.transpose(1, 2).flatten(2)
 
 
-class LargestScores(Attention):
-    """Explicit sparse attention: of each query's scores only those that are not below its k-th largest count (Zhao et
-    al. 2019, section 2, eq. 5-6). All of them are computed, so it saves no work.
+class ExplicitSparseAttention(Attention):
+    """Explicit sparse attention (Zhao et al. 2019, section 2, equations 5-6): only a query's scores that are at least
+    its k-th largest take part. All scores are computed, so it saves no work.
     """
 
     def __init__(self, dropout: float, k: int) -> None:
@@ -108,21 +113,21 @@ class LargestScores(Attention):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, maps: bool = False
     ) -> tuple[Tensor, AttentionMap | None]:
-        """As in full attention."""
-        context, attention = self.written_out(query, key, value, mask)
-        return joined(context), attention if maps else None
+        """Compute attention as `Attention.forward` does."""
+        context, attention = self.with_map(query, key, value, mask)
+        return merge_heads(context), attention if maps else None
 
-    def chosen(self, scores: Tensor) -> Tensor:
-        """Those from the k-th largest on, and what is equal to it."""
-        last = scores.detach().topk(min(self.k, scores.shape[-1]), dim=-1).values[..., -1:]
+    def adjust(self, scores: Tensor) -> Tensor:
+        """Set scores (b, h, n, m) below the query's k-th largest to −inf."""
+        last = scores.detach().topk(min(self.k, scores.shape[-1]), dim=-1).values[..., -1:]  # (b, h, n, 1)
         return scores.masked_fill(scores < last, float("-inf"))
 
 
 class WindowAttention(Attention):
-    """Attention to the tokens at most `window` places away and to the first one, which attends to all.
+    """Attention to the tokens at most `window` positions away and to the first one, which attends to all.
 
-    Where that is less work, the queries go in blocks of w = window tokens, each against the 3 w tokens around it
-    (Beltagy et al. 2020, section 3.1, with blocks of half the length), so a sequence takes about (3 w + 1) n scores.
+    If it is less work, queries are computed in blocks of w = `window` tokens, each with the 3 w keys around it (Beltagy
+    et al. 2020, section 3.1, with blocks of half the length). A sequence then takes about (3 w + 1) n scores.
     """
 
     def __init__(self, dropout: float, window: int) -> None:
@@ -132,14 +137,14 @@ class WindowAttention(Attention):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, maps: bool = False
     ) -> tuple[Tensor, AttentionMap | None]:
-        """As in full attention, for a mask (b, 1, 1, n)."""
+        """Compute attention as `Attention.forward` does, for a mask (b, 1, 1, n)."""
         tokens = int(query.shape[2])
         if maps or window_scores(tokens, self.window) >= tokens * tokens:
             return super().forward(query, key, value, mask & self.band(tokens, mask.device), maps)
-        return joined(self._by_blocks(query, key, value, mask)), None
+        return merge_heads(self._by_blocks(query, key, value, mask)), None
 
     def band(self, tokens: int, device: torch.device) -> Tensor:
-        """(n, n): whether the query at i may attend to the key at j."""
+        """Return the mask (n, n) that is true where the query at i may attend to the key at j."""
         places = torch.arange(tokens, device=device)
         near = (places[:, None] - places).abs() <= self.window
         return near | (places == 0) | (places == 0)[:, None]
@@ -149,55 +154,62 @@ class WindowAttention(Attention):
         blocks = -(-tokens // w)
 
         def with_first(x: Tensor) -> Tensor:
-            first = x[:, None, :, :1].expand(-1, blocks, -1, -1, -1)
-            return torch.cat([first, around(x, w)], dim=3).flatten(0, 1)
+            first = x[:, None, :, :1].expand(-1, blocks, -1, -1, -1)  # (b, blocks, h, 1, d)
+            return torch.cat([first, with_neighbours(x, w)], dim=3).flatten(
+                0, 1
+            )  # (b · blocks, h, 1 + 3 w, d)
 
-        # The first token comes once, in front; within the windows it is left out.
-        present = mask.transpose(-1, -2) & (torch.arange(tokens, device=mask.device) > 0)[:, None]
-        inside = torch.arange(3 * w, device=mask.device) - torch.arange(w, device=mask.device)[:, None]
-        near = around(present, w).transpose(-1, -2) & ((inside >= 0) & (inside <= 2 * w))
-        first = mask[:, None, :, :, :1].expand(-1, blocks, -1, w, -1)
-        allowed = torch.cat([first, near], dim=-1).flatten(0, 1)
-        context = self.fused(in_blocks(query, w), with_first(key), with_first(value), allowed)
-        context = out_of_blocks(context, blocks, tokens)
+        # The first token stands once in front of the keys; within the windows it is masked.
+        later = (torch.arange(tokens, device=mask.device) > 0)[:, None]  # (n, 1)
+        present = with_neighbours(mask.transpose(-1, -2) & later, w).transpose(
+            -1, -2
+        )  # (b, blocks, 1, 1, 3 w)
+        offset = torch.arange(3 * w, device=mask.device) - torch.arange(w, device=mask.device)[:, None]
+        near = present & ((offset >= 0) & (offset <= 2 * w))  # (b, blocks, 1, w, 3 w)
+        first = mask[:, None, :, :, :1].expand(-1, blocks, -1, w, -1)  # (b, blocks, 1, w, 1)
+        allowed = torch.cat([first, near], dim=-1).flatten(0, 1)  # (b · blocks, 1, w, 1 + 3 w)
+        context = self.fused(split_blocks(query, w), with_first(key), with_first(value), allowed)
+        context = merge_blocks(context, blocks, tokens)  # (b, h, n, d)
         return torch.cat([self.fused(query[:, :, :1], key, value, mask), context[:, :, 1:]], dim=2)
 
 
-def in_blocks(x: Tensor, width: int) -> Tensor:
-    """(b, c, n, d) → (b · blocks, c, width, d): blocks of `width` places, the last one filled up with zeros."""
+def split_blocks(x: Tensor, width: int) -> Tensor:
+    """Split (b, c, n, d) into blocks of `width` tokens: (b · blocks, c, width, d). Zeros fill up the last block."""
     filled = F.pad(x, (0, 0, 0, -int(x.shape[2]) % width))
-    apart = filled.reshape(-1, x.shape[1], int(filled.shape[2]) // width, width, x.shape[3])
+    blocks = int(filled.shape[2]) // width
+    apart = filled.reshape(-1, x.shape[1], blocks, width, x.shape[3])  # (b, c, blocks, width, d)
     return apart.transpose(1, 2).flatten(0, 1)
 
 
-def out_of_blocks(x: Tensor, blocks: int, tokens: int) -> Tensor:
-    """(b · blocks, c, width, d) → (b, c, tokens, d): what `in_blocks` did, undone."""
-    apart = x.reshape(-1, blocks, *x.shape[1:])
+def merge_blocks(x: Tensor, blocks: int, tokens: int) -> Tensor:
+    """Undo `split_blocks`: (b · blocks, c, width, d) → (b, c, tokens, d)."""
+    apart = x.reshape(-1, blocks, *x.shape[1:])  # (b, blocks, c, width, d)
     return apart.transpose(1, 2).flatten(2, 3)[:, :, :tokens]
 
 
-def around(x: Tensor, width: int) -> Tensor:
-    """(b, c, n, d) → (b, blocks, c, 3 · width, d): each block of `width` places between its neighbours; zeros beyond
-    the ends.
+def with_neighbours(x: Tensor, width: int) -> Tensor:
+    """Split (b, c, n, d) into blocks of `width` tokens, each with the blocks before and after it. The result is
+    (b, blocks, c, 3 · width, d), with zeros beyond the ends.
     """
-    padded = F.pad(x, (0, 0, width, width + -int(x.shape[2]) % width))
+    padded = F.pad(x, (0, 0, width, width + -int(x.shape[2]) % width))  # (b, c, (blocks + 2) · width, d)
     return padded.unfold(2, 3 * width, width).permute(0, 2, 1, 4, 3)
 
 
 def window_scores(tokens: int, window: int) -> int:
-    """How many scores a head computes for a sequence in blocks: those of ⌈n / w⌉ blocks of w queries with 3 w keys and
-    the first one each, and the first query's with all.
+    """Count the scores that a head of `WindowAttention` computes in blocks: ⌈n / w⌉ blocks of w queries with 3 w + 1
+    keys each, and n scores of the first query.
     """
     return -(-tokens // window) * window * (3 * window + 1) + tokens
 
 
 class SoftWindows(Attention):
-    """Attention through a soft window of each head's own (Sukhbaatar et al. 2019, section 2.2): probabilities times
-    m(x) = clamp((R + z − x) / R, 0, 1) of the distance x, renormalised, with the head's span z and the ramp R. That is
-    the softmax of scores to which log m is added.
+    """Attention through one soft window per head (Sukhbaatar et al. 2019, section 2.2).
 
-    A token always attends to itself, padding too, which so has something to attend to. Heads whose window is short for
-    the sequence are computed in blocks, w queries against the 3 w tokens around them, all others in full.
+    Probabilities are multiplied by m(x) = clamp((R + z − x) / R, 0, 1) and normalised again, with the distance x, the
+    head's span z and the ramp R. This is the softmax of the scores plus log m.
+
+    Every token attends to itself, even padding, so no softmax is empty. A head whose window is short for the sequence
+    is computed in blocks, w queries with the 3 w keys around them; the other heads are computed in full.
     """
 
     def __init__(self, dropout: float, kind: SpanAttention) -> None:
@@ -206,11 +218,11 @@ class SoftWindows(Attention):
         self.spans: nn.Parameter | None = None
 
     def learn(self) -> None:
-        """Make the spans (h,), in tokens, a parameter, until `settle`. Meanwhile every score is computed."""
+        """Make the spans (h,), in tokens, a trainable parameter until `settle`. Until then all scores are computed."""
         self.spans = nn.Parameter(torch.tensor(self.kind.spans))
 
     def settle(self) -> None:
-        """Keep the spans as they are now."""
+        """Fix the spans at their learned values; negative ones become 0."""
         if self.spans is not None:
             learned = self.spans.detach().clamp_min(0.0).tolist()
             self.kind = self.kind.model_copy(update={"spans": tuple(learned)})
@@ -219,24 +231,24 @@ class SoftWindows(Attention):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, maps: bool = False
     ) -> tuple[Tensor, AttentionMap | None]:
-        """As in full attention, for a mask (b, 1, 1, n)."""
+        """Compute attention as `Attention.forward` does, for a mask (b, 1, 1, n)."""
         tokens = int(query.shape[2])
         if maps or self.spans is not None:
             own = distances(tokens, mask.device) == 0
-            context, attention = self.written_out(query, key, value, mask | own)
-            return joined(context), attention if maps else None
+            context, attention = self.with_map(query, key, value, mask | own)
+            return merge_heads(context), attention if maps else None
         near, far = self.split(tokens)
-        contexts = []
+        contexts = []  # of the near heads, then of the far ones
         for heads, compute in ((near, self._by_blocks), (far, self._in_full)):
             if heads:
-                chosen = (heads_of(x, heads) for x in (query, key, value))
+                chosen = (select_heads(x, heads) for x in (query, key, value))
                 contexts.append(compute(heads, mask, *chosen))
         order = [*near, *far]
         places = sorted(range(len(order)), key=order.__getitem__)
-        return joined(heads_of(torch.cat(contexts, dim=1), places)), None
+        return merge_heads(select_heads(torch.cat(contexts, dim=1), places)), None
 
     def split(self, tokens: int) -> tuple[list[int], list[int]]:
-        """The heads that are less work in blocks, for a sequence of so many tokens, and the others."""
+        """Return the heads that take less work in blocks for a sequence of `tokens` tokens, and the other heads."""
         near = [
             head
             for head, window in enumerate(self.kind.windows)
@@ -244,8 +256,8 @@ class SoftWindows(Attention):
         ]
         return near, [head for head in range(len(self.kind.spans)) if head not in near]
 
-    def chosen(self, scores: Tensor) -> Tensor:
-        """The scores (b, h, n, n) and the logarithms of the windows."""
+    def adjust(self, scores: Tensor) -> Tensor:
+        """Add the logarithms of the windows to the scores (b, h, n, n)."""
         return scores + self._logarithms(distances(int(scores.shape[-1]), scores.device))
 
     def _logarithms(self, distance: Tensor, heads: Sequence[int] | None = None) -> Tensor:
@@ -257,54 +269,58 @@ class SoftWindows(Attention):
     def _in_full(
         self, heads: Sequence[int], mask: Tensor, query: Tensor, key: Tensor, value: Tensor
     ) -> Tensor:
-        distance = distances(int(query.shape[2]), mask.device)
-        scores = torch.where(mask | (distance == 0), self._logarithms(distance, heads), float("-inf"))
-        return self.fused(query, key, value, scores.to(query.dtype))
+        distance = distances(int(query.shape[2]), mask.device)  # (n, n)
+        logarithms = self._logarithms(distance, heads)  # (h, n, n)
+        added = torch.where(mask | (distance == 0), logarithms, float("-inf"))  # (b, h, n, n)
+        return self.fused(query, key, value, added.to(query.dtype))
 
     def _by_blocks(
         self, heads: Sequence[int], mask: Tensor, query: Tensor, key: Tensor, value: Tensor
     ) -> Tensor:
         tokens, w = int(query.shape[2]), max(1, *(self.kind.windows[head] for head in heads))
         places = torch.arange(3 * w, device=mask.device) - w
-        distance = (places - torch.arange(w, device=mask.device)[:, None]).abs()
-        present = around(mask.transpose(-1, -2), w).transpose(-1, -2).flatten(0, 1)
-        scores = torch.where(present | (distance == 0), self._logarithms(distance, heads), float("-inf"))
-        near_key, near_value = (around(x, w).flatten(0, 1) for x in (key, value))
-        context = self.fused(in_blocks(query, w), near_key, near_value, scores.to(query.dtype))
-        return out_of_blocks(context, -(-tokens // w), tokens)
+        distance = (places - torch.arange(w, device=mask.device)[:, None]).abs()  # (w, 3 w)
+        present = (
+            with_neighbours(mask.transpose(-1, -2), w).transpose(-1, -2).flatten(0, 1)
+        )  # (b · blocks, 1, 1, 3 w)
+        logarithms = self._logarithms(distance, heads)  # (h, w, 3 w)
+        added = torch.where(present | (distance == 0), logarithms, float("-inf"))  # (b · blocks, h, w, 3 w)
+        near_key, near_value = (
+            with_neighbours(x, w).flatten(0, 1) for x in (key, value)
+        )  # (b · blocks, h, 3 w, d)
+        context = self.fused(split_blocks(query, w), near_key, near_value, added.to(query.dtype))
+        return merge_blocks(context, -(-tokens // w), tokens)
 
 
 def window_logarithms(spans: Tensor, ramp: int, distance: Tensor) -> Tensor:
-    """log m of heads with these spans (h,) at each distance (n, m): (h, n, m), −inf where m is 0."""
+    """Return log m (h, n, m) of heads with `spans` (h,) at each `distance` (n, m); it is −inf where m is 0."""
     weights = ((ramp + spans[:, None, None] - distance) / ramp).clamp(0.0, 1.0)
-    # The gradient of log 0 would be no number.
+    # The gradient of log 0 would be NaN.
     gone = weights == 0
     return weights.masked_fill(gone, 1.0).log().masked_fill(gone, float("-inf"))
 
 
 def distances(tokens: int, device: torch.device) -> Tensor:
-    """(n, n): how many places lie between two tokens."""
+    """Return |i − j| for every two of `tokens` positions: (n, n)."""
     places = torch.arange(tokens, device=device)
     return (places[:, None] - places).abs()
 
 
-def heads_of(x: Tensor, heads: Sequence[int]) -> Tensor:
-    """Some heads of (b, h, n, d), in that order."""
+def select_heads(x: Tensor, heads: Sequence[int]) -> Tensor:
+    """Select heads of (b, h, n, d), in the given order."""
     if list(heads) == list(range(int(x.shape[1]))):
         return x
     return x.index_select(1, torch.tensor(heads, device=x.device))
 
 
 def block_scores(tokens: int, window: int) -> int:
-    """How many scores a head computes for a sequence in blocks of `window` queries (at least 1) with three times as
-    many keys.
-    """
+    """Count the scores that a head of `SoftWindows` computes in blocks of w = max(1, window) queries with 3 w keys."""
     width = max(1, window)
     return -(-tokens // width) * width * 3 * width
 
 
-class PlaceAttention(Attention):
-    """Attention to the places that keys and values were projected to (see `Places`)."""
+class ProjectedAttention(Attention):
+    """Linformer's attention: n queries to keys and values that `Places` has projected to fewer places."""
 
     def __init__(self, dropout: float, kind: LinformerAttention) -> None:
         super().__init__(dropout)
@@ -313,15 +329,16 @@ class PlaceAttention(Attention):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, maps: bool = False
     ) -> tuple[Tensor, AttentionMap | None]:
-        """As in full attention, for a mask (b, 1, 1, n) and keys and values of the places (b, h, places, d)."""
+        """Compute attention to keys and values (b, h, places, d). The mask (b, 1, 1, n) is the mask of the tokens."""
         places = torch.arange(key.shape[2], device=mask.device)
-        starts = places * self.kind.length // self.kind.projected
+        starts = places * self.kind.length // self.kind.projected  # (places,): the first token of each
         return super().forward(query, key, value, mask.index_select(-1, starts), maps)
 
 
 class Places(nn.Module):
-    """Linformer's projections of the sequence, E of keys and F of values (Wang et al. 2020, section 4, eq. 7), before
-    those of the hidden size: E (X W) = (E X) W, and far fewer rows are multiplied by W.
+    """Linformer's projections along the sequence, E for keys and F for values (Wang et al. 2020, section 4, eq. 7).
+
+    They are applied before the maps of keys and values: E (X W) = (E X) W, and W is multiplied with far fewer rows.
     """
 
     def __init__(self, kind: LinformerAttention) -> None:
@@ -331,15 +348,17 @@ class Places(nn.Module):
         self.values = None if kind.shared_kv else nn.Parameter(self.pooling())
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What keys and values are made from, each (b, places, H), of states (b, n, H) and the mask (b, 1, 1, n)."""
-        x = x.masked_fill(~mask[:, 0, 0, :, None], 0.0)  # once mixed, padding could not be left out any more
+        """Project states (b, n, H) to the inputs of the key map and of the value map, each (b, places, H). `mask` is
+        (b, 1, 1, n).
+        """
+        x = x.masked_fill(~mask[:, 0, 0, :, None], 0.0)  # after the projection, padding could not be masked
         tokens = int(x.shape[1])
         used = self.kind.places(tokens)
-        keys = self.keys[:used, :tokens] @ x
+        keys = self.keys[:used, :tokens] @ x  # (places, n) @ (b, n, H) → (b, places, H)
         return keys, keys if self.values is None else self.values[:used, :tokens] @ x
 
     def pooling(self) -> Tensor:
-        """(places, tokens) that takes the mean of each place's block."""
+        """Return the initial projection (places, tokens): each place is the mean of its block of tokens."""
         kind = self.kind
         ends = [kind.start(place) for place in range(1, kind.projected)] + [kind.length]
         weights = torch.zeros(kind.projected, kind.length)
@@ -350,14 +369,14 @@ class Places(nn.Module):
 
 
 def make_attention(config: EncoderConfig, layer: LayerConfig) -> Attention:
-    """The attention of a layer that has heads."""
+    """Make the attention of a layer with heads. Attention within segments is full attention with another mask."""
     kind, dropout = layer.attention, config.attention_dropout
     if isinstance(kind, LocalAttention):
         return WindowAttention(dropout, kind.window)
     if isinstance(kind, TopKAttention):
-        return LargestScores(dropout, kind.k)
+        return ExplicitSparseAttention(dropout, kind.k)
     if isinstance(kind, SpanAttention):
         return SoftWindows(dropout, kind)
     if isinstance(kind, LinformerAttention):
-        return PlaceAttention(dropout, kind)
+        return ProjectedAttention(dropout, kind)
     return Attention(dropout)

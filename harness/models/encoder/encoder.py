@@ -1,9 +1,9 @@
 """The elastic encoder: BERT (Devlin et al. 2019) with layers that may differ from each other.
 
-Its sub-modules are the survey's components (Ganesh et al. 2021, Figure 3): `embedding`, and for each layer
-`attention_in` (queries, keys, values), `attention` (scores, softmax, context), `attention_out` and `ffn`;
-then `head`. Dropout, residual and normalisation belong to the sub-unit that they close. Shapes: b sequences,
-n tokens, hidden size H, h heads of size d.
+Its sub-modules are the survey's components (Ganesh et al. 2021, Figure 3): `embedding`; in each layer `attention_in`
+(queries, keys, values), `attention` (scores, softmax, context), `attention_out` and `ffn`; then `head`. Dropout,
+residual and normalisation belong to the sub-unit before them. Shapes: b sequences, n tokens, hidden size H, h heads of
+size d.
 """
 
 from __future__ import annotations
@@ -14,35 +14,23 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from harness.common.errors import SkylineError
-from harness.models.batch import AttentionMap as AttentionMap
-from harness.models.batch import Batch as Batch
-from harness.models.batch import Output as Output
-from harness.models.config import EncoderConfig, Matrix
+from harness.common.errors import Code, SkylineError
+from harness.models.batch import AttentionMap, Batch, Output
+from harness.models.config import EncoderConfig, ExitRule, Matrix
 from harness.models.encoder.attention import Tokens
-from harness.models.encoder.heads import RAMPS
+from harness.models.encoder.exits import Judge
+from harness.models.encoder.heads import RAMPS, Head
+from harness.models.encoder.layers import Embedding, Layer
+from harness.models.encoder.low_rank import LowRankLinear
 from harness.models.encoder.word_vectors import most_significant, significance
-from harness.models.model import INITIALIZER_RANGE as INITIALIZER_RANGE
 from harness.models.model import Model
-from harness.models.model import Storage as Storage
-from harness.models.model import evaluating as evaluating
 
 if TYPE_CHECKING:
     from harness.models.tokenizer import Tokenizer
-from typing import TYPE_CHECKING
-
-from harness.models.config import ExitRule
-from harness.models.encoder.heads import Head
-from harness.models.encoder.layers import Embedding, Layer
-from harness.models.encoder.low_rank import LowRankLinear
-
-if TYPE_CHECKING:
-    from harness.models.encoder.heads import Head
-from harness.models.encoder.exits import Judge
 
 
 class Encoder(Model):
-    """The elastic BERT."""
+    """The elastic BERT: embedding, layers, head, and an exit ramp on each layer that has one."""
 
     config: EncoderConfig
     embedding: Embedding
@@ -61,9 +49,9 @@ class Encoder(Model):
         self.exits = nn.ModuleDict(ramps)
 
     def forward(self, batch: Batch, hidden_states: bool = False, attentions: bool = False) -> Output:
-        """Run the encoder; see `Output` for the shapes.
+        """Run the encoder; see `Output` for the shapes. Raises SkylineError if the batch is longer than its positions.
 
-        With an exit rule rows leave early, but not in training, nor where states or maps of all layers are asked for.
+        With an exit rule rows exit early, except in training and if the caller asks for hidden states or attentions.
         """
         self.check_length(batch.input_ids.shape[1])
         rule = self.config.exit_rule
@@ -71,7 +59,7 @@ class Encoder(Model):
             return run_with_exits(self, batch, rule)
         tokens, x = Tokens.of(batch), self.embedding(batch)
         states: list[Tensor] = [x]
-        # Annotated, since torch.compile does not know list[AttentionMap]() and would split the graph.
+        # An annotation, because torch.compile splits the graph at list[AttentionMap]().
         maps: list[AttentionMap] = []
         exits: dict[int, Tensor] = {}
         for index in range(len(self.layers)):
@@ -91,7 +79,11 @@ class Encoder(Model):
     def run_layer(
         self, index: int, x: Tensor, tokens: Tokens, maps: bool = False
     ) -> tuple[Tensor, Tokens, AttentionMap | None]:
-        """One layer: the next states, the tokens that these are of, and the attention map where asked for."""
+        """Run one layer on states `x` (b, n, H) of `tokens`.
+
+        Return the next states (b, m, H), the tokens that remain (m = n unless the layer eliminates word-vectors), and
+        the attention map if `maps`. Raises SkylineError if a training method has replaced a layer that eliminates some.
+        """
         layer, shape = self.layers[index], self.config.layers[index]
         mask = tokens.mask(shape.attention)
         if shape.kept is None or shape.kept >= x.shape[1]:
@@ -99,26 +91,26 @@ class Encoder(Model):
             return x, tokens, attention
         if not isinstance(layer, Layer):
             raise SkylineError(
-                f"layer {index} stands in another module while it trains, which knows of no word-vectors to eliminate; "
-                "eliminate them in a later stage"
+                f"layer {index} is another module during this training, which cannot eliminate word-vectors; "
+                "eliminate them in a later stage",
+                Code.WRONG_ORDER,
             )
         x, attention = layer.attend(x, mask, maps=True)
         assert attention is not None
-        chosen = most_significant(significance(attention.probabilities, tokens.present), shape.kept)
-        x = x.gather(1, chosen[..., None].expand(-1, -1, x.shape[-1]))
+        chosen = most_significant(significance(attention.probabilities, tokens.present), shape.kept)  # (b, m)
+        x = x.gather(1, chosen[..., None].expand(-1, -1, x.shape[-1]))  # (b, m, H)
         return layer.ffn(x), tokens.places(chosen), attention if maps else None
 
     def ramp(self, index: int) -> nn.Module | None:
-        """The exit ramp on a layer, where it has one."""
+        """Return the exit ramp on a layer, or None."""
         if str(index) not in self.exits:  # most encoders have none
             return None
         found: nn.Module = self.exits[str(index)]
         return found
 
     def components(self) -> Iterator[tuple[str, str, nn.Module]]:
-        """Yield (component, module path, module) in the order in which a batch meets them.
-
-        A layer that shares its weights is yielded at each place where it runs.
+        """Yield (component, module path, module) in the order in which they run. A layer whose weights are shared is
+        yielded each time it runs.
         """
         yield "embedding", "embedding", self.embedding
         for index, layer in enumerate(self.layers):
@@ -129,8 +121,8 @@ class Encoder(Model):
         yield "head", "head", self.head
 
     def matrix_names(self) -> dict[str, Matrix]:
-        """Names of the layers' weight matrices (both factors of a low-rank one), each with its kind; shared
-        ones once.
+        """Map the name of each weight matrix of the layers to its kind: both factors of a low-rank one, shared ones
+        once.
         """
         layers = [layer for layer in self.layers if isinstance(layer, Layer)]
         kinds = {id(m): kind for layer in layers for kind, m in layer.matrices().items()}
@@ -146,9 +138,11 @@ class Encoder(Model):
 
 
 def run_with_exits(model: Encoder, batch: Batch, rule: ExitRule) -> Output:
-    """Run an encoder layer by layer; rows that are done at a ramp leave the batch, the head answers for the others."""
+    """Run an encoder layer by layer. Rows that exit at a ramp get its logits and leave the batch; the others get the
+    head's. `Output.depths` (b,) says after how many layers each row exited.
+    """
     tokens, x, judge = Tokens.of(batch), model.embedding(batch), Judge(rule)
-    rows = torch.arange(len(batch), device=x.device)
+    rows = torch.arange(len(batch), device=x.device)  # the batch's rows that are still here
     logits = x.new_zeros(len(batch), model.config.head.outputs)
     depths = torch.full((len(batch),), len(model.layers), device=x.device)
     exits: dict[int, Tensor] = {}
@@ -172,8 +166,8 @@ def run_with_exits(model: Encoder, batch: Batch, rule: ExitRule) -> Output:
 
 
 def run_to_depth(model: Encoder, batch: Batch, depth: int) -> tuple[Tensor, ...]:
-    """The logits (b, outputs) at every ramp of the first `depth` layers, and at the last layer the head's: the last of
-    them answer for rows that leave there.
+    """Run the first `depth` layers and return the logits (b, outputs) of each ramp on the way, and of the head if all
+    layers ran. The last logits are the prediction of rows that exit at this depth.
     """
     tokens, x = Tokens.of(batch), model.embedding(batch)
     logits: list[Tensor] = []

@@ -1,29 +1,23 @@
-"""The rules by which rows leave at an exit ramp."""
+"""The rules that decide which rows exit at a ramp."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from harness.models.config import ExitRule
 
-if TYPE_CHECKING:
-    pass
-
 
 def entropy(logits: Tensor) -> Tensor:
-    """−Σ p log p of the softmax of logits (b, classes), in nats: (b,)."""
+    """Return the entropy −Σ p log p of the softmax of logits (b, classes), in nats: (b,)."""
     found: Tensor = torch.special.entr(torch.softmax(logits.float(), dim=-1)).sum(-1)
     return found
 
 
 class Judge:
-    """Says at each ramp which of the rows that are left are done, by an exit rule. A regression's scores (one output)
-    can only be judged by patience.
-    """
+    """Applies an exit rule, ramp after ramp, to the rows that remain. Regression scores need the rule `patience`."""
 
     def __init__(self, rule: ExitRule) -> None:
         self.rule = rule
@@ -32,7 +26,7 @@ class Judge:
         self._ramps = 0
 
     def done(self, logits: Tensor) -> Tensor:
-        """Which rows leave with these logits (b, outputs): a mask (b,)."""
+        """Return the mask (b,) of the rows that exit with these logits (b, outputs). Call it once for each ramp."""
         rule = self.rule
         self._ramps += 1
         if rule.kind == "stated":
@@ -51,6 +45,6 @@ class Judge:
         return self._streak >= rule.threshold
 
     def keep(self, rows: Tensor) -> None:
-        """Only the rows of this mask go on."""
+        """Keep only the rows of a mask (b,), as the caller does with the batch."""
         if self._last is not None and self._streak is not None:
             self._last, self._streak = self._last[rows], self._streak[rows]

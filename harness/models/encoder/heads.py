@@ -1,36 +1,17 @@
-"""The encoder's head, and the exit ramps that classify on inner layers."""
+"""The encoder's head, and the exit ramps: classifiers on earlier layers."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from harness.models.batch import AttentionMap as AttentionMap
-from harness.models.batch import Batch as Batch
-from harness.models.batch import Output as Output
-from harness.models.config import EncoderConfig, HeadConfig
+from harness.models.config import STUDENT_HEADS, EncoderConfig, ExitRamp, HeadConfig, student_size
 from harness.models.encoder.attention import Tokens
-from harness.models.model import INITIALIZER_RANGE as INITIALIZER_RANGE
-from harness.models.model import Storage as Storage
-from harness.models.model import evaluating as evaluating
 from harness.models.students.bottleneck_config import BottleneckConfig
-
-if TYPE_CHECKING:
-    pass
-
-
-from typing import TYPE_CHECKING
-
-from harness.models.config import STUDENT_HEADS, ExitRamp, student_size
-
-if TYPE_CHECKING:
-    pass
 
 
 class Head(nn.Module):
-    """Classification and regression from the pooled first token, spans from every token."""
+    """Classification and regression from the first token's pooled state, spans from every token's state."""
 
     def __init__(self, config: EncoderConfig | BottleneckConfig) -> None:
         super().__init__()
@@ -42,16 +23,16 @@ class Head(nn.Module):
         self.span = head.kind == "span"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map the last states (b, n, H) to logits: (b, outputs), or (b, n, 2) for spans."""
+        """Map states (b, n, H) to logits: (b, outputs), (b, n, 2) for spans, or the pooled state (b, H) for no head."""
         if not self.span:
-            x = x[:, 0]
+            x = x[:, 0]  # (b, H)
         if self.pooler is not None:
             x = torch.tanh(self.pooler(x))
         return self.classifier(self.dropout(x)) if self.classifier is not None else x
 
 
 class PoolerRamp(nn.Module):
-    """A pooler and a classifier of the layer's own (DeeBERT: Xin et al. 2020, section 3.1)."""
+    """A ramp with its own pooler and classifier (DeeBERT: Xin et al. 2020, section 3.1)."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -66,7 +47,7 @@ class PoolerRamp(nn.Module):
 
 
 class LinearRamp(nn.Module):
-    """A classifier behind the pooler that all ramps share with the head (PABEE: Zhou et al. 2020, section 3.2)."""
+    """A ramp with its own classifier behind the head's pooler (PABEE: Zhou et al. 2020, section 3.2)."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -81,8 +62,8 @@ class LinearRamp(nn.Module):
 
 
 class StudentRamp(nn.Module):
-    """A narrow layer of attention between two linear maps, on the first token (FastBERT: Liu et al. 2020, section 3.1;
-    the shape of the released code).
+    """A ramp with a narrow attention layer between two linear maps, read at the first token (FastBERT: Liu et al. 2020,
+    section 3.1; shapes from the released code). S is its width (see `student_size`).
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -96,13 +77,14 @@ class StudentRamp(nn.Module):
 
     def forward(self, x: Tensor, tokens: Tokens, head: Head) -> Tensor:
         """Map states (b, n, H) to logits (b, outputs)."""
-        narrow = torch.tanh(self.into(x))
+        narrow = torch.tanh(self.into(x))  # (b, n, S)
         shape = (x.shape[0], -1, STUDENT_HEADS, self.size // STUDENT_HEADS)
-        # Only the first token's context is read.
-        query = self.query(narrow[:, :1]).view(shape).transpose(1, 2)
+        # Only the first token's context is used.
+        query = self.query(narrow[:, :1]).view(shape).transpose(1, 2)  # (b, 2, 1, S / 2)
+        # Keys and values: (b, 2, n, S / 2).
         key, value = (linear(narrow).view(shape).transpose(1, 2) for linear in (self.key, self.value))
         context = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=tokens.mask(None))
-        context = self.out(context.transpose(1, 2).flatten(1))
+        context = self.out(context.transpose(1, 2).flatten(1))  # (b, S)
         logits: Tensor = self.classifier(self.dropout(torch.tanh(self.hidden(context))))
         return logits
 

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.models.batch import AttentionMap as AttentionMap
-from harness.models.batch import Batch as Batch
-from harness.models.batch import Output as Output
+from harness.models.batch import AttentionMap, Batch
 from harness.models.config import EncoderConfig, LayerConfig, LinformerAttention, Matrix
 from harness.models.embeddings import word_embedding
 from harness.models.encoder.attention import Attention, Places, make_attention
-from harness.models.model import INITIALIZER_RANGE as INITIALIZER_RANGE
-from harness.models.model import Storage as Storage
-from harness.models.model import evaluating as evaluating
-
-if TYPE_CHECKING:
-    pass
 from harness.models.encoder.low_rank import linear
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU by its tanh approximation (`gelu_new` in older checkpoints)."""
+    """Compute GELU by its tanh approximation (`gelu_new` in older checkpoints)."""
     return F.gelu(x, approximate="tanh")
 
 
@@ -33,8 +24,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "gelu_tanh
 
 
 class Embedding(nn.Module):
-    """Word + position + segment embeddings, normalised; words through a rank-r factor, or from codes or hashes,
-    where the configuration says so.
+    """The sum of word, position and segment embeddings, normalised. The configuration says whether word embeddings are
+    a table, a factorized table, or made from codes or hashes.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -46,25 +37,25 @@ class Embedding(nn.Module):
         self.segment = nn.Embedding(config.segments, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
-        self.anew = config.segment_positions == "own"
+        self.restarts_positions = config.segment_positions == "own"
 
     def forward(self, batch: Batch) -> Tensor:
-        """Map ids (b, n) to states (b, n, H)."""
-        words = self.word(batch.input_ids)
+        """Map ids and segments (b, n) to states (b, n, H)."""
+        words = self.word(batch.input_ids)  # (b, n, H), or (b, n, rank)
         if self.project is not None:
-            words = self.project(words)
-        if self.anew:
+            words = self.project(words)  # (b, n, H)
+        if self.restarts_positions:
             second = batch.token_type_ids > 0
-            places = torch.where(second, second.cumsum(1), (~second).cumsum(1)) - 1
-            positions = self.position(places)
+            places = torch.where(second, second.cumsum(1), (~second).cumsum(1)) - 1  # (b, n)
+            positions = self.position(places)  # (b, n, H)
         else:
-            positions = self.position.weight[: batch.input_ids.shape[1]]
+            positions = self.position.weight[: batch.input_ids.shape[1]]  # (n, H)
         states: Tensor = self.dropout(self.norm(words + self.segment(batch.token_type_ids) + positions))
         return states
 
 
 class AttentionIn(nn.Module):
-    """The three linear maps before attention, of keys and values behind Linformer's projections where there are any."""
+    """The linear maps to queries, keys and values; Linformer's projections, if any, come before keys and values."""
 
     def __init__(self, hidden: int, layer: LayerConfig) -> None:
         super().__init__()
@@ -77,18 +68,18 @@ class AttentionIn(nn.Module):
         self.heads, self.head_size = layer.heads, layer.head_size
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map (b, n, H) to queries, keys and values, each (b, h, n, d); the latter two (b, h, places, d) where the
-        tokens of `mask` (b, 1, 1, n) are projected.
+        """Map (b, n, H) to queries, keys and values (b, h, n, d). With Linformer's projections, which read the `mask`
+        (b, 1, 1, n), keys and values are (b, h, places, d).
         """
         keys, values = (x, x) if self.places is None else self.places(x, mask)
         return self._heads(self.query(x)), self._heads(self.key(keys)), self._heads(self.value(values))
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.view(x.shape[0], x.shape[1], self.heads, self.head_size).transpose(1, 2)
+        return x.view(x.shape[0], x.shape[1], self.heads, self.head_size).transpose(1, 2)  # (b, h, n, d)
 
 
 class AttentionOut(nn.Module):
-    """The linear map after attention, closed by dropout, residual and normalisation."""
+    """The output map of attention, followed by dropout, residual and normalisation."""
 
     def __init__(self, config: EncoderConfig, layer: LayerConfig) -> None:
         super().__init__()
@@ -103,7 +94,7 @@ class AttentionOut(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear maps around the activation, closed by dropout, residual and normalisation."""
+    """Two linear maps around the activation, followed by dropout, residual and normalisation."""
 
     def __init__(self, config: EncoderConfig, layer: LayerConfig) -> None:
         super().__init__()
@@ -119,8 +110,8 @@ class FeedForward(nn.Module):
         return closed
 
 
-class Closed(nn.Module):
-    """What is left of a sub-unit whose residual mapping is gone: y = norm(x)."""
+class NormOnly(nn.Module):
+    """A sub-unit whose residual mapping was removed: y = norm(x)."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -133,28 +124,28 @@ class Closed(nn.Module):
 
 
 class Layer(nn.Module):
-    """One Transformer layer, post-norm."""
+    """One Transformer layer with normalisation after each sub-unit (Devlin et al. 2019)."""
 
     def __init__(self, config: EncoderConfig, layer: LayerConfig) -> None:
         super().__init__()
         attends = layer.heads > 0
         self.attention_in: AttentionIn | nn.Identity
         self.attention: Attention | nn.Identity
-        self.attention_out: AttentionOut | Closed
-        self.ffn: FeedForward | Closed
+        self.attention_out: AttentionOut | NormOnly
+        self.ffn: FeedForward | NormOnly
         self.attention_in = AttentionIn(config.hidden_size, layer) if attends else nn.Identity()
         self.attention = make_attention(config, layer) if attends else nn.Identity()
-        self.attention_out = AttentionOut(config, layer) if attends else Closed(config)
-        self.ffn = FeedForward(config, layer) if layer.ffn_size else Closed(config)
+        self.attention_out = AttentionOut(config, layer) if attends else NormOnly(config)
+        self.ffn = FeedForward(config, layer) if layer.ffn_size else NormOnly(config)
 
     def forward(self, x: Tensor, mask: Tensor, maps: bool = False) -> tuple[Tensor, AttentionMap | None]:
-        """Map states (b, n, H) to the next states, and the attention map where asked for."""
+        """Map states (b, n, H) to the next states (b, n, H), and the attention map if `maps`."""
         x, attention = self.attend(x, mask, maps)
         return self.ffn(x), attention
 
     def attend(self, x: Tensor, mask: Tensor, maps: bool = False) -> tuple[Tensor, AttentionMap | None]:
-        """The layer up to its feed-forward sub-unit."""
-        if isinstance(self.attention_out, Closed):
+        """Run the layer without its feed-forward sub-unit: states (b, n, H), and the attention map if `maps`."""
+        if isinstance(self.attention_out, NormOnly):
             nothing = x.new_zeros(x.shape[0], 0, x.shape[1], x.shape[1])
             return self.attention_out(x), AttentionMap(nothing, nothing) if maps else None
         query, key, value = self.attention_in(x, mask)
@@ -162,7 +153,7 @@ class Layer(nn.Module):
         return self.attention_out(context, x), attention
 
     def matrices(self) -> dict[Matrix, nn.Module]:
-        """The weight matrices that the layer has, by the name that `LayerConfig.ranks` uses."""
+        """Return the linear modules that the layer has, by the names that `LayerConfig.ranks` uses."""
         found: dict[Matrix, nn.Module] = {}
         if isinstance(self.attention_in, AttentionIn) and isinstance(self.attention_out, AttentionOut):
             attention = self.attention_in

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 class MaskedLanguageModelHead(nn.Module):
-    """States to logits over the vocabulary: dense, activation, normalisation, then the word embeddings transposed
-    and a bias. With factorized embeddings the dense map goes to their rank.
+    """Predicts tokens: a dense map, activation and normalisation, then the transposed word embeddings and a bias.
+
+    With factorized word embeddings the dense map has their rank as output size. `generator` draws the initial weights.
     """
 
     def __init__(self, config: EncoderConfig, generator: torch.Generator) -> None:
@@ -31,5 +32,5 @@ class MaskedLanguageModelHead(nn.Module):
         self.transform.bias.data.zero_()
 
     def forward(self, states: Tensor, words: Tensor) -> Tensor:
-        """Map states (…, H) to logits (…, vocabulary); `words` (vocabulary, H or rank) are the embeddings."""
+        """Map states (…, H) to logits (…, V) by the word embeddings `words` (V, H or rank)."""
         return F.linear(self.norm(self.activation(self.transform(states))), words, self.bias)

@@ -1,5 +1,5 @@
-"""DeFormer's cache (Cao et al. 2020, section 3): where the lower layers attend within segments, their states of the
-second segment can be computed before its first segment is known.
+"""DeFormer's cache (Cao et al. 2020, section 3): if the lower layers attend only within segments, their states of the
+second segment can be computed before the first segment is known.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.models.batch import Batch, Output
 from harness.models.config import EncoderConfig, SegmentAttention, TopKAttention
 from harness.models.encoder.attention import Tokens
@@ -23,34 +23,38 @@ from harness.models.model import Model
 
 @dataclass(frozen=True)
 class SegmentStates:
-    """What the lower layers make of segments by themselves: states (b, n, H), and the tokens that they are of."""
+    """The lower layers' states (b, n, H) of single segments, and the tokens that they belong to."""
 
     states: Tensor
     tokens: Tokens
 
 
 def separate_layers(config: EncoderConfig) -> int:
-    """How many of the lowest layers attend within segments. Raises SkylineError where the second segment's states
-    depend on the first's, or on where its padding stands.
+    """Count the lowest layers that attend only within segments.
+
+    Raises SkylineError if segments cannot be cached: the second segment's states depend on the first segment, lower
+    layers eliminate word-vectors, or upper layers attend by position.
     """
     count = len(list(takewhile(lambda layer: isinstance(layer.attention, SegmentAttention), config.layers)))
     if not count or config.segment_positions != "own":
         raise SkylineError(
             "the second segment's states depend on the first segment, so they cannot be cached; use an artifact of "
-            "'deformer'"
+            "'deformer'",
+            Code.WRONG_SHAPE,
         )
     lower, upper = config.layers[:count], config.layers[count:]
     eliminated = any(layer.kept is not None for layer in lower)
     if eliminated or not all(isinstance(layer.attention, TopKAttention | None) for layer in upper):
         raise SkylineError(
-            "its lower layers eliminate word-vectors or its upper ones attend by place, so segments cannot be cached "
-            "apart; use an artifact of 'deformer' alone"
+            "lower layers eliminate word-vectors or upper layers attend by position, so segments cannot be cached; use "
+            "an artifact of 'deformer' alone",
+            Code.WRONG_SHAPE,
         )
     return count
 
 
 def encode_segments(model: Encoder, batch: Batch) -> SegmentStates:
-    """Run the embedding and the lower layers on segments alone: what a cache holds of second ones."""
+    """Run the embedding and the lower layers on single segments. A cache holds the result for second ones."""
     tokens, x = Tokens.of(batch), model.embedding(batch)
     for index in range(separate_layers(model.config)):
         x, tokens, _ = model.run_layer(index, x, tokens)
@@ -58,9 +62,10 @@ def encode_segments(model: Encoder, batch: Batch) -> SegmentStates:
 
 
 class SecondCached(Model):
-    """An encoder whose batches are first segments alone: the second ones' states, a row for each row of the batch, were
-    computed before. It gives the logits that the encoder gives on pairs; for spans, of the first segment's tokens and
-    then of the second's. Exit ramps are passed by.
+    """An encoder for first segments, whose second segments' states (one row for each row of the batch) are cached.
+
+    Its logits are the encoder's logits on the pairs; for spans, the first segment's tokens come first, then the
+    second's. Exit ramps are not used.
     """
 
     def __init__(self, encoder: Encoder, second: SegmentStates) -> None:
@@ -69,9 +74,9 @@ class SecondCached(Model):
         self.lower = separate_layers(encoder.config)
 
     def forward(self, batch: Batch, hidden_states: bool = False, attentions: bool = False) -> Output:
-        """Run the lower layers on the first segments, and the upper ones on both."""
+        """Run the lower layers on the first segments (b, n1) and the upper ones on both; returns logits alone."""
         first, second = encode_segments(self.encoder, batch), self.second
-        x = torch.cat([first.states, second.states], dim=1)
+        x = torch.cat([first.states, second.states], dim=1)  # (b, n1 + n2, H)
         tokens = Tokens(
             torch.cat([first.tokens.present, second.tokens.present], dim=1),
             torch.cat([first.tokens.segments, second.tokens.segments], dim=1),
@@ -81,37 +86,42 @@ class SecondCached(Model):
         return Output(self.encoder.head(x))
 
     def components(self) -> Iterator[tuple[str, str, nn.Module]]:
-        """The encoder's."""
+        """Yield the encoder's components."""
         for component, path, module in self.encoder.components():
             yield component, f"encoder.{path}", module
 
     def matrix_names(self) -> dict[str, Any]:
-        """The encoder's."""
+        """Map the names of the encoder's weight matrices to their kinds."""
         return {f"encoder.{name}": kind for name, kind in self.encoder.matrix_names().items()}
 
 
 def split_segments(batch: Batch) -> tuple[Batch, Batch]:
-    """The first and the second segments of a batch of pairs, each padded to its longest. Raises SkylineError where a
-    row has no second segment.
+    """Split a batch of pairs into its first and its second segments, each padded to its longest. Raises SkylineError if
+    a row has no second segment.
     """
     present, second = batch.attention_mask.bool(), batch.token_type_ids > 0
     if not (present & second).any(dim=1).all():
-        raise SkylineError("a single sentence has no second segment whose states could be cached; use pairs")
+        raise SkylineError(
+            "a single sentence has no second segment whose states could be cached; use pairs", Code.WRONG_KIND
+        )
     return _compact(batch, present & ~second), _compact(batch, present & second)
 
 
 def _compact(batch: Batch, chosen: Tensor) -> Batch:
-    """The tokens that a mask (b, n) chooses, in their order, before padding."""
+    """Move the tokens that a mask (b, n) chooses to the left, in their order; padding follows."""
     counts = chosen.sum(1)
     longest = int(counts.max())
-    places = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
+    places = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :longest]  # (b, longest)
     mask = (torch.arange(longest, device=counts.device) < counts[:, None]).long()
     ids, segments = (t.gather(1, places) * mask for t in (batch.input_ids, batch.token_type_ids))
     return Batch(ids, mask, segments)
 
 
 def segment_flops(model: Encoder, first: int, second: int, batch: int = 1) -> tuple[FlopCount, FlopCount]:
-    """The work on pairs of so many tokens: as the encoder runs them, and with the second segments' states cached."""
+    """Count the FLOPs of pairs of `first` + `second` tokens: without a cache, and with the second segments cached.
+
+    Raises SkylineError if segments cannot be cached (see `separate_layers`).
+    """
     separate_layers(model.config)
     pairs = Batch.synthetic(batch, first + second, model.config.vocab_size)
     pairs.token_type_ids[:, first:] = 1

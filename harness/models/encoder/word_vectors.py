@@ -1,30 +1,26 @@
-"""Word-vector elimination: which tokens' vectors go on from a layer (PoWER-BERT: Goyal et al. 2020, section 3)."""
+"""Word-vector elimination: a layer keeps the vectors of the most significant tokens (PoWER-BERT: Goyal et al. 2020)."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    pass
-
 
 def significance(probabilities: Tensor, present: Tensor) -> Tensor:
-    """How much attention each token gets from the others: of probabilities (b, h, n, n), the mean over heads and the
-    sum over queries that are no padding (`present` (b, n)), without what a token gives itself: (b, n). Padding has
-    −inf, the first token inf.
+    """Return the significance (b, n): the attention that each token receives from the others (Goyal et al. 2020,
+    section 3), here the mean over heads.
+
+    `probabilities` are (b, h, n, n); queries that are padding (`present` (b, n) is false) do not count. Padding has the
+    significance −inf, the first token inf, because the head reads it.
     """
-    attention = probabilities.float().mean(1) * present[:, :, None]
-    received = attention.sum(1) - attention.diagonal(dim1=-2, dim2=-1)
+    attention = probabilities.float().mean(1) * present[:, :, None]  # (b, n, n)
+    received = attention.sum(1) - attention.diagonal(dim1=-2, dim2=-1)  # (b, n)
     received = received.masked_fill(~present, float("-inf"))
-    # The first token is what the head reads.
     return torch.cat([torch.full_like(received[:, :1], float("inf")), received[:, 1:]], dim=1)
 
 
 def most_significant(scores: Tensor, kept: int) -> Tensor:
-    """The places of the `kept` largest of each row's scores (b, n), in the order of the text: (b, min(kept, n))."""
+    """Return the positions (b, min(kept, n)) of the largest scores (b, n) of each row, in the order of the text."""
     kept = min(kept, scores.shape[1])
-    # Stable, so that equal scores are told apart by place, whatever the other rows are.
+    # Stable: of equal scores the first wins, whatever the other rows of the batch are.
     return scores.argsort(dim=1, descending=True, stable=True)[:, :kept].sort(dim=1).values

@@ -1,1 +1,1 @@
-"""FLOPs of one pass of a model, counted until no operator that computes is left out."""
+"""FLOPs of one forward pass of a model. Every operator that computes is counted, or named as uncounted."""

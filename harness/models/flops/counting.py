@@ -1,8 +1,7 @@
-"""FLOPs of one pass: fvcore's trace with handles of our own (`harness.models.flops.operators`).
+"""FLOPs of one forward pass: fvcore's trace with Skyline's handles (`harness.models.flops.operators`).
 
-A multiply-add is two FLOPs. For a layer over n tokens with hidden size H, heads × head size = P and FFN size
-F the closed form is n(4HP + 2HF) + 2n²P multiply-adds a sequence: it follows from the matrices' shapes and
-holds to the last unit.
+A multiply-add is two FLOPs. For a layer with full attention over n tokens, hidden size H, heads × head size = P and FFN
+size F, the closed form is n(4HP + 2HF) + 2n²P multiply-adds per sequence. The count equals it exactly.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """Work of a part of a model: multiply-adds of matrix work, and element operations of all other work."""
+    """The work of a part of a model: multiply-adds of matrix operators, element operations of all other operators."""
 
     macs: int = 0
     elementwise_flops: int = 0
 
     @property
     def flops(self) -> int:
-        """Matrix work; a multiply-add is two FLOPs."""
+        """FLOPs of the matrix operators: two for each multiply-add."""
         return 2 * self.macs
 
     def __add__(self, other: Work) -> Work:
@@ -51,11 +50,11 @@ class Work:
 
 @dataclass(frozen=True)
 class FlopCount:
-    """Work of one pass over a whole batch.
+    """The work of one forward pass over a whole batch.
 
-    `components` may miss element operations of `total` that run between the components (the mask), never
-    matrix work. `uncounted` names operators that neither have a count nor are known to compute nothing:
-    empty, or the figures are too low. `mean_depth`: how many layers the rows ran through, where they may leave early.
+    Element operations between components (the mask) are only in `total`; matrix work is always in `components` too.
+    `uncounted` names operators that are neither counted nor known to compute nothing; if there are any, the figures are
+    too low. `mean_depth` is the mean number of layers that rows ran through, None if rows cannot exit early.
     """
 
     total: Work
@@ -65,7 +64,7 @@ class FlopCount:
 
 
 class _Traceable(nn.Module):
-    """An encoder that takes a tuple of tensors, as tracing wants it."""
+    """A model whose inputs and outputs are plain tensors, as tracing needs them."""
 
     def __init__(self, model: Model, depth: int | None) -> None:
         super().__init__()
@@ -78,17 +77,15 @@ class _Traceable(nn.Module):
         if self.depth is not None:
             return run_to_depth(cast("Encoder", self.model), batch, self.depth)
         output: Output = self.model(batch)
-        # A trace leaves out what no result depends on, such as a ramp at which no row leaves.
+        # A trace drops operators that no output depends on, such as a ramp at which no row exits.
         return (output.logits, *output.exits.values())
 
 
 def count_flops(model: Model, batch: Batch, depth: int | None = None) -> FlopCount:
-    """Count the work of `model(batch)`, as a whole and by component. A layer that runs twice is counted
-    twice.
+    """Count the work of `model(batch)`, in total and by component. A layer that runs twice is counted twice.
 
-    For a model whose path depends on its input this is the work for this batch; with `depth`, for an encoder with exit
-    ramps, the work if every row left after so many layers (judging them is no matrix work and is then left out). The
-    model is left as it was.
+    If rows exit early, this is the work for this batch. With `depth`, for an encoder with exit ramps, it is the work if
+    every row exits after `depth` layers, without the exit rule's own element operations. The model is not changed.
     """
     was_training = model.training
     model.eval()
@@ -110,7 +107,7 @@ def count_flops(model: Model, batch: Batch, depth: int | None = None) -> FlopCou
     components: dict[str, Work] = {}
     seen: set[str] = set()
     for component, path, _ in model.components():
-        # fvcore puts all runs of a shared module under one name.
+        # fvcore counts all runs of a shared module under one name.
         name = analysis.canonical_module_name(f"model.{path}")
         if name not in seen:
             seen.add(name)
@@ -121,19 +118,19 @@ def count_flops(model: Model, batch: Batch, depth: int | None = None) -> FlopCou
 
 
 def mean_flops(model: Model, batches: Sequence[Batch]) -> FlopCount:
-    """The mean work of a pass over each of `batches`. Those of one shape whose rows leave at the same depths cost the
-    same and are counted once.
+    """Count the mean work of a forward pass over each of `batches`. Batches of the same shape whose rows exit at the
+    same depths cost the same, so only the first is traced.
     """
     counted: dict[tuple[object, ...], FlopCount] = {}
     found: list[FlopCount] = []
     run: list[int] = []
-    leave = getattr(model.config, "exit_rule", None) is not None
+    early = getattr(model.config, "exit_rule", None) is not None
     for batch in batches:
         with torch.no_grad():
-            depths = model(batch).depths if leave else None
-        left = () if depths is None else tuple(sorted(depths.tolist()))
-        run.extend(left)
-        case = (*batch.input_ids.shape, left)
+            depths = model(batch).depths if early else None
+        exited = () if depths is None else tuple(sorted(depths.tolist()))
+        run.extend(exited)
+        case = (*batch.input_ids.shape, exited)
         if case not in counted:
             counted[case] = count_flops(model, batch)
         found.append(counted[case])
@@ -160,7 +157,7 @@ def _readable(name: str) -> str:
 
 
 def _noting_unknown(name: str, handle: Handle, unknown: set[str]) -> Handle:
-    """A handle that notes its operator as uncounted where the trace does not say a shape."""
+    """Wrap a handle: if the trace does not give a shape, the operator is noted in `unknown`."""
 
     def noting(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         try:

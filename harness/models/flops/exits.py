@@ -1,4 +1,4 @@
-"""What a row costs that leaves an encoder early, by its length and depth."""
+"""FLOPs of rows that exit early, by their length and by the number of layers that they run through."""
 
 from __future__ import annotations
 
@@ -12,22 +12,14 @@ from numpy.typing import NDArray
 from harness.models.batch import Batch
 from harness.models.config import EncoderConfig
 from harness.models.encoder.encoder import Encoder
-from harness.models.flops.counting import FlopCount, count_flops
+from harness.models.flops.counting import count_flops
 from harness.models.initialization import without_weights
 
 
-def flops_by_depth(model: Encoder, batch: Batch) -> dict[int, FlopCount]:
-    """The work of `batch` if all of its rows left after the same number of layers, for each that they can leave at:
-    those with a ramp, and the last.
-    """
-    return {depth: count_flops(model, batch, depth) for depth in model.config.exit_depths}
-
-
 def row_macs(config: EncoderConfig, lengths: Sequence[int]) -> dict[int, NDArray[np.float64]]:
-    """Multiply-adds of rows of these lengths (N), alone in their batch, by the depth after which they leave: (N,) each.
+    """Count the multiply-adds of rows of these N lengths, each alone in its batch: for each exit depth an array (N,).
 
-    Traced at three of the lengths; between them by the parabola through these, which is exact where every token attends
-    to every other.
+    Three of the lengths are traced; the others lie on the parabola through them, which is exact for full attention.
     """
     wanted = np.asarray(lengths)
     ordered = np.unique(wanted)
@@ -44,7 +36,7 @@ def row_macs(config: EncoderConfig, lengths: Sequence[int]) -> dict[int, NDArray
 @lru_cache(maxsize=1024)
 def _macs_at(shape: str, length: int, depth: int) -> int:
     config = EncoderConfig.model_validate_json(shape)
-    # A trace on shapes alone: no weights are made.
+    # The trace needs only shapes, so the model has no weights.
     with without_weights():
         model = Encoder(config).eval()
         ids = torch.zeros(1, length, dtype=torch.long)

@@ -1,11 +1,10 @@
-"""What each operator of a traced graph computes: handles for fvcore, for matrix work and for all other work.
+"""The work of each operator of a traced graph: fvcore handles for matrix work and for all other work.
 
-Matrix work is counted in multiply-adds ("macs"): every product of a linear map, of a matrix product or of
-attention; the addition of a bias starts its sum and costs nothing more. All other work is counted in element
-operations ("elementwise"): one for each element that an operator writes, or that a reduction reads; five for
-each element of a softmax (maximum, difference, exponential, sum, quotient) and of a layer normalisation
-(mean, difference, variance, scaling, affine map). The two are never added up, so FLOPs are matrix work alone
-and can be held against a closed form.
+Matrix work (linear maps, matrix products, attention) is counted in multiply-adds ("macs"); a bias is the start of its
+sum and costs nothing. All other work is counted in element operations ("elementwise"): one for each element that an
+operator writes or a reduction reads; five for each element of a softmax (maximum, difference, exponential, sum,
+quotient) and of a layer normalisation (mean, difference, variance, scaling, affine map). The two are never added: FLOPs
+are matrix work only, so they can be compared with a closed form.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Handle = Callable[[list[Any], list[Any]], "Counter[str]"]
 
 
 class UnknownShapeError(Exception):
-    """The trace does not say the shape of an operator's input, so its work cannot be counted."""
+    """The trace does not give the shape of an operator's input, so its work cannot be counted."""
 
 
 def _shape(value: Any) -> list[int]:
@@ -40,15 +39,15 @@ def _elementwise(count: int) -> Counter[str]:
 
 
 def _product(left: int) -> Handle:
-    """A matrix product whose left factor is input `left`: each element written sums over the left factor's
-    last dimension.
+    """Count a matrix product whose left factor is input number `left`: each element of the result is a sum over the
+    left factor's last dimension.
     """
     return lambda inputs, outputs: _macs(prod(_shape(outputs[0])) * _shape(inputs[left])[-1])
 
 
 def _each_written(_: list[Any], outputs: list[Any]) -> Counter[str]:
     shapes = [_shape(output) for output in outputs if output.type().kind() == "TensorType"]
-    # Tensors without dimensions are the shapes and loop counters of the traced Python code.
+    # Tensors without dimensions are shapes and loop counters of the traced Python code.
     return _elementwise(sum(prod(shape) for shape in shapes if shape))
 
 
@@ -61,8 +60,8 @@ def _normalisation(inputs: list[Any], _: list[Any]) -> Counter[str]:
 
 
 def _attention(inputs: list[Any], _: list[Any]) -> Counter[str]:
-    """Scores q kᵀ and context p v for queries (…, n, d), keys (…, m, d) and values (…, m, e); scaling, mask
-    and softmax beside them.
+    """Count scores q kᵀ and context p v for queries (…, n, d), keys (…, m, d) and values (…, m, e), and as element
+    operations scaling, mask and softmax.
     """
     query, key, value = (_shape(tensor) for tensor in inputs[:3])
     scores = prod(query[:-1]) * key[-2]
@@ -73,16 +72,16 @@ def _attention(inputs: list[Any], _: list[Any]) -> Counter[str]:
 
 
 def _einsum(inputs: list[Any], _: list[Any]) -> Counter[str]:
-    """Operands are contracted from left to right: each step multiplies once for every combination of the
-    labels that it meets.
-    """
     equation = str(inputs[0].toIValue())
     shapes = [_shape(tensor) for tensor in inputs[1].node().inputs()]
     return _macs(einsum_macs(equation, shapes))
 
 
 def einsum_macs(equation: str, shapes: list[list[int]]) -> int:
-    """Multiply-adds of an einsum over operands of these shapes, contracted from left to right."""
+    """Count the multiply-adds of an einsum over operands of these shapes, contracted from left to right.
+
+    Each step multiplies once for every combination of the labels of its two operands.
+    """
     terms, _, result = equation.replace(" ", "").partition("->")
     operands = terms.split(",")
     sizes: dict[str, int] = {}
@@ -107,26 +106,24 @@ def einsum_macs(equation: str, shapes: list[list[int]]) -> int:
 
 
 def _embedding_bag(inputs: list[Any], _: list[Any]) -> Counter[str]:
-    """Rows (…, d) are added up: an operation for each of their elements, or a multiply-add where each row has a
-    weight.
-    """
+    """Count sums of rows (…, d): one element operation per element, or one multiply-add if each row has a weight."""
     count = prod(_shape(inputs[1])) * _shape(inputs[0])[-1]
     return _macs(count) if inputs[6].isCompleteTensor() else _elementwise(count)
 
 
 def _recurrent(gates: int, per_unit: int) -> Handle:
-    """Recurrent cells of `gates` gates over rows of tokens (…, E), packed or not: each token meets each weight of every
-    layer and direction once. Beside that a sum and a function for each unit's gates, and `per_unit` operations.
+    """Count recurrent cells with `gates` gates over tokens (…, E), packed or not: a multiply-add for each token and
+    weight of every layer and direction. Element operations are a sum and a function for each gate, and `per_unit` more.
     """
 
     def handle(inputs: list[Any], _: list[Any]) -> Counter[str]:
         tokens = prod(_shape(inputs[0])[:-1])
-        # The last list of tensors: an LSTM's states are one too.
+        # The weights are the last list of tensors; an LSTM's initial states are a list too.
         weights = [each for each in inputs if each.type().kind() == "ListType"][-1]
         shapes = [_shape(weight) for weight in weights.node().inputs()]
         matrices = [shape for shape in shapes if len(shape) == 2]
         count = _macs(tokens * sum(prod(shape) for shape in matrices))
-        # Each layer and direction has two matrices, of the input and of the state.
+        # Each layer and direction has two matrices, one for the input and one for the state.
         rows = sum(shape[0] for shape in matrices) // 2
         count[ELEMENTWISE] = tokens * (2 * rows + rows // gates * per_unit)
         return count
@@ -135,7 +132,7 @@ def _recurrent(gates: int, per_unit: int) -> Handle:
 
 
 def _conversion(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """Nothing where the type stays: moving or copying computes nothing."""
+    """Count a change of type; moving or copying without one computes nothing."""
     if inputs[0].type().dtype() == outputs[0].type().dtype():
         return Counter()
     return _each_written(inputs, outputs)
@@ -146,7 +143,7 @@ def _names(text: str) -> list[str]:
 
 
 def operator_handles() -> dict[str, Handle]:
-    """The handle of every operator that computes, by its name in a traced graph."""
+    """Return the handle of every operator that computes, by its name in a traced graph."""
     handles: dict[str, Handle] = {
         "aten::linear": _product(0),
         "aten::matmul": _product(0),
@@ -199,13 +196,13 @@ WRITES = """
     __rshift__ isnan isinf isfinite addcmul addcdiv lerp fake_quantize_per_tensor_affine
     fake_quantize_per_channel_affine quantize_per_tensor quantize_per_channel dequantize
 """
-"""Operators of one operation for each element written."""
+"""Operators that count one operation for each element written."""
 
 READS = """
     sum mean prod amax amin max min argmax argmin all any norm linalg_vector_norm var std cumsum cumprod
     sort argsort topk logsumexp count_nonzero
 """
-"""Operators of one operation for each element read (a sort's comparisons beyond that are left out)."""
+"""Operators that count one operation for each element read. A sort's further comparisons are not counted."""
 
 COMPUTES_NOTHING = frozenset(
     _names(
@@ -222,6 +219,6 @@ COMPUTES_NOTHING = frozenset(
         """
     )
 )
-"""Operators that look up, move, shape or make data, or that run in training alone; scalars of the traced
+"""Operators that look up, move, reshape or create data, that run only in training, or that handle scalars of the traced
 Python code.
 """

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 
 class Mean(nn.Module):
-    """The mean over the tokens that are no padding; 0 of none."""
+    """The mean over the tokens of a text without padding; 0 for a text without tokens."""
 
     def forward(self, embedded: Tensor, mask: Tensor) -> Tensor:
-        """Map (b, n, E) and the mask (b, n) to (b, E)."""
-        weights = mask[..., None].to(embedded.dtype)
+        """Map embeddings (b, n, E) and the mask (b, n) to (b, E)."""
+        weights = mask[..., None].to(embedded.dtype)  # (b, n, 1)
         mean: Tensor = (embedded * weights).sum(1) / weights.sum(1).clamp_min(1)
         return mean

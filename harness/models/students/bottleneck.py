@@ -1,7 +1,7 @@
-"""MobileBERT: deep and thin, its layers compute between two bottlenecks (Sun et al. 2020, section 3).
+"""MobileBERT: deep and thin; each layer computes between two bottlenecks (Sun et al. 2020, section 3).
 
-Shapes: b sequences, n tokens, hidden size H, body size B. Norms are affine maps without statistics (`NoNorm`), the
-activation is ReLU.
+Shapes: b sequences, n tokens, hidden size H, body size B, word embeddings of size E. Normalisations are affine maps
+(`NoNorm`), the activation is ReLU.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class NoNorm(nn.Module):
-    """γ ∘ x + β (equation 2): what the paper has in place of layer normalisation."""
+    """γ ∘ x + β (equation 2), which replaces layer normalisation."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -36,8 +36,8 @@ class NoNorm(nn.Module):
 
 
 class TrigramEmbedding(nn.Module):
-    """Words of each token and its neighbours side by side, mapped to the hidden size; positions and segments added
-    (section 3.3).
+    """Concatenates the word embeddings of each token and its two neighbours, maps them to the hidden size and adds
+    position and segment embeddings (section 3.3).
     """
 
     def __init__(self, config: BottleneckConfig) -> None:
@@ -50,19 +50,19 @@ class TrigramEmbedding(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Map ids (b, n) to states (b, n, H)."""
-        # Padding counts as nothing, as the ends of a text do: a row must not depend on how it is padded.
-        words = self.word(batch.input_ids) * batch.attention_mask[..., None]
+        """Map ids and segments (b, n) to states (b, n, H)."""
+        # Padding is 0, like the neighbours beyond the ends of a text: a row must not depend on its padding.
+        words = self.word(batch.input_ids) * batch.attention_mask[..., None]  # (b, n, E)
         nothing = words.new_zeros(words.shape[0], 1, words.shape[2])
         after, before = torch.cat([words[:, 1:], nothing], 1), torch.cat([nothing, words[:, :-1]], 1)
-        states = self.project(torch.cat([after, words, before], dim=-1))
+        states = self.project(torch.cat([after, words, before], dim=-1))  # (b, n, 3 E) → (b, n, H)
         states = states + self.position.weight[: words.shape[1]] + self.segment(batch.token_type_ids)
         embedded: Tensor = self.dropout(self.norm(states))
         return embedded
 
 
-class Narrow(nn.Module):
-    """A linear map and a norm: into the body, or out of it with a residual."""
+class LinearNorm(nn.Module):
+    """A linear map and a norm: into the body without a residual, or out of it with one."""
 
     def __init__(self, inputs: int, outputs: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -71,20 +71,20 @@ class Narrow(nn.Module):
         self.norm = NoNorm(outputs)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Map (…, inputs) to (…, outputs)."""
+        """Map (…, inputs) and the residual (…, outputs), if any, to (…, outputs)."""
         mapped = self.dropout(self.dense(x))
         closed: Tensor = self.norm(mapped if residual is None else mapped + residual)
         return closed
 
 
 class BottleneckAttentionIn(nn.Module):
-    """The bottlenecks, and the three maps: queries and keys from the body, values from the hidden states."""
+    """The bottlenecks and the three maps: queries and keys from the body, values from the hidden states."""
 
     def __init__(self, config: BottleneckConfig) -> None:
         super().__init__()
         body, hidden = config.body_size, config.hidden_size
         self.heads = config.heads
-        self.bottleneck, self.shared = Narrow(hidden, body), Narrow(hidden, body)
+        self.bottleneck, self.shared = LinearNorm(hidden, body), LinearNorm(hidden, body)
         self.query, self.key, self.value = (
             nn.Linear(body, body),
             nn.Linear(body, body),
@@ -93,7 +93,7 @@ class BottleneckAttentionIn(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Map (b, n, H) to queries, keys and values (b, h, n, d), and the body's input (b, n, B)."""
-        shared = self.shared(x)
+        shared = self.shared(x)  # (b, n, B)
         shape = (x.shape[0], x.shape[1], self.heads, -1)
         query, key, value = (
             mapped.view(shape).transpose(1, 2)
@@ -103,12 +103,12 @@ class BottleneckAttentionIn(nn.Module):
 
 
 class BodyFeedForward(nn.Module):
-    """A small feed-forward network in the body, closed by a residual."""
+    """A small feed-forward network in the body, with a residual."""
 
     def __init__(self, config: BottleneckConfig) -> None:
         super().__init__()
         self.into = nn.Linear(config.body_size, config.ffn_size)
-        self.out = Narrow(config.ffn_size, config.body_size)
+        self.out = LinearNorm(config.ffn_size, config.body_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, n, B) to (b, n, B)."""
@@ -117,12 +117,12 @@ class BodyFeedForward(nn.Module):
 
 
 class StackedFeedForward(nn.Module):
-    """The layer's feed-forward networks, and the way out of the body."""
+    """The layer's feed-forward networks, and the map from the body back to the hidden size."""
 
     def __init__(self, config: BottleneckConfig) -> None:
         super().__init__()
         self.networks = nn.ModuleList(BodyFeedForward(config) for _ in range(config.ffn_count))
-        self.out = Narrow(config.body_size, config.hidden_size, config.dropout)
+        self.out = LinearNorm(config.body_size, config.hidden_size, config.dropout)
 
     def forward(self, body: Tensor, x: Tensor) -> Tensor:
         """Map the body's states (b, n, B) and the layer's input (b, n, H) to (b, n, H)."""
@@ -133,24 +133,24 @@ class StackedFeedForward(nn.Module):
 
 
 class BottleneckLayer(nn.Module):
-    """One layer (Figure 1 c)."""
+    """One MobileBERT layer (Figure 1 c)."""
 
     def __init__(self, config: BottleneckConfig) -> None:
         super().__init__()
         self.attention_in = BottleneckAttentionIn(config)
         self.attention = Attention(config.attention_dropout)
-        self.attention_out = Narrow(config.body_size, config.body_size)
+        self.attention_out = LinearNorm(config.body_size, config.body_size)
         self.ffn = StackedFeedForward(config)
 
     def forward(self, x: Tensor, mask: Tensor, maps: bool = False) -> tuple[Tensor, AttentionMap | None]:
-        """Map states (b, n, H) to the next states, and the attention map where asked for."""
+        """Map states (b, n, H) to the next states (b, n, H), and the attention map if `maps`."""
         query, key, value, body = self.attention_in(x)
         context, attention = self.attention(query, key, value, mask, maps)
         return self.ffn(self.attention_out(context, body), x), attention
 
 
 class MobileBERT(Model):
-    """Embedding, layers and head; hidden states are the layers' outputs of width H."""
+    """Embedding, layers and head. Its hidden states are the layers' outputs (b, n, H)."""
 
     config: BottleneckConfig
     embedding: TrigramEmbedding
@@ -165,7 +165,7 @@ class MobileBERT(Model):
         self.head = Head(config)
 
     def forward(self, batch: Batch, hidden_states: bool = False, attentions: bool = False) -> Output:
-        """Run the model; see `Output` for the shapes."""
+        """Run the model; see `Output` for the shapes. Raises SkylineError if the batch is longer than its positions."""
         self.check_length(batch.input_ids.shape[1])
         mask, x = Tokens.of(batch).mask(None), self.embedding(batch)
         states, maps = [x], list[AttentionMap]()
@@ -181,7 +181,9 @@ class MobileBERT(Model):
         )
 
     def components(self) -> Iterator[tuple[str, str, nn.Module]]:
-        """The survey's components, as of the encoder; the bottlenecks belong to what follows or closes."""
+        """Yield the survey's components, as the encoder does. A bottleneck belongs to the component that it starts or
+        ends.
+        """
         yield "embedding", "embedding", self.embedding
         for index, layer in enumerate(self.layers):
             for component in ("attention_in", "attention", "attention_out", "ffn"):
@@ -189,7 +191,7 @@ class MobileBERT(Model):
         yield "head", "head", self.head
 
     def matrix_names(self) -> dict[str, str]:
-        """Every linear map's weight in the layers, with its component."""
+        """Map the weight of each linear map of the layers to its component."""
         return {
             f"{path}.weight": path.split(".")[2]
             for path, module in self.named_modules()

@@ -1,4 +1,4 @@
-"""What a MobileBERT looks like (Sun et al. 2020, Table 1): frozen and JSON."""
+"""The shape of a MobileBERT (Sun et al. 2020, Table 1): frozen and stored as JSON."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from harness.models.config import FrozenConfig, HeadConfig, Positive
 
 
 class BottleneckConfig(FrozenConfig):
-    """Layers of width `hidden_size` that compute in `body_size`; `ffn_count` feed-forward networks a layer. Word
-    embeddings have `embedding_size`, and each token sees its two neighbours'. Defaults: the published MobileBERT's.
+    """Layers of width `hidden_size` that compute in width `body_size`, each with `ffn_count` feed-forward networks.
+    Word embeddings have `embedding_size`. The defaults are the published MobileBERT.
     """
 
     kind: Literal["mobilebert"] = "mobilebert"

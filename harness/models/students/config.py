@@ -1,4 +1,4 @@
-"""What students that are no Transformers look like: frozen, JSON, and told apart by `kind`."""
+"""The shapes of students other than Transformers: frozen, stored as JSON, and distinguished by `kind`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from harness.models.config import Count, FrozenConfig, HeadConfig, Positive, Wor
 
 
 class StudentConfig(FrozenConfig):
-    """What all students share: word embeddings of any size, and a head with a hidden layer of `classifier` units.
+    """The fields of all students: word embeddings of any size, and a head with a hidden layer of `classifier` units.
 
-    `paired` students read a pair's two texts each for itself and classify [u; v; |u − v|; u ∗ v] (Tang et al. 2019,
-    section 3.2). Texts are cut at `stretch` times a task's length: characters are shorter than word pieces.
+    A `paired` student reads the two texts of a pair separately and classifies [u; v; |u − v|; u ∗ v] (Tang et al. 2019,
+    section 3.2). Texts are cut at `stretch` times a task's length, because characters are shorter than word pieces.
     """
 
     kind: str
@@ -29,12 +29,12 @@ class StudentConfig(FrozenConfig):
 
     @property
     def sentence_size(self) -> int:
-        """The width of a sentence's vector."""
+        """The width S of a text's vector."""
         raise NotImplementedError
 
 
 class BagConfig(StudentConfig):
-    """The mean of a sentence's word embeddings (the thesis's feed-forward student)."""
+    """The mean of a text's word embeddings (the thesis's feed-forward student)."""
 
     kind: Literal["bag"] = "bag"
     classifier: Positive = 100
@@ -42,13 +42,14 @@ class BagConfig(StudentConfig):
 
     @property
     def sentence_size(self) -> int:
-        """That of the embeddings."""
+        """The size of the word embeddings."""
         return self.embedding_size
 
 
 class RecurrentConfig(StudentConfig):
-    """A recurrent net of LSTM cells or Elman's (tanh). A sentence's vector is the last state of each direction, or the
-    maximum or an attention's mean over all of them.
+    """A recurrent network of LSTM or Elman (tanh) cells.
+
+    A text's vector is the last state of each direction, or the maximum or the attention-weighted mean over all states.
     """
 
     kind: Literal["recurrent"] = "recurrent"
@@ -60,7 +61,7 @@ class RecurrentConfig(StudentConfig):
 
     @property
     def sentence_size(self) -> int:
-        """The states of both directions."""
+        """The width of the states of all directions."""
         return self.hidden * (2 if self.bidirectional else 1)
 
 
@@ -76,29 +77,29 @@ Operation = Literal[
     "identity",
     "zero",
 ]
-"""What an edge of a cell computes: a convolution over so many tokens, dilated over every other one; a pooling over
-three; its input; nothing.
+"""The operation of a cell's edge: a convolution over 3, 5 or 7 tokens, `dilated` if it skips every other token; a
+pooling over three tokens; `identity`; `zero` if the edge adds nothing.
 """
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 NODES = 3
-"""Of a cell, beside its two inputs."""
+"""The number of nodes of a cell, without its two inputs."""
 EDGES = 2
-"""That a node keeps."""
+"""The number of edges of a node."""
 Genotype = tuple[tuple[tuple[Count, Operation], ...], ...]
-"""A cell: for each node its edges, each the number of what it reads and its operation. 0 and 1 are the outputs of the
-cell before the last and of the last one, 2 is the first node.
+"""A cell: for each node its edges, each with the number of its input and its operation. Inputs 0 and 1 are the outputs
+of the two cells before this one, the older first; 2 is the first node.
 """
 FIXED_CELL: Genotype = (
     ((0, "conv3"), (1, "conv5")),
     ((1, "identity"), (2, "dilated3")),
     ((2, "max-pool"), (3, "conv7")),
 )
-"""A cell of the kinds of operations that searches find."""
+"""A cell with operations like those that searches choose."""
 
 
 class ConvolutionalConfig(StudentConfig):
-    """Equal cells of convolutions and poolings over `channels`, one after the other; each reads the two before it (Chen
-    et al. 2020). Embeddings are of words and positions.
+    """A sequence of equal cells of convolutions and poolings over `channels`; each cell reads the two before it (Chen
+    et al. 2020, section 3.1). The embedding is the sum of words and positions.
     """
 
     kind: Literal["convolutional"] = "convolutional"
@@ -125,5 +126,5 @@ class ConvolutionalConfig(StudentConfig):
 
     @property
     def sentence_size(self) -> int:
-        """One number of each channel."""
+        """The number of channels."""
         return self.channels

@@ -1,8 +1,8 @@
-"""The convolutional student: cells of small operations on the tokens of a text, one after the other (Chen et al. 2020,
-section 3.1).
+"""The convolutional student: a sequence of cells, each made of small operations on the tokens of a text (Chen et al.
+2020, section 3.1).
 
-Shapes: b texts, n tokens, embeddings of size E, C channels. `present` (b, n, 1) is 1 at tokens and 0 at padding; states
-are 0 there before every operation, so that no result depends on how a text is padded.
+Shapes: b texts, n tokens, embeddings of size E, C channels. `present` (b, n, 1) is 1 at tokens and 0 at padding. Before
+every operation, states are 0 at padding, so no result depends on how a text is padded.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from harness.models.tokenizer import Tokenizer
 
 EPSILON, MOMENTUM = 1e-5, 0.1
-"""Of batch normalisation: added to the variance, and the share of a batch in the running statistics."""
+"""Batch normalisation: the number added to the variance, and a new batch's share in the running statistics."""
 POOLED = 3
-"""Tokens that a pooling reads."""
+"""The number of tokens that a pooling reads."""
 
 
 def windows(states: Tensor, width: int, dilation: int = 1) -> list[Tensor]:
-    """What each token sees at each place of a window around it, from left to right: `width` tensors of the states'
-    shape (b, n, C). Beyond the ends there are zeros.
+    """Return the states in a window around each token: `width` tensors (b, n, C), from left to right.
+
+    The states are (b, n, C); beyond their ends there are zeros.
     """
     reach = dilation * (width - 1) // 2
     padded = F.pad(states, (0, 0, reach, reach))
@@ -37,9 +38,9 @@ def windows(states: Tensor, width: int, dilation: int = 1) -> list[Tensor]:
 
 
 class TokenNorm(nn.Module):
-    """Batch normalisation whose statistics leave padding out.
+    """Batch normalisation whose statistics exclude padding.
 
-    The running ones are parameters that nothing trains: an artifact must have them, or it could not be executed.
+    The running statistics are parameters that are not trained, because an artifact stores parameters and needs them.
     """
 
     def __init__(self, channels: int) -> None:
@@ -50,14 +51,16 @@ class TokenNorm(nn.Module):
         self.variance = nn.Parameter(torch.ones(channels), requires_grad=False)
 
     def forward(self, states: Tensor, present: Tensor) -> Tensor:
-        """Map (b, n, C) to the same shape, by the batch's statistics in training and by the running ones else."""
+        """Normalise (b, n, C): in training by the batch's statistics, otherwise by the running ones."""
         states = states.float()
         mean, variance = self.observe(states, present) if self.training else (self.mean, self.variance)
         scale = self.weight * torch.rsqrt(variance + EPSILON)
         return torch.addcmul(self.bias - mean * scale, states, scale)
 
     def observe(self, states: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance (C,) of the batch's tokens. The running statistics follow, but where there are none."""
+        """Return mean and variance (C,) of the batch's tokens and update the running statistics, unless there is no
+        token.
+        """
         tokens = present.sum()
         count = tokens.clamp_min(1)
         mean = (states * present).sum((0, 1)) / count
@@ -70,8 +73,8 @@ class TokenNorm(nn.Module):
 
 
 class Convolution(nn.Module):
-    """ReLU, convolution, normalisation. The weight is a matrix (C, width · C): what prunes and quantizes linear maps
-    finds it.
+    """ReLU, convolution, normalisation. The weight is a linear map's matrix (C, width · C), so methods that prune or
+    quantize linear maps find it.
     """
 
     def __init__(self, channels: int, width: int, dilation: int = 1) -> None:
@@ -82,13 +85,13 @@ class Convolution(nn.Module):
 
     def forward(self, states: Tensor, present: Tensor) -> Tensor:
         """Map (b, n, C) to the same shape."""
-        seen = torch.cat(windows(torch.relu(states), self.width, self.dilation), dim=-1)
+        seen = torch.cat(windows(torch.relu(states), self.width, self.dilation), dim=-1)  # (b, n, width · C)
         result: Tensor = self.norm(self.dense(seen), present)
         return result
 
 
 class MaxPool(nn.Module):
-    """The largest of each channel in a window, after the ReLU: no token is below the zeros of padding."""
+    """The maximum of each channel in a window, after a ReLU: so the zeros of padding never exceed a token."""
 
     def forward(self, states: Tensor, present: Tensor) -> Tensor:
         """Map (b, n, C) to the same shape."""
@@ -97,7 +100,7 @@ class MaxPool(nn.Module):
 
 
 class AveragePool(nn.Module):
-    """The mean of each channel over the tokens in a window, after the ReLU."""
+    """The mean of each channel over the tokens in a window, after a ReLU."""
 
     def forward(self, states: Tensor, present: Tensor) -> Tensor:
         """Map (b, n, C) to the same shape."""
@@ -107,7 +110,7 @@ class AveragePool(nn.Module):
 
 
 class Identity(nn.Module):
-    """The input as it is."""
+    """An edge that returns its input."""
 
     def forward(self, states: Tensor, present: Tensor) -> Tensor:
         """Return the states (b, n, C)."""
@@ -115,15 +118,15 @@ class Identity(nn.Module):
 
 
 class Zero(nn.Module):
-    """No edge."""
+    """An edge that adds nothing."""
 
     def forward(self, states: Tensor, present: Tensor) -> Tensor:
-        """Zeros (b, n, C)."""
+        """Return zeros (b, n, C)."""
         return torch.zeros_like(states)
 
 
 def operation(name: Operation, channels: int) -> nn.Module:
-    """The module that computes an operation: it takes states (b, n, C) and where tokens are."""
+    """Make the module of an operation. It maps states (b, n, C) and `present` (b, n, 1) to (b, n, C)."""
     if name.startswith("conv"):
         return Convolution(channels, int(name.removeprefix("conv")))
     if name.startswith("dilated"):
@@ -132,7 +135,7 @@ def operation(name: Operation, channels: int) -> nn.Module:
 
 
 class Node(nn.Module):
-    """The sum of its edges: each reads one of the states before it by a module of its own."""
+    """The sum of its edges. Each edge has an input, the number of an earlier state, and its own module."""
 
     def __init__(self, edges: Sequence[tuple[int, nn.Module]]) -> None:
         super().__init__()
@@ -140,14 +143,14 @@ class Node(nn.Module):
         self.edges = nn.ModuleList(module for _, module in edges)
 
     def forward(self, states: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Map the states before it, each (b, n, C), to its own."""
+        """Map the earlier states, each (b, n, C), to the node's state (b, n, C)."""
         read = zip(self.sources, self.edges, strict=True)
-        # A norm's shift makes padding something other than 0.
+        # The shift of a norm makes padding non-zero, so it is set to 0 again.
         return torch.stack([edge(states[source], present) for source, edge in read]).sum(0) * present
 
 
 class Cell(nn.Module):
-    """Nodes one after the other, and a mean of theirs with learned weights."""
+    """A sequence of nodes. Its output is the mean of their states with learned weights."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         super().__init__()
@@ -155,7 +158,7 @@ class Cell(nn.Module):
         self.attention = nn.Parameter(torch.zeros(len(self.nodes)))
 
     def forward(self, before: Tensor, last: Tensor, present: Tensor) -> Tensor:
-        """Map the outputs of the cell before the last and of the last one, each (b, n, C), to this one's."""
+        """Map the outputs of the two cells before this one, each (b, n, C), to its own output (b, n, C)."""
         states = [before, last]
         for node in self.nodes:
             states.append(node(states, present))
@@ -163,21 +166,22 @@ class Cell(nn.Module):
 
 
 def cell_of(genotype: Genotype, channels: int) -> Cell:
-    """A cell with the operations that a genotype names."""
+    """Make the cell that a genotype describes."""
     return Cell(Node([(source, operation(name, channels)) for source, name in node]) for node in genotype)
 
 
 def attended(states: Sequence[Tensor], logits: Tensor) -> Tensor:
-    """Σ a_i · state_i with a = softmax(logits), of states of one shape."""
-    weights = torch.softmax(logits, dim=0).view(-1, *[1] * states[0].dim())
+    """Return Σ a_i · state_i with a = softmax(logits). `logits` has one number for each state, all of one shape."""
+    weights = torch.softmax(logits, dim=0).view(-1, *[1] * states[0].dim())  # (states, 1, …)
     return (torch.stack(list(states)) * weights).sum(0)
 
 
 class Convolutional(nn.Module):
-    """The cells, and a vector of each text: tanh of the weighted mean of what the embeddings and every cell have for
-    their mean over tokens. A text without tokens has the vector 0.
+    """The cells, which map a text to a vector.
 
-    `cells` are those of the configuration unless they are given.
+    The embeddings and the output of each cell are averaged over tokens; the vector is tanh of the mean of these
+    averages with learned weights. A text without tokens has the vector 0. Unless `cells` are given, the configuration's
+    genotype describes them.
     """
 
     def __init__(self, config: ConvolutionalConfig, cells: Iterable[Cell] | None = None) -> None:
@@ -191,11 +195,11 @@ class Convolutional(nn.Module):
         self.attention = nn.Parameter(torch.zeros(len(self.cells) + 1))
 
     def forward(self, embedded: Tensor, mask: Tensor) -> Tensor:
-        """Map (b, n, E) and the mask (b, n) to (b, C)."""
-        present = mask[..., None].float()
-        entered = embedded if self.enter is None else self.enter(embedded)
+        """Map embeddings (b, n, E) and the mask (b, n) to vectors (b, C)."""
+        present = mask[..., None].float()  # (b, n, 1)
+        entered = embedded if self.enter is None else self.enter(embedded)  # (b, n, C)
         before = last = entered.float() * present
-        states = [self.mean(last, mask)]
+        states = [self.mean(last, mask)]  # each (b, C)
         for cell in self.cells:
             # The first cell reads the embeddings twice.
             before, last = last, cell(before, last, present)
@@ -204,7 +208,7 @@ class Convolutional(nn.Module):
 
 
 class PositionedEmbedding(StudentEmbedding):
-    """Embeddings of words and positions, normalised. Positions begin as nothing."""
+    """The sum of word and position embeddings, normalised. Position embeddings start at 0."""
 
     def __init__(self, config: ConvolutionalConfig) -> None:
         super().__init__(config)
@@ -218,7 +222,7 @@ class PositionedEmbedding(StudentEmbedding):
 
 
 class ConvolutionalStudent(Student):
-    """A student with cells; in a pair each text has positions of its own."""
+    """A student with cells. In a pair, the positions of each text start at 0."""
 
     config: ConvolutionalConfig
 

@@ -1,4 +1,7 @@
-"""The recurrent student: LSTM or Elman cells in one or both directions, and a vector made of their states."""
+"""The recurrent student: LSTM or Elman cells in one or both directions, and pooling of their states to a vector.
+
+Shapes: b texts, n tokens, embeddings of size E, states of size S (both directions together).
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from harness.models.students.config import RecurrentConfig
 
 
 class Recurrent(nn.Module):
-    """States of each token, layer by layer; then one vector of each text.
+    """Computes a state of each token, layer by layer, and pools them to one vector per text.
 
-    The direction that reads backwards begins at each text's own last token, so padding is behind the text in both and
-    neither its length nor the other rows matter. A text without tokens has the vector 0.
+    The backward direction starts at each text's last token. In both directions padding comes after the text, so no
+    result depends on it. A text without tokens has the vector 0.
     """
 
     def __init__(self, config: RecurrentConfig) -> None:
@@ -28,18 +31,20 @@ class Recurrent(nn.Module):
         self.attention = AttentionMean(size) if config.pooling == "attention" else None
 
     def forward(self, embedded: Tensor, mask: Tensor) -> Tensor:
-        """Map (b, n, E) and the mask (b, n), whose padding comes last, to (b, S)."""
+        """Map embeddings (b, n, E) and the mask (b, n) to vectors (b, S). Padding must come after the text."""
         if embedded.shape[1] == 0:
             return embedded.new_zeros(len(embedded), self.size)
-        # Small sums over many steps: in float32 also where the rest is trained in bfloat16.
+        # Many small terms are summed over many steps, so this runs in float32 even if training uses bfloat16.
         with torch.autocast(embedded.device.type, enabled=False):
-            lengths = mask.sum(1)
+            lengths = mask.sum(1)  # (b,)
             states = self.states(embedded.float(), lengths)
             vectors = self.pooled(states, mask.bool(), lengths)
             return vectors.masked_fill((lengths == 0)[:, None], 0.0)
 
     def states(self, embedded: Tensor, lengths: Tensor) -> Tensor:
-        """The last layer's states (b, n, S) of embeddings (b, n, E); those of padding mean nothing."""
+        """Map embeddings (b, n, E) of texts of `lengths` (b,) to the last layer's states (b, n, S). States at padding
+        have no meaning.
+        """
         states = embedded
         for index, forwards in enumerate(self.forwards):
             if index:
@@ -53,7 +58,7 @@ class Recurrent(nn.Module):
         return states
 
     def pooled(self, states: Tensor, present: Tensor, lengths: Tensor) -> Tensor:
-        """One vector (b, S) of each text's states (b, n, S) where `present` (b, n)."""
+        """Pool states (b, n, S) to vectors (b, S). `present` (b, n) is true at tokens, `lengths` is (b,)."""
         if self.attention is not None:
             weighed: Tensor = self.attention(states, present)
             return weighed
@@ -67,7 +72,7 @@ class Recurrent(nn.Module):
 
 
 class AttentionMean(nn.Module):
-    """Σ α_t h_t with α = softmax(v · tanh(W h_t + b)) over a text's states."""
+    """The mean Σ α_t h_t over a text's states, with α = softmax(v · tanh(W h_t + b))."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -75,22 +80,22 @@ class AttentionMean(nn.Module):
         self.score = nn.Linear(size, 1, bias=False)
 
     def forward(self, states: Tensor, present: Tensor) -> Tensor:
-        """Map states (b, n, S) to their mean (b, S), weighted over those `present` (b, n)."""
-        scores = self.score(torch.tanh(self.hidden(states)))[..., 0]
+        """Map states (b, n, S) to the weighted mean (b, S) of those at tokens (`present` (b, n) is true)."""
+        scores = self.score(torch.tanh(self.hidden(states)))[..., 0]  # (b, n)
         scores = scores.masked_fill(~present, torch.finfo(scores.dtype).min)
         weights = torch.softmax(scores, dim=1)
-        mean: Tensor = (weights[:, None] @ states)[:, 0]
+        mean: Tensor = (weights[:, None] @ states)[:, 0]  # (b, 1, n) @ (b, n, S) → (b, S)
         return mean
 
 
 def reversal(lengths: Tensor, longest: int) -> Tensor:
-    """Places (b, longest) that read each row's first `lengths` (b,) tokens backwards, and leave its padding. It undoes
-    itself.
+    """Return indices (b, longest) that reverse the first `lengths` (b,) tokens of each row and keep its padding in
+    place. Applied twice they change nothing.
     """
     places = torch.arange(longest, device=lengths.device)[None]
     return torch.where(places < lengths[:, None], lengths[:, None] - 1 - places, places)
 
 
 def _rows(states: Tensor, places: Tensor) -> Tensor:
-    """The states (b, m, S) at `places` (b, m) of each row's."""
+    """Select the states (b, m, S) at the positions `places` (b, m) of each row."""
     return states.gather(1, places[..., None].expand(-1, -1, states.shape[2]))

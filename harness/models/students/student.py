@@ -1,4 +1,7 @@
-"""What all students share: they embed tokens, make a vector of each text, and classify the vectors."""
+"""The base of students other than Transformers: embed tokens, map each text to a vector, classify the vectors.
+
+Shapes: b rows, n tokens, embeddings of size E, vectors of size S.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.models.batch import Batch, Output
 from harness.models.embeddings import CodedEmbedding, HashedEmbedding, word_embedding
 from harness.models.model import Model
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from harness.tasks.base import Task, TrainingView
 
 WORD_DEVIATION = 0.1
-"""Of word embeddings that are drawn: small beside what training moves them."""
+"""Standard deviation of initial word embeddings: small compared with the changes that training makes."""
 
 
 class StudentEmbedding(nn.Module):
@@ -37,7 +40,7 @@ class StudentEmbedding(nn.Module):
 
 
 class StudentHead(nn.Module):
-    """A hidden layer (ReLU) and the classifier, over one text's vector or [u; v; |u − v|; u ∗ v] of two."""
+    """A hidden layer (ReLU) and the classifier, on the vector of one text or on [u; v; |u − v|; u ∗ v] of two."""
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
@@ -51,15 +54,15 @@ class StudentHead(nn.Module):
         features = vectors[0]
         if len(vectors) == 2:
             u, v = vectors
-            features = torch.cat([u, v, (u - v).abs(), u * v], dim=-1)
+            features = torch.cat([u, v, (u - v).abs(), u * v], dim=-1)  # (b, 4 S)
         logits: Tensor = self.classifier(self.dropout(torch.relu(self.hidden(features))))
         return logits
 
 
 class Student(Model):
-    """A student. `body` maps embeddings (b, n, E) and their mask (b, n) to a vector of each text (b, S).
+    """A student. Its `body` maps the embeddings (b, n, E) and the mask (b, n) of texts to their vectors (b, S).
 
-    Raises SkylineError for span heads: a student has no state of each token.
+    Raises SkylineError for a span head, because a student has no state of each token, and for no head.
     """
 
     config: StudentConfig
@@ -71,14 +74,18 @@ class Student(Model):
         if config.head.kind not in ("classification", "regression"):
             raise SkylineError(
                 f"a {config.kind} student classifies texts, it cannot have a {config.head.kind} head; "
-                "use a task of sentences or pairs"
+                "use a task of sentences or pairs",
+                Code.WRONG_KIND,
             )
         self.embedding = StudentEmbedding(config)
         self.body = body
         self.head = StudentHead(config)
 
     def forward(self, batch: Batch, hidden_states: bool = False, attentions: bool = False) -> Output:
-        """Logits (b, outputs). There are no hidden states and no attention maps to ask for."""
+        """Map a batch to logits (b, outputs). A student has no hidden states and no attention maps to return.
+
+        Raises SkylineError if the batch is longer than the student's positions.
+        """
         self.check_length(batch.input_ids.shape[1])
         texts = (
             [text_of(batch, 0), text_of(batch, 1)]
@@ -88,8 +95,8 @@ class Student(Model):
         return Output(self.head([self.body(self.embedding(ids), mask) for ids, mask in texts]))
 
     def initialize(self, generator: torch.Generator) -> Self:
-        """Draw every weight: maps and recurrent cells as PyTorch does, uniformly within 1 / √inputs (of a cell: its
-        hidden units), and word embeddings from normal(0, 0.1). Returns the model.
+        """Initialize every weight and return the model: word embeddings from normal(0, 0.1), linear maps and recurrent
+        cells as PyTorch does, uniformly in ±1 / √(inputs), or in ±1 / √(hidden units) for a cell.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.RNNBase):
@@ -103,27 +110,30 @@ class Student(Model):
         return self
 
     def length_for(self, task: Task | TrainingView) -> int:
-        """As of any model, times `stretch`: as much text as others read."""
+        """Return the number of tokens at which a task's texts are cut: `stretch` times a Transformer's, so that the
+        student reads as much text. Raises SkylineError as `Model.length_for` does.
+        """
         stretch = self.config.stretch
         return stretch * task.length_within(self.config.positions // stretch)
 
     def check_pairs(self, paired: bool) -> None:
-        """Pairs where it was made for pairs, and only there."""
+        """Raise SkylineError if a student for pairs is given single texts, or a student for single texts pairs."""
         if paired == self.config.paired:
             return
         made, given = ("pairs", "single texts") if self.config.paired else ("single texts", "pairs")
         raise SkylineError(
             f"this {self.config.kind} student was made for {made}, it cannot read {given}; "
-            f"give it {made}, or distil one on a task of {given}"
+            f"give it {made}, or distil one on a task of {given}",
+            Code.WRONG_KIND,
         )
 
     def components(self) -> Iterator[tuple[str, str, nn.Module]]:
-        """Embedding, body and head."""
+        """Yield embedding, body and head."""
         for name in ("embedding", "body", "head"):
             yield name, name, getattr(self, name)
 
     def matrix_names(self) -> dict[str, str]:
-        """The weights of the body and of the head's hidden layer that have two dimensions."""
+        """Map each weight matrix of the body and of the head's hidden layer to "body" or "head"."""
         return {
             name: name.partition(".")[0]
             for name, parameter in self.named_parameters()
@@ -132,7 +142,7 @@ class Student(Model):
 
 
 def text_of(batch: Batch, segment: int) -> tuple[Tensor, Tensor]:
-    """The tokens of one segment of each row, moved to the left, and their mask: two tensors (b, longest)."""
+    """Return the tokens of one segment of each row, moved to the left, and their mask, both (b, longest)."""
     chosen = (batch.attention_mask == 1) & (batch.token_type_ids == segment)
     longest = max(1, int(chosen.sum(1).max()))
     order = torch.argsort(chosen.int(), dim=1, descending=True, stable=True)[:, :longest]

@@ -1,5 +1,6 @@
-"""The tokenizers that students own: byte pairs or characters of a task's training texts. Both are plain tokenizer.json
-files of the `tokenizers` library.
+"""The tokenizers of students: byte pairs or characters, learned from a task's training texts.
+
+Both are stored as the `tokenizers` library's own tokenizer.json.
 """
 
 from __future__ import annotations
@@ -10,19 +11,21 @@ from collections.abc import Sequence
 from tokenizers import Regex, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as FastTokenizer
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.models.tokenizer import Tokenizer
 
 SPECIAL = ("[PAD]", "[UNK]")
 SPACE = "▁"
-"""Where a word begins, as in SentencePiece."""
+"""Marks the beginning of a word, as in SentencePiece."""
 COVERED = 0.999
-"""The share of the training texts whose characters byte pairs must have."""
+"""The share of the training texts' characters that a byte-pair vocabulary must contain."""
 
 
 def byte_pair_tokenizer(texts: Sequence[str], size: int) -> Tokenizer:
-    """Byte-pair encoding of at most `size` tokens (Sennrich et al. 2016, section 3.2) learned from `texts`, in lower
-    case; punctuation stands alone. Raises SkylineError where the texts' characters alone are more.
+    """Learn a byte-pair encoding of at most `size` tokens from `texts` (Sennrich et al. 2016, section 3.2).
+
+    Texts are lower-cased; punctuation is split off. Raises SkylineError if `size` has no room for the texts'
+    characters.
     """
     fast = FastTokenizer(models.BPE(unk_token=SPECIAL[1], fuse_unk=True))
     fast.normalizer = _lower_case()
@@ -34,9 +37,10 @@ def byte_pair_tokenizer(texts: Sequence[str], size: int) -> Tokenizer:
     if needed > room:
         raise SkylineError(
             f"vocabulary={size} has no room for the {needed} characters that the training texts are made of; "
-            f"use at least vocabulary={needed + len(SPECIAL) + 1}"
+            f"use at least vocabulary={needed + len(SPECIAL) + 1}",
+            Code.OUT_OF_RANGE,
         )
-    # A quarter at most goes to rare characters: the rest is for pairs.
+    # Rare characters get at most a quarter of the vocabulary; the rest is for pairs.
     alphabet = [SPACE, *(character for character, _ in ranked[: max(needed, size // 4)])]
     trainer = trainers.BpeTrainer(
         vocab_size=size,
@@ -50,7 +54,9 @@ def byte_pair_tokenizer(texts: Sequence[str], size: int) -> Tokenizer:
 
 
 def character_tokenizer(texts: Sequence[str], size: int) -> Tokenizer:
-    """The `size` most frequent characters of `texts`, lower-cased, special tokens and the blank among them."""
+    """Make a tokenizer of the most frequent characters of `texts`, lower-cased: `size` tokens at most, including
+    special tokens and the blank.
+    """
     blanks = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     normalizer = normalizers.Sequence([_lower_case(), *blanks])
     fast = FastTokenizer(models.WordLevel({}, unk_token=SPECIAL[1]))
@@ -63,8 +69,8 @@ def character_tokenizer(texts: Sequence[str], size: int) -> Tokenizer:
 
 
 def characters(fast: FastTokenizer, texts: Sequence[str]) -> list[tuple[str, int]]:
-    """The characters of `texts` but blanks, as the tokenizer's normalizer leaves them, with their numbers: the most
-    frequent first, equally frequent ones by code point.
+    """Count the characters of `texts`, without blanks, after the tokenizer's normalizer: the most frequent first,
+    equally frequent ones by code point.
     """
     counts: Counter[str] = Counter()
     for text in texts:
@@ -74,7 +80,7 @@ def characters(fast: FastTokenizer, texts: Sequence[str]) -> list[tuple[str, int
 
 
 def _covering(ranked: Sequence[tuple[str, int]]) -> int:
-    """How many of the most frequent characters make up all but a thousandth of the texts."""
+    """Return the number of most frequent characters that make up the share `COVERED` of the texts."""
     wanted, seen = COVERED * sum(count for _, count in ranked), 0
     for number, (_, count) in enumerate(ranked, 1):
         seen += count
@@ -88,6 +94,6 @@ def _lower_case() -> normalizers.Normalizer:
 
 
 def _finished(fast: FastTokenizer) -> Tokenizer:
-    # A pair's second text is told by its segment alone.
+    # No separator: only the segment ids mark a pair's second text.
     fast.post_processor = processors.TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
     return Tokenizer(fast)
