@@ -40,7 +40,7 @@ def predict(
 ) -> list[Any]:
     """Predictions for `examples`: class ids, scores, or answer texts.
 
-    Raises SkylineError for a task whose `max_length` the model cannot hold (see `tasks.base.length_within`).
+    Raises SkylineError for a task whose `max_length` the model cannot hold (see `Task.length_within`).
     """
     length = model.length_for(task)
     rows = encode_examples(examples, model, task.kind, length, task.name)

@@ -86,7 +86,7 @@ class Model(nn.Module):
 
     def length_for(self, task: Task | TrainingView) -> int:
         """Return the number of tokens at which a task's texts are cut. Raises SkylineError if the model has fewer
-        positions than the task's description asks for (see `tasks.base.length_within`).
+        positions than the task's description asks for (see `Task.length_within`).
         """
         return task.length_within(self.config.positions)
 
