@@ -14,15 +14,15 @@ from typing import Any
 from harness.common.errors import SkylineError
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that `path` holds either all of it or what it held before, a kill at any moment
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content` so that `path` holds either all of it or what it held before, a kill at any moment
     included.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)

@@ -15,6 +15,7 @@ from leaderboard.boards.board import Board
 from leaderboard.boards.names import METRIC_TITLES, cost_title, family_title, task_title
 from leaderboard.boards.row import Row
 from leaderboard.site import charts
+from leaderboard.site.chart_files import picture
 from leaderboard.site.marks import mark
 from leaderboard.survey import breakdown_chart
 from leaderboard.survey.breakdown import Breakdown, breakdown_table
@@ -130,7 +131,7 @@ def _section(board: Board, boards: Sequence[Board], costs: Breakdown | None = No
         ],
         families=_families(board),
         axes=axes,
-        picture=charts.picture(specifications[axes[0].key]) if axes else "",
+        picture=picture(specifications[axes[0].key]) if axes else "",
         charts=specifications,
         floor=floor,
         lowest=charts.lowest(board),
@@ -142,9 +143,7 @@ def _section(board: Board, boards: Sequence[Board], costs: Breakdown | None = No
 
 
 def _costs(made: Breakdown) -> Costs:
-    """A breakdown's table, and its chart in the page's own colour of text."""
-    drawn = breakdown_chart.specification(made, ink="currentColor", background="transparent")
-    return Costs(breakdown_table(made), charts.picture(drawn))
+    return Costs(breakdown_table(made), picture(breakdown_chart.specification(made)))
 
 
 def _fronts(row: Row, board: Board) -> dict[str, dict[str, str]]:

@@ -17,9 +17,9 @@ from tests.support.board_records import (
     facts,
     failed,
     profile,
-    refuses,
     rows_of,
 )
+from tests.support.one_line_errors import refused
 
 
 def test_architecture_board_measures_costs_and_claims_no_quality() -> None:
@@ -47,9 +47,9 @@ def test_architecture_board_measures_costs_and_claims_no_quality() -> None:
 
 
 def test_architecture_board_leaves_scored_artifacts_to_the_measured_one() -> None:
-    with refuses(Code.NO_DATA, "`skyline run SUITE.toml`", "profile_model = 'minilm-l6'"):
+    with refused(Code.NO_DATA, "`skyline run SUITE.toml`", "profile_model = 'minilm-l6'"):
         architecture_board([r for r in example_records() if r.recipe != "x"], "minilm-l6")
-    with refuses(Code.NO_DATA, "bert-base", "`skyline run quickstart`"):
+    with refused(Code.NO_DATA, "bert-base", "`skyline run quickstart`"):
         architecture_board([])
-    with refuses(Code.NO_DATA, "--model", "bert-tiny, minilm-l6"):
+    with refused(Code.NO_DATA, "--model", "bert-tiny, minilm-l6"):
         architecture_board([profile("baseline", model=name) for name in ("minilm-l6", "bert-tiny")])

@@ -1,18 +1,30 @@
-"""Refusals as every part of Skyline makes them: one line, which says what is wrong."""
+"""Check that a mistake is refused the way all of Skyline refuses: a SkylineError whose message is one line."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 
 
 @contextmanager
-def refused(says: str) -> Iterator[pytest.ExceptionInfo[SkylineError]]:
-    """What is done inside must be refused, in one line in which the regular expression `says` is found."""
-    with pytest.raises(SkylineError, match=says) as error:
+def refused(code: Code | str, *names: str) -> Iterator[pytest.ExceptionInfo[SkylineError]]:
+    """Require that the block raises a SkylineError with this code, in one line that contains each of `names`.
+
+    Names are figures, options and paths that the message must give, not its sentences. A plain string in place of the
+    code is a regular expression that the message must match.
+    """
+    with pytest.raises(SkylineError) as error:
         yield error
-    assert "\n" not in str(error.value)
+    message = str(error.value)
+    assert "\n" not in message
+    if isinstance(code, Code):
+        assert error.value.code is code, f"{error.value.code!r}: {message}"
+    else:
+        assert re.search(code, message), message
+    for name in names:
+        assert name in message, message
