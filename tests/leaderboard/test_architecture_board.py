@@ -1,4 +1,4 @@
-"""The architecture board: costs without training, beside what papers claim of quality."""
+"""The architecture board: costs without training, and the scores that papers claim."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_architecture_board_measures_costs_and_claims_no_quality() -> None:
     row = rows_of(board)[1]
     assert (row.scores, row.drop, row.pareto, row.fronts) == ({}, None, False, {})
     assert row.claimed == {"sst2": 92.6}
-    assert "as published: SST-2 92.6 on a split that is not known (Table 9)" in row.notes
+    assert "as published: SST-2 92.6 on an unknown split (Table 9)" in row.notes
     assert row.size_pct == 25.0
     assert row.size_pct_without_embeddings == 25.0
     assert row.disk_pct == pytest.approx(100 * 113 / 438)

@@ -111,7 +111,7 @@ def test_architecture_tables_show_claims_and_no_front():
     assert "Front" not in head
     assert "Rank" not in head
     assert "Drop (points)" not in head
-    assert "- Magnitude: as published: SST-2 91.2 on a split that is not known" in to_markdown(board)
+    assert "- Magnitude: as published: SST-2 91.2 on an unknown split" in to_markdown(board)
 
 
 def test_readme_is_updated_between_its_markers(tmp_path):
