@@ -83,111 +83,89 @@ class Entry(Generic[Made]):
                 raise SkylineError(f"'{what}' does not take --{option}; leave it out", Code.CONFLICT)
 
 
+def _measured(data: Sources, choice: Choice) -> Board:
+    axis = choice.axis or "disk"
+    return measured.measured_board(data.records, choice.model, choice.task, cards=data.cards, axis=axis)
+
+
+def _architecture(data: Sources, choice: Choice) -> Board:
+    model, axis = choice.model or "bert-base", choice.axis or "disk"
+    return architecture.architecture_board(data.records, model, cards=data.cards, axis=axis)
+
+
 def _front(_: Sources, board: Board) -> dict[str, Any]:
     return charts.specification(board, board.chosen_axis, alone=True)
 
 
-RECORDS: tuple[Need, ...] = ("records",)
-WITH_CARDS: tuple[Need, ...] = ("records", "cards")
-WITH_TABLES: tuple[Need, ...] = ("records", "tables")
+def _sizes(data: Sources, _: Choice) -> Table:
+    return artifacts.sizes_table(data.records, data.tables, data.cards)
 
-MEASURED: Entry[Board] = Entry(
-    "measured",
-    "",
-    "",
-    WITH_CARDS,
-    lambda made, choice: measured.measured_board(
-        made.records, choice.model, choice.task, cards=made.cards, axis=choice.axis or "disk"
-    ),
-    ("task", "model", "axis", "front"),
-    _front,
-)
-ARCHITECTURE: Entry[Board] = Entry(
-    "architecture",
-    "",
-    "",
-    WITH_CARDS,
-    lambda made, choice: architecture.architecture_board(
-        made.records, choice.model or "bert-base", cards=made.cards, axis=choice.axis or "disk"
-    ),
-    ("model", "axis", "front"),
-    _front,
-)
+
+def _realised(data: Sources, _: Choice) -> Table:
+    return roofline.realisation_table(data.records, cards=data.cards)
+
+
+def _breakdown(data: Sources, _: Choice) -> Table:
+    return breakdown.breakdown_table(breakdown.breakdown_of(data.records))
+
+
+def _components(data: Sources, _: Table) -> dict[str, Any]:
+    return breakdown_chart.specification(breakdown.breakdown_of(data.records))
+
+
+def _reproduction(data: Sources, _: Choice) -> Table:
+    usual = [r for r in data.records if r.kind == "profile" and reproduction.Taken.of(r).usual]
+    return reproduction.reproduction_table(usual, data.tables)
+
+
+def _grid(data: Sources, _: Choice) -> Table:
+    return workload_grid.grid_table(data.records, data.tables)
+
+
+def _claims(data: Sources, _: Choice) -> Table:
+    return claims_ledger.claims_table(claims_ledger.measured_claims(data.records, data.tables))
+
+
+def _findings(data: Sources, _: Choice) -> Table:
+    return trials.findings_table(data.records)
+
+
+def _curves(data: Sources, _: Choice) -> Table:
+    return curves.curves_table(data.records, cards=data.cards)
+
+
+RECORDS: tuple[Need, ...] = ("records",)
+CARDS: tuple[Need, ...] = ("records", "cards")
+TABLES: tuple[Need, ...] = ("records", "tables")
+
+MEASURED = Entry("measured", "", "", CARDS, _measured, ("task", "model", "axis", "front"), _front)
+ARCHITECTURE = Entry("architecture", "", "", CARDS, _architecture, ("model", "axis", "front"), _front)
 PUBLISHED: tuple[Entry[Board], ...] = tuple(
     Entry("published", name, about, ("tables",), build, ("axis", "front"), _front)
     for name, about, build in (
-        ("ganesh2021", "default", lambda made, choice: published.survey_board(made.tables, choice.axis)),
-        ("gordon2020", "", lambda made, choice: published.pruning_board(made.tables, choice.axis)),
-        ("movva2022", "", lambda made, choice: published.sizes_board(made.tables, choice.axis)),
-        ("movva2022-ratios", "", lambda made, choice: published.ratios_board(made.tables, choice.axis)),
-        ("lilbobby", "", lambda made, choice: published.students_board(made.tables, choice.axis)),
+        ("ganesh2021", "default", lambda data, choice: published.survey_board(data.tables, choice.axis)),
+        ("gordon2020", "", lambda data, choice: published.pruning_board(data.tables, choice.axis)),
+        ("movva2022", "", lambda data, choice: published.sizes_board(data.tables, choice.axis)),
+        ("movva2022-ratios", "", lambda data, choice: published.ratios_board(data.tables, choice.axis)),
+        ("lilbobby", "", lambda data, choice: published.students_board(data.tables, choice.axis)),
     )
-)
-TABLES: tuple[Entry[Table], ...] = (
-    Entry(
-        "architecture",
-        "sizes",
-        "the survey's sizes, as printed and as built",
-        (*WITH_TABLES, "cards"),
-        lambda made, _: artifacts.sizes_table(made.records, made.tables, made.cards),
-    ),
-    Entry(
-        "architecture",
-        "realised",
-        "speedup over the ratio of FLOPs",
-        WITH_CARDS,
-        lambda made, _: roofline.realisation_table(made.records, cards=made.cards),
-    ),
-    Entry(
-        "architecture",
-        "breakdown",
-        "costs by component",
-        RECORDS,
-        lambda made, _: breakdown.breakdown_table(breakdown.breakdown_of(made.records)),
-        draw=lambda made, _: breakdown_chart.specification(breakdown.breakdown_of(made.records)),
-    ),
-    Entry(
-        "architecture",
-        "reproduction",
-        "the survey's rows, built and measured",
-        WITH_TABLES,
-        lambda made, _: reproduction.reproduction_table(
-            [r for r in made.records if r.kind == "profile" and reproduction.Taken.of(r).usual], made.tables
-        ),
-    ),
-    Entry(
-        "architecture",
-        "grid",
-        "their speedups by workload",
-        WITH_TABLES,
-        lambda made, _: workload_grid.grid_table(made.records, made.tables),
-    ),
-    Entry(
-        "architecture",
-        "claims",
-        "a verdict on each of their figures",
-        WITH_TABLES,
-        lambda made, _: claims_ledger.claims_table(claims_ledger.measured_claims(made.records, made.tables)),
-    ),
-    Entry(
-        "measured",
-        "findings",
-        "the papers' findings, tried again",
-        RECORDS,
-        lambda made, _: trials.findings_table(made.records),
-    ),
-    Entry(
-        "measured",
-        "curves",
-        "accuracy against speed",
-        WITH_CARDS,
-        lambda made, _: curves.curves_table(made.records, cards=made.cards),
-    ),
 )
 ENTRIES: Mapping[BoardKind, tuple[Entry[Board | Table], ...]] = {
     "published": PUBLISHED,
-    "architecture": (ARCHITECTURE, *(table for table in TABLES if table.kind == "architecture")),
-    "measured": (MEASURED, *(table for table in TABLES if table.kind == "measured")),
+    "architecture": (
+        ARCHITECTURE,
+        Entry("architecture", "sizes", "the survey's sizes and ours", (*TABLES, "cards"), _sizes),
+        Entry("architecture", "realised", "speedup over the ratio of FLOPs", CARDS, _realised),
+        Entry("architecture", "breakdown", "costs by component", RECORDS, _breakdown, (), _components),
+        Entry("architecture", "reproduction", "the survey's rows, built and measured", TABLES, _reproduction),
+        Entry("architecture", "grid", "their speedups by workload", TABLES, _grid),
+        Entry("architecture", "claims", "a verdict on each of their figures", TABLES, _claims),
+    ),
+    "measured": (
+        MEASURED,
+        Entry("measured", "findings", "the papers' findings, tested", RECORDS, _findings),
+        Entry("measured", "curves", "accuracy against speed", CARDS, _curves),
+    ),
 }
 """All entries by kind of board; the first is shown if no table is named."""
 
