@@ -49,7 +49,7 @@ results: install
 	$(BIN)/skyline run runtimes --out profiles
 	$(BIN)/skyline run ganesh2021 --out profiles --workers $(WORKERS)
 	$(BIN)/skyline board measured --front --readme README.md
-	$(BIN)/skyline board measured --readme $(TABLES)/measured.md
+	$(BIN)/skyline board measured --readme $(TABLES)/measured.md --chart profiles/front.svg
 	$(BIN)/skyline board measured --table findings --readme $(TABLES)/findings.md
 	$(BIN)/skyline board measured --table curves --readme $(TABLES)/curves.md
 	$(BIN)/skyline board architecture --readme $(TABLES)/architecture.md

@@ -1,6 +1,6 @@
 """Skyline's leaderboard: boards over records and published tables, their statistics, tables and page.
 
-Packages, each importing only those before it: `published_tables` (the papers' own tables), `boards` (rows, ranks,
-fronts), `tables` (one model of a table and its renderers), `survey` (Ganesh et al. 2021 measured again), `findings`
-(papers' findings tried on the records), `site` (the page); and `registry`, which names all boards and tables.
+Each package imports only the packages before it: `published_tables` (the papers' own tables), `boards` (rows, ranks,
+fronts), `tables` (one model of a table and its renderers), `survey` (the rows of Ganesh et al. 2021, measured),
+`findings` (the papers' findings, tested on the records), `site` (charts, page). `registry` lists all boards and tables.
 """

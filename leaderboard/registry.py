@@ -1,6 +1,6 @@
-"""All boards and tables that `skyline board` prints: what each shows, what it is made of, and how it is built.
+"""The registry of all boards and tables that `skyline board` prints: what each reads, and how it is built.
 
-The command's help, its refusals and the page are written from here.
+The command takes its help and its refusals from here, and the page its list of boards.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.lazy import lazy_imports
@@ -16,7 +16,16 @@ from harness.common.lazy import lazy_imports
 with lazy_imports():
     from leaderboard.boards import architecture, measured, published
     from leaderboard.findings import curves, trials
-    from leaderboard.survey import artifacts, breakdown, claims_ledger, reproduction, roofline, workload_grid
+    from leaderboard.site import charts
+    from leaderboard.survey import (
+        artifacts,
+        breakdown,
+        breakdown_chart,
+        claims_ledger,
+        reproduction,
+        roofline,
+        workload_grid,
+    )
 
 if TYPE_CHECKING:
     from harness.records.schema import Record
@@ -31,7 +40,7 @@ Made = TypeVar("Made", bound="Board | Table", covariant=True)
 
 @dataclass(frozen=True)
 class Sources:
-    """What boards and tables are made of: records, the installed methods' cards, the folder of published tables."""
+    """The input of boards and tables: records, the installed methods' cards, and the folder of published tables."""
 
     records: Sequence[Record] = ()
     cards: Cards = field(default_factory=dict)
@@ -40,7 +49,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a reader asked of a board: these tasks, this base model, the front of this axis, that front's rows alone."""
+    """The options that a reader gave: tasks, base model, cost axis, and whether to show the front alone."""
 
     task: Sequence[str] | None = None
     model: str | None = None
@@ -50,9 +59,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Entry(Generic[Made]):
-    """A board (`name` is "" for a kind's own, else a published table's), or a table that goes with a kind of board.
+    """A board, or a table that goes with a kind of board.
 
-    `needs` says which `Sources` it reads, `options` which fields of a `Choice` it takes: a table takes none.
+    `name` is "" for the board of measured and architecture records, and a published table's name for its board.
+    `needs` lists the `Sources` that `build` reads, `options` the fields of a `Choice` that it takes: a table takes
+    none. `draw` makes the chart (Vega-Lite) of what was built, and is None if there is no chart.
     """
 
     kind: BoardKind
@@ -61,98 +72,106 @@ class Entry(Generic[Made]):
     needs: tuple[Need, ...]
     build: Callable[[Sources, Choice], Made]
     options: tuple[Option, ...] = ()
+    draw: Callable[[Sources, Any], dict[str, Any]] | None = None
 
-    def check(self, choice: Choice) -> None:
-        """Raise SkylineError for a choice that this board or table does not have."""
-        for option, value in vars(choice).items():
-            if value and option not in self.options:
+    def check(self, choice: Choice, chart: Path | None = None) -> None:
+        """Raise SkylineError (conflict) for an option that this board or table does not take."""
+        taken = (*self.options, "chart") if self.draw else self.options
+        for option, value in {**vars(choice), "chart": chart}.items():
+            if value and option not in taken:
                 what = f"board {self.kind} --table {self.name}" if self.name else f"board {self.kind}"
-                raise SkylineError(f"--{option} is not for '{what}'; leave it out", Code.CONFLICT)
+                raise SkylineError(f"'{what}' does not take --{option}; leave it out", Code.CONFLICT)
 
 
-def _measured(made: Sources, choice: Choice) -> Board:
+def _measured(data: Sources, choice: Choice) -> Board:
     axis = choice.axis or "disk"
-    return measured.measured_board(made.records, choice.model, choice.task, cards=made.cards, axis=axis)
+    return measured.measured_board(data.records, choice.model, choice.task, cards=data.cards, axis=axis)
 
 
-def _architecture(made: Sources, choice: Choice) -> Board:
+def _architecture(data: Sources, choice: Choice) -> Board:
     model, axis = choice.model or "bert-base", choice.axis or "disk"
-    return architecture.architecture_board(made.records, model, cards=made.cards, axis=axis)
+    return architecture.architecture_board(data.records, model, cards=data.cards, axis=axis)
 
 
-def _sizes(made: Sources, _: Choice) -> Table:
-    return artifacts.sizes_table(made.records, made.tables, made.cards)
+def _front(_: Sources, board: Board) -> dict[str, Any]:
+    return charts.specification(board, board.chosen_axis, alone=True)
 
 
-def _realised(made: Sources, _: Choice) -> Table:
-    return roofline.realisation_table(made.records, cards=made.cards)
+def _sizes(data: Sources, _: Choice) -> Table:
+    return artifacts.sizes_table(data.records, data.tables, data.cards)
 
 
-def _breakdown(made: Sources, _: Choice) -> Table:
-    return breakdown.breakdown_table(breakdown.breakdown_of(made.records))
+def _realised(data: Sources, _: Choice) -> Table:
+    return roofline.realisation_table(data.records, cards=data.cards)
 
 
-def _reproduction(made: Sources, _: Choice) -> Table:
-    usual = [
-        record for record in made.records if record.kind == "profile" and reproduction.Taken.of(record).usual
-    ]
-    return reproduction.reproduction_table(usual, made.tables)
+def _breakdown(data: Sources, _: Choice) -> Table:
+    return breakdown.breakdown_table(breakdown.breakdown_of(data.records))
 
 
-def _grid(made: Sources, _: Choice) -> Table:
-    return workload_grid.grid_table(made.records, made.tables)
+def _components(data: Sources, _: Table) -> dict[str, Any]:
+    return breakdown_chart.specification(breakdown.breakdown_of(data.records))
 
 
-def _claims(made: Sources, _: Choice) -> Table:
-    return claims_ledger.claims_table(claims_ledger.measured_claims(made.records, made.tables))
+def _reproduction(data: Sources, _: Choice) -> Table:
+    usual = [r for r in data.records if r.kind == "profile" and reproduction.Taken.of(r).usual]
+    return reproduction.reproduction_table(usual, data.tables)
 
 
-def _findings(made: Sources, _: Choice) -> Table:
-    return trials.findings_table(made.records)
+def _grid(data: Sources, _: Choice) -> Table:
+    return workload_grid.grid_table(data.records, data.tables)
 
 
-def _curves(made: Sources, _: Choice) -> Table:
-    return curves.curves_table(made.records, cards=made.cards)
+def _claims(data: Sources, _: Choice) -> Table:
+    return claims_ledger.claims_table(claims_ledger.measured_claims(data.records, data.tables))
+
+
+def _findings(data: Sources, _: Choice) -> Table:
+    return trials.findings_table(data.records)
+
+
+def _curves(data: Sources, _: Choice) -> Table:
+    return curves.curves_table(data.records, cards=data.cards)
 
 
 RECORDS: tuple[Need, ...] = ("records",)
-WITH_CARDS: tuple[Need, ...] = ("records", "cards")
-WITH_TABLES: tuple[Need, ...] = ("records", "tables")
+CARDS: tuple[Need, ...] = ("records", "cards")
+TABLES: tuple[Need, ...] = ("records", "tables")
 
-MEASURED = Entry("measured", "", "", WITH_CARDS, _measured, ("task", "model", "axis", "front"))
-ARCHITECTURE = Entry("architecture", "", "", WITH_CARDS, _architecture, ("model", "axis", "front"))
+MEASURED = Entry("measured", "", "", CARDS, _measured, ("task", "model", "axis", "front"), _front)
+ARCHITECTURE = Entry("architecture", "", "", CARDS, _architecture, ("model", "axis", "front"), _front)
 PUBLISHED: tuple[Entry[Board], ...] = tuple(
-    Entry("published", name, about, ("tables",), build, ("axis", "front"))
+    Entry("published", name, about, ("tables",), build, ("axis", "front"), _front)
     for name, about, build in (
-        ("ganesh2021", "default", lambda made, choice: published.survey_board(made.tables, choice.axis)),
-        ("gordon2020", "", lambda made, choice: published.pruning_board(made.tables, choice.axis)),
-        ("movva2022", "", lambda made, choice: published.sizes_board(made.tables, choice.axis)),
-        ("movva2022-ratios", "", lambda made, choice: published.ratios_board(made.tables, choice.axis)),
-        ("lilbobby", "", lambda made, choice: published.students_board(made.tables, choice.axis)),
+        ("ganesh2021", "default", lambda data, choice: published.survey_board(data.tables, choice.axis)),
+        ("gordon2020", "", lambda data, choice: published.pruning_board(data.tables, choice.axis)),
+        ("movva2022", "", lambda data, choice: published.sizes_board(data.tables, choice.axis)),
+        ("movva2022-ratios", "", lambda data, choice: published.ratios_board(data.tables, choice.axis)),
+        ("lilbobby", "", lambda data, choice: published.students_board(data.tables, choice.axis)),
     )
 )
 ENTRIES: Mapping[BoardKind, tuple[Entry[Board | Table], ...]] = {
     "published": PUBLISHED,
     "architecture": (
         ARCHITECTURE,
-        Entry("architecture", "sizes", "beside the survey's", (*WITH_TABLES, "cards"), _sizes),
-        Entry("architecture", "realised", "speedups over FLOPs", WITH_CARDS, _realised),
-        Entry("architecture", "breakdown", "costs by component", RECORDS, _breakdown),
-        Entry("architecture", "reproduction", "the survey's rows measured again", WITH_TABLES, _reproduction),
-        Entry("architecture", "grid", "their speedups by workload", WITH_TABLES, _grid),
-        Entry("architecture", "claims", "the ledger of their claims", WITH_TABLES, _claims),
+        Entry("architecture", "sizes", "the survey's sizes and ours", (*TABLES, "cards"), _sizes),
+        Entry("architecture", "realised", "speedup over the ratio of FLOPs", CARDS, _realised),
+        Entry("architecture", "breakdown", "costs by component", RECORDS, _breakdown, (), _components),
+        Entry("architecture", "reproduction", "the survey's rows, built and measured", TABLES, _reproduction),
+        Entry("architecture", "grid", "their speedups by workload", TABLES, _grid),
+        Entry("architecture", "claims", "a verdict on each of their figures", TABLES, _claims),
     ),
     "measured": (
         MEASURED,
-        Entry("measured", "findings", "the papers' findings, tried", RECORDS, _findings),
-        Entry("measured", "curves", "accuracy against speed", WITH_CARDS, _curves),
+        Entry("measured", "findings", "the papers' findings, tested", RECORDS, _findings),
+        Entry("measured", "curves", "accuracy against speed", CARDS, _curves),
     ),
 }
-"""By kind of board; the first is what is shown where no table is named."""
+"""All entries by kind of board; the first is shown if no table is named."""
 
 
 def find(kind: str, table: str | None) -> Entry[Board | Table]:
-    """A kind's board, or its table of that name. Raises SkylineError with the nearest for an unknown one."""
+    """Find a kind's board, or its table of that name. Raises SkylineError (unknown-name) with the nearest name."""
     known = {str(name): entries for name, entries in ENTRIES.items()}
     if kind not in known:
         raise unknown_name("board", kind, known)
@@ -165,7 +184,7 @@ def find(kind: str, table: str | None) -> Entry[Board | Table]:
 
 
 def tables_in_words() -> str:
-    """All tables by kind of board, as the command's help names them."""
+    """List all tables by kind of board, for the command's help."""
     return "; ".join(
         f"of {kind}: "
         + ", ".join(

@@ -15,7 +15,7 @@ from leaderboard import registry
 
 with lazy_imports():
     from leaderboard.boards import board as boards
-    from leaderboard.survey import breakdown, breakdown_chart
+    from leaderboard.site import chart_files
     from leaderboard.tables import plain, printing
 
 
@@ -23,13 +23,15 @@ def board(
     kind: Annotated[str, typer.Argument(help="published, architecture or measured.")] = "measured",
     profiles: Profiles = None,
     table: Annotated[
-        str | None, typer.Option(help=f"A table in the board's place; {registry.tables_in_words()}.")
+        str | None, typer.Option(help=f"Print this table instead of the board; {registry.tables_in_words()}.")
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks.")] = None,
     model: Annotated[str | None, typer.Option(help="Only this base model.")] = None,
     axis: Annotated[
         str | None,
-        typer.Option(help="The front's cost: disk, flops, latency or memory; of a published table its own."),
+        typer.Option(
+            help="The cost of the front: disk, flops, latency or memory; a published table has its own."
+        ),
     ] = None,
     front: Annotated[
         bool, typer.Option("--front", help="Only the rows on the Pareto front, and the baseline.")
@@ -38,24 +40,23 @@ def board(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     readme: Annotated[
-        Path | None, typer.Option(help="Write the Markdown table into this file, between its markers.")
+        Path | None, typer.Option(help="Write the Markdown table between the markers in this file.")
     ] = None,
     chart: Annotated[
-        Path | None, typer.Option(help="Of breakdown: write its chart into this file, SVG or PNG.")
+        Path | None,
+        typer.Option(help="Write the board's front, or the chart of breakdown, to this SVG or PNG file."),
     ] = None,
 ) -> None:
-    """Print a board. Exit status 1: a file among the records could not be read and was left out."""
+    """Print a board. Exit status 1: a record could not be read and was left out."""
     entry = registry.find(kind, table)
     if json_ + markdown + csv > 1:
         raise SkylineError("--json, --markdown and --csv exclude each other; choose one", Code.CONFLICT)
     if readme is not None and (json_ or csv):
-        raise SkylineError("--readme writes Markdown into a file; leave out --json and --csv", Code.CONFLICT)
-    if chart is not None and entry.name != "breakdown":
-        raise SkylineError(
-            "--chart is for 'board architecture --table breakdown'; leave it out", Code.CONFLICT
-        )
+        raise SkylineError("--readme writes Markdown; leave out --json and --csv", Code.CONFLICT)
     choice = registry.Choice(task, model, axis, front)
-    entry.check(choice)
+    entry.check(choice, chart)
+    if chart is not None:
+        chart_files.check_format(chart)
     found = read_sources(profiles, entry.needs)
     try:
         made = entry.build(found.sources, choice)
@@ -63,8 +64,8 @@ def board(
         raise SkylineError(f"{error}{found.others if found.folder else ''}", error.code) from None
     if front and isinstance(made, boards.Board):
         made = made.front()
-    if chart is not None:
-        breakdown_chart.write_chart(breakdown.breakdown_of(found.sources.records), chart)
+    if chart is not None and entry.draw is not None:
+        chart_files.write_chart(entry.draw(found.sources, made), chart)
         typer.echo(f"wrote {chart}", err=True)
     if readme is not None:
         plain.update_readme(readme, _marker(entry, table, front), printing.to_markdown(made))
@@ -80,7 +81,7 @@ def board(
 
 
 def _marker(entry: registry.Entry[Any], table: str | None, front: bool) -> str:
-    """The name in a README's markers: a table's, or a board's kind followed by what was asked of it."""
+    """Name the markers: a table's name, or the kind of board with `--table` and `--front` after it."""
     if not entry.options:
         return entry.name
     return "-".join([entry.kind, *([table] if table else []), *(["front"] if front else [])])

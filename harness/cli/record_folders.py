@@ -1,4 +1,4 @@
-"""Where `board` and `site` find records and published tables."""
+"""Find the folders of records and published tables, and read them, for `board` and `site`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ with lazy_imports():
 
 @dataclass(frozen=True)
 class Found:
-    """What was read. `folder` holds the records, None where none were asked for; `whole`: every file is a record."""
+    """What was read. `folder` held the records (None: no records were needed); `whole`: no file was left out."""
 
     given: Path | None
     folder: Path | None
@@ -29,13 +29,13 @@ class Found:
 
     @property
     def others(self) -> str:
-        """Where no folder was named: that `run` wrote records which stayed out."""
+        """A hint for readers who named no folder: `run` wrote records that were not read. Otherwise empty."""
         if self.given is None and self.folder != RUNS and any((RUNS / "measured").glob("*/*.json")):
             return f"; {RUNS} has others: add --profiles {RUNS}"
         return ""
 
     def finish(self) -> None:
-        """Say which folder was read where none was named. Exit with status 1 if a file was not a record."""
+        """Print which folder was read if the reader named none. Exit with status 1 if a record was left out."""
         if self.given is None and self.folder is not None:
             typer.echo(f"records of {self.folder}{self.others}", err=True)
         if not self.whole:
@@ -43,7 +43,10 @@ class Found:
 
 
 def read_sources(given: Path | None, needs: Collection[registry.Need]) -> Found:
-    """Read what `needs` names from a folder. Each file that is not a record gets a line on stderr."""
+    """Read the sources in `needs`. Prints a line to stderr for each file that is not a valid record.
+
+    Raises SkylineError (not-found) if the folder `given` does not exist.
+    """
     folder = _profiles_folder(given, "measured") if "records" in needs else None
     records, problems = store.read_records(folder) if folder is not None else ([], [])
     for problem in problems:
@@ -57,11 +60,11 @@ def read_sources(given: Path | None, needs: Collection[registry.Need]) -> Found:
 
 
 def _profiles_folder(given: Path | None, holding: str) -> Path | None:
-    """The folder given, else the first of ./profiles, `run`'s and the checkout's with a subfolder `holding`."""
+    """Choose the folder given, else the first of ./profiles, ./runs and the checkout's that has a folder `holding`."""
     if given is not None:
         if not given.is_dir():
             raise SkylineError(
-                f"there is no folder {given}; name one that 'skyline run --out' wrote, or profiles",
+                f"the folder {given} does not exist; name one that 'skyline run --out' wrote, or profiles",
                 Code.NOT_FOUND,
             )
         return given

@@ -23,7 +23,7 @@ def site(
     out: Annotated[Path, typer.Option(help="Folder for index.html.")] = Path("site"),
     profiles: Profiles = None,
 ) -> None:
-    """Write the leaderboard as one self-contained page. Exit status 1: a file among the records could not be read."""
+    """Write the leaderboard as one self-contained page. Exit status 1: a record could not be read and was left out."""
     found = read_sources(profiles, ("records", "cards", "tables"))
     boards, costs = [], None
     for entry in (registry.MEASURED, registry.ARCHITECTURE, *registry.PUBLISHED):

@@ -14,13 +14,13 @@ from typing import Any
 from harness.common.errors import Code, SkylineError
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` in UTF-8. After a kill at any moment, `path` holds its old content or all of the new."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content`, text in UTF-8. After a kill at any moment, `path` holds its old content or all of the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)

@@ -1,4 +1,4 @@
-"""The architecture board: what recipes cost at a base model's full size, measured without any training."""
+"""The architecture board: the costs of recipes at a base model's full size, measured without training."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ def architecture_board(
     cards: Cards | None = None,
     axis: str = "disk",
 ) -> Board:
-    """The board of profiles whose artifacts were never scored: size, FLOPs, latency and memory, measured.
+    """Build the board of profiles whose artifacts were never scored: size, FLOPs, latency and memory.
 
-    `claimed` holds the scores as the method's paper published them; nothing here measures quality, so that
-    there is neither drop nor front, and rows are in the order of their cost on `axis`. Raises SkylineError
-    where there is no such profile.
+    No quality is measured on this board, so it has no drops and no front. Rows are sorted by their cost on `axis`. A
+    row's `claimed` holds the scores that the method's paper published.
+
+    Raises SkylineError if there is no such profile of `base_model` (no-data), or for an unknown axis (unknown-name).
     """
     cards = cards or {}
     axis = pick_axis(axis, MEASURED_AXES)
@@ -44,7 +45,7 @@ def architecture_board(
     if not here:
         raise SkylineError(
             f"no recipe was profiled on {base_model} without training yet; {_how_to_profile(base_model)}"
-            + (f"; --model shows what there is: {', '.join(others)}" if others else ""),
+            + (f", or choose --model: {', '.join(others)}" if others else ""),
             Code.NO_DATA,
         )
     shelf = shelve(here, base_model)
@@ -67,8 +68,8 @@ def architecture_board(
         date=max((record.provenance.started for record in used), default=None),
         notes=[
             *notes,
-            "costs are measured; accuracy is as each method's paper has it and compares with nothing here",
-            "no front: nothing on this board measures quality",
+            "costs are measured here; scores are the ones that each method's paper published, and cannot be compared",
+            "no front: no quality is measured on this board",
             *([f"weights: {', '.join(weights)} (no cost on this board depends on them)"] if weights else []),
         ],
         skipped=[*shelf.skipped, *(f"profiles on base model {name}" for name in others)],
@@ -101,5 +102,5 @@ def _row(recipe: str, model: str, shelf: Shelf, cards: Cards) -> Row:
 
 def _how_to_profile(model: str) -> str:
     if load_suite("quickstart").profile_model == model:
-        return "`skyline run quickstart` does"
-    return f"`skyline run SUITE.toml` does, with profile_model = '{model}' and a [[profiling]] table in the suite"
+        return "use `skyline run quickstart`"
+    return f"use `skyline run SUITE.toml`, the suite with profile_model = '{model}' and a [[profiling]] table"

@@ -1,4 +1,4 @@
-"""What a board is: rows, the axes that they can be compared on, and all that a reader must be told."""
+"""A board: its rows, the cost axes on which they can be compared, and the notes that a reader needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BoardKind = Literal["published", "architecture", "measured"]
 
 @dataclass(frozen=True)
 class Axis:
-    """One cost that rows can be compared on; less is better. A printed figure is the row's cost × `scale`."""
+    """A cost on which rows can be compared; less is better. A printed figure is the row's cost × `scale`."""
 
     key: str
     title: str
@@ -27,7 +27,7 @@ class Axis:
 
     @property
     def label(self) -> str:
-        """Title and unit, such as `Size on disk (MB)`."""
+        """The title and the unit, such as `Size on disk (MB)`."""
         return f"{self.title} ({self.unit})"
 
 
@@ -47,14 +47,16 @@ AXES: Mapping[str, Axis] = MappingProxyType(
     }
 )
 MEASURED_AXES = tuple(AXES[key] for key in ("disk", "flops", "latency", "memory"))
-"""The axes of boards over records. A profile's `realised` has a flag of the same name for each."""
+"""The axes of boards over records. For each, a profile's `realised` has a flag of the same name."""
 
 
 @dataclass(frozen=True)
 class Board:
-    """A leaderboard. `tasks` are the columns, `compared` the tasks that ranks and fronts rest on.
+    """A leaderboard. `tasks` are its columns; ranks and fronts use only the tasks of `compared`.
 
-    `name` and `label` tell boards of one kind apart: `gordon2020`, and `Gordon et al. 2020, Table 1`.
+    `name` and `label` distinguish boards of one kind, such as `gordon2020` and `Gordon et al. 2020, Table 1`.
+    `hypervolume` is by axis and family, from 0 to 1; `hypervolume_reference` describes its reference point.
+    `skipped` has a line for everything that was left out.
     """
 
     kind: BoardKind
@@ -84,18 +86,18 @@ class Board:
         return next(axis for axis in self.axes if axis.key == self.axis)
 
     def on_front(self, row: Row) -> bool:
-        """Whether `row` is on the front of the chosen axis."""
+        """Check whether `row` is on the front of the chosen axis."""
         return self.axis in row.fronts and row.fronts[self.axis].on
 
     def front(self) -> Board:
-        """This board with the rows on the chosen axis's front, and the baseline, alone; ranks stay as they are."""
+        """Keep only the baseline and the rows on the chosen axis's front. Ranks do not change."""
         rows = [row for row in self.rows if self.on_front(row) or row.baseline]
-        count = f"{len(rows)} of the board's {len(self.rows)} rows: the Pareto front and the baseline"
+        count = f"only the Pareto front and the baseline are shown: {len(rows)} of {len(self.rows)} rows"
         return replace(self, rows=rows, notes=[*self.notes, count])
 
 
 def pick_axis(axis: str, known: Sequence[Axis]) -> str:
-    """`axis` where the board has it. Raises SkylineError naming the nearest one otherwise."""
+    """Return `axis` if it is one of `known`. Raises SkylineError (unknown-name) with the nearest one otherwise."""
     keys = [each.key for each in known]
     if axis not in keys:
         raise unknown_name("axis", axis, keys)

@@ -1,9 +1,8 @@
-"""Average drop with its interval: paired with the baseline by task, by seed and by example.
+"""The average drop and its bootstrap interval, paired with the baseline by task, seed and example.
 
-Replicate i of two records of one task resampled the same examples (see `records.Quality`), so their
-difference is paired example by example. Over seeds the resampling is hierarchical: seeds are drawn with
-replacement, the same draw for method and baseline and for every row that has the same seeds, and averaged
-within the replicate.
+Replicate i of two records of one task resampled the same examples (see `harness.records.schema.Quality`), so their
+difference is paired by example. Seeds are resampled too (hierarchical bootstrap): each replicate draws seeds with
+replacement and averages over them. Method and baseline use the same draw, and so do all rows with the same seeds.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ BySeed: TypeAlias = Mapping[int, Quality]
 
 @dataclass(frozen=True)
 class Score:
-    """One task's score in points: the mean over seeds, and its 95 % interval where replicates allow one.
+    """One task's score in points: the mean over seeds, and its 95 % interval (None without replicates).
 
-    A score from a paper's table has neither metric ("") nor seeds.
+    A score from a paper's table has no metric ("") and no seeds.
     """
 
     mean: float
@@ -39,10 +38,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Drop:
-    """The average drop in points (negative: below the baseline) over the tasks of `by_task`.
+    """The average drop in points over the tasks of `by_task`; negative means below the baseline.
 
-    `seeds` are those that both sides have. `replicates` is the drop's bootstrap distribution, None where a record has
-    no replicates to pair. `complete`: no compared task is missing. `printed` is what the paper's table says itself.
+    `seeds` lists, by task, the seeds that method and baseline share. `replicates`, of shape (replicates,), is the
+    drop's bootstrap distribution, or None if a record has no replicates to pair. `complete` is False if a compared task
+    is missing. `printed` is the drop that the paper's table prints.
     """
 
     mean: float
@@ -55,7 +55,7 @@ class Drop:
 
 
 def score(task: str, runs: BySeed) -> Score:
-    """The mean score over `runs`, which hold at least one seed, with its hierarchical bootstrap interval."""
+    """Compute the mean score over at least one seed, in points, with its hierarchical bootstrap interval."""
     seeds = tuple(sorted(runs))
     metric = runs[seeds[0]].metric
     mean = float(np.mean([runs[seed].scores[runs[seed].metric] for seed in seeds]))
@@ -66,11 +66,10 @@ def score(task: str, runs: BySeed) -> Score:
 def average_drop(
     method: Mapping[str, BySeed], baseline: Mapping[str, BySeed], tasks: Sequence[str] | None = None
 ) -> tuple[Drop | None, list[str]]:
-    """Mean over the tasks that both have of the mean over the seeds that both have of method - baseline.
+    """Compute the average drop: method minus baseline, averaged over shared seeds and then over shared tasks.
 
-    `tasks` narrows the comparison to these tasks. The drop is None where nothing can be compared. Records of one task
-    that were scored by different metrics or on dev sets of different sizes are not compared: the second result has a
-    line for each.
+    `tasks` restricts the comparison to these tasks. The drop is None if nothing can be compared. Scores of different
+    metrics, or on dev sets of different sizes, are not compared; the second result has a line for each of them.
     """
     by_task: dict[str, float] = {}
     shared_seeds: dict[str, tuple[int, ...]] = {}
@@ -89,7 +88,7 @@ def average_drop(
                 seeds.append(seed)
         if not seeds:
             if not runs.keys() & base.keys():
-                unpaired.append(f"{task}: no seed of it has a baseline")
+                unpaired.append(f"{task}: the baseline has none of its seeds")
             continue
         by_task[task] = float(np.mean([_points(runs[seed]) - _points(base[seed]) for seed in seeds]))
         shared_seeds[task] = tuple(seeds)
@@ -103,7 +102,7 @@ def average_drop(
 
 
 def interval(replicates: Floats | None) -> Interval | None:
-    """The 2.5th and the 97.5th percentile of a bootstrap distribution; None where there is none."""
+    """Return the 2.5th and 97.5th percentiles of a bootstrap distribution; None without replicates."""
     if replicates is None or not len(replicates):
         return None
     low, high = np.percentile(replicates, [2.5, 97.5])
@@ -111,9 +110,9 @@ def interval(replicates: Floats | None) -> Interval | None:
 
 
 def seed_draws(task: str, seeds: Sequence[int], replicates: int) -> npt.NDArray[np.int64]:
-    """Which seeds each replicate draws, shape (replicates, seeds): indices into the sorted seeds.
+    """Draw seeds for each replicate, with replacement: indices into the sorted seeds, of shape (replicates, seeds).
 
-    They depend on the task and the seeds alone, so that rows with the same seeds draw the same ones.
+    The draw depends only on the task and the seeds, so rows with the same seeds get the same draw.
     """
     name = f"{task}:{','.join(str(seed) for seed in sorted(seeds))}"
     digest = hashlib.sha256(name.encode()).digest()
@@ -122,7 +121,7 @@ def seed_draws(task: str, seeds: Sequence[int], replicates: int) -> npt.NDArray[
 
 
 def overlap(first: Interval, second: Interval) -> bool:
-    """Whether two closed intervals share a point."""
+    """Check whether two closed intervals share a point."""
     return first[0] <= second[1] and second[0] <= first[1]
 
 
@@ -139,27 +138,27 @@ def _obstacle(run: Quality, base: Quality) -> str:
 
 
 def _paired(run: Quality, base: Quality) -> Floats:
-    """The replicates of the difference; those that only one of the two has are left out."""
+    """Subtract replicate by replicate, as far as both have replicates. Shape (replicates,)."""
     count = min(len(run.replicates), len(base.replicates))
     difference: Floats = np.asarray(run.replicates[:count]) - np.asarray(base.replicates[:count])
     return difference
 
 
 def _over_seeds(task: str, seeds: Sequence[int], runs: Sequence[Floats]) -> Floats | None:
-    """The distribution of the mean over seeds; None where a seed has no replicates."""
+    """Compute the distribution of the mean over seeds; None if a seed has no replicates."""
     count = min(len(run) for run in runs)
     if count == 0:
         return None
-    stacked = np.stack([run[:count] for run in runs])
-    drawn = seed_draws(task, seeds, count)
-    means: Floats = stacked[drawn, np.arange(count)[:, None]].mean(axis=1)
+    stacked = np.stack([run[:count] for run in runs])  # (seeds, replicates)
+    drawn = seed_draws(task, seeds, count)  # (replicates, seeds)
+    means: Floats = stacked[drawn, np.arange(count)[:, None]].mean(axis=1)  # (replicates,)
     return means
 
 
 def _mean_of(distributions: Sequence[Floats | None]) -> Floats | None:
-    found = [distribution for distribution in distributions if distribution is not None]
+    found = [each for each in distributions if each is not None]
     if not found or len(found) < len(distributions):
         return None
-    count = min(len(distribution) for distribution in found)
-    means: Floats = np.stack([distribution[:count] for distribution in found]).mean(axis=0)
+    count = min(len(each) for each in found)
+    means: Floats = np.stack([each[:count] for each in found]).mean(axis=0)  # over tasks: (replicates,)
     return means

@@ -1,4 +1,4 @@
-"""Which of the figures that a method's paper published belong to a recipe: same options, same base model."""
+"""Match the scores that a method's paper published with a recipe: same options, same base model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from leaderboard.boards.names import Cards, Part, claimed_column, recipe_parts, 
 
 
 def installed_cards() -> dict[str, dict[str, Any]]:
-    """The installed methods' cards as plain values, by id, each with its options' `defaults`."""
+    """Read the installed methods' cards as plain values, by id, each with the `defaults` of its options."""
     cards = {}
     for identity, found in discover().methods.items():
         options = fields(found.method.Options)
@@ -21,9 +21,9 @@ def installed_cards() -> dict[str, dict[str, Any]]:
 
 
 def claims_of(recipe: str, model: str, cards: Cards) -> list[Mapping[str, Any]]:
-    """The claims that hold for a recipe of one method on a base model: the card's first of each task.
+    """List the claims that hold for a recipe of one method on a base model: for each task, the card's first.
 
-    A claim holds where the recipe's options, or else their `defaults` in the card, have all of the claim's values.
+    A claim holds if the recipe's options (or their defaults in the card) have all values that the claim names.
     """
     parts = recipe_parts(recipe)
     if len(parts) > 1:
@@ -38,15 +38,15 @@ def claims_of(recipe: str, model: str, cards: Cards) -> list[Mapping[str, Any]]:
 
 
 def claimed_scores(recipe: str, model: str, cards: Cards) -> tuple[dict[str, float], list[str]]:
-    """The scores that the method's paper published for a recipe on a base model, by column, and a note on each."""
+    """Return the published scores (points) of a recipe on a base model, by column, and a note on each."""
     variant = cards.get(recipe.partition(":")[0], {}).get("fidelity") == "variant"
     scores, notes = {}, []
     for claim in claims_of(recipe, model, cards):
         task = claimed_column(str(claim["task"]), str(claim.get("metric", "")))
         scores[task] = float(claim["value"])
         split = claim.get("split", "unknown")
-        on = "on a split that is not known" if split == "unknown" else f"on {split}"
-        doubt = "" if claim.get("sure", True) else ", remembered of the paper, not read in it"
+        on = "on an unknown split" if split == "unknown" else f"on {split}"
+        doubt = "" if claim.get("sure", True) else ", remembered, not read in the paper"
         where = f" ({claim['where']}{doubt})" if claim.get("where") else ""
         suffix = "; this method is a variant of the paper's" if variant else ""
         notes.append(f"as published: {task_title(task)} {scores[task]:g} {on}{where}{suffix}")
@@ -61,7 +61,7 @@ def _options(part: Part, cards: Cards) -> dict[str, str]:
 
 
 def _written(value: object) -> str:
-    """A value as text, the same for the value and for what a recipe writes for it: 0.80 is 0.8, 6.0 is 6."""
+    """Write a value as text, so that equal values give equal texts: 0.80 gives 0.8, and 6.0 gives 6."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     try:
         return f"{float(text):.12g}"

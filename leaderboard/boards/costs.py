@@ -1,4 +1,4 @@
-"""What one artifact costs: its size, and its passes under one runtime and workload, as parts of a row."""
+"""The costs of one artifact as parts of a row: its size, and its passes under one runtime and workload."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from leaderboard.boards.row import Costs, Execution, Size, Speedup
 
 
 def size_of(facts: ArtifactFacts | None, base: ArtifactFacts | None) -> Size | None:
-    """Bytes on disk, and sizes in percent of the baseline's artifact where that is known."""
+    """Compute an artifact's size: bytes on disk, and percent of the baseline's artifact `base` if that is known."""
     if facts is None:
         return None
     if base is None:
@@ -28,7 +28,7 @@ def size_of(facts: ArtifactFacts | None, base: ArtifactFacts | None) -> Size | N
 
 
 def only_size(facts: ArtifactFacts | None, base: ArtifactFacts | None, source: str) -> Costs:
-    """The costs of an artifact that was never profiled."""
+    """Make the costs of an artifact that was never profiled: only its size is known."""
     by_axis = {} if facts is None else {"disk": float(facts.disk_bytes)}
     return Costs(size_of(facts, base), by_axis=by_axis, source=source)
 
@@ -36,7 +36,7 @@ def only_size(facts: ArtifactFacts | None, base: ArtifactFacts | None, source: s
 def profiled_costs(
     profile: Profile, size: Size | None, recipe: str, cards: Cards, source: str
 ) -> tuple[Costs, list[str]]:
-    """The costs that one profile measured for a row of `recipe`, and notes on them. `size` is the artifact's."""
+    """Make a row's costs from one profile of `recipe`, with notes on them. `size` is the size of its artifact."""
     costs = Costs(
         replace(size or Size(), disk_bytes=profile.total.disk_bytes),
         _execution(profile, recipe, cards),
@@ -51,8 +51,8 @@ def profiled_costs(
         why = "there were too few undisturbed pairs"
     else:
         low, high = latency.speedup_ci95
-        why = f"the speedup's interval [{low:.2f}, {high:.2f}] stayed too wide"
-    return costs, [f"latency: no verdict, {why}"]
+        why = f"the interval of the speedup, [{low:.2f}, {high:.2f}], is too wide"
+    return costs, [f"latency: no verdict, because {why}"]
 
 
 def _execution(profile: Profile, recipe: str, cards: Cards) -> Execution:
@@ -81,7 +81,7 @@ def _speedup(profile: Profile, recipe: str) -> Speedup | None:
 
 
 def _by_axis(profile: Profile, recipe: str) -> dict[str, float]:
-    """What fronts compare. A cost that is not realised counts as no less than the baseline's."""
+    """Compute the costs that fronts compare. A cost that is not realised counts at least as much as the baseline's."""
     speedup = _speedup(profile, recipe)
     costs = _static_costs(profile.device, profile.total)
     if speedup is not None and speedup.value is not None:
@@ -105,6 +105,6 @@ def _static_costs(device: str, total: Total) -> dict[str, float]:
 
 
 def _memory(device: str, total: Total) -> int | None:
-    """The peak of the accelerator's memory on an accelerator that tells it, else of the process's."""
+    """Return the accelerator's peak memory in bytes if it was measured on one, else the process's."""
     accelerator = total.accelerator_memory_bytes
     return accelerator if device != "cpu" and accelerator is not None else total.peak_memory_bytes

@@ -1,4 +1,4 @@
-"""The measured board: quality records joined with the profiles of the same artifacts."""
+"""The measured board: scores joined with the profiles of the same artifacts."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ def measured_board(
     cards: Cards | None = None,
     axis: str = "disk",
 ) -> Board:
-    """The board of one base model: a row is a recipe over tasks and seeds, with one of its artifacts' costs.
+    """Build the board of one base model. A row is a recipe over tasks and seeds, with the costs of one artifact of it.
 
     Args:
-        records: any records; those of other base models, workloads or kinds of task are listed in `skipped`.
-        base_model: the base model; by default that with the most records.
-        tasks: the tasks to compare on; by default the set that compares the most scores. Toy tasks show only
-            where there are no real ones, or where they are asked for.
-        cards: the methods' cards as plain values, by id: titles, families and claimed costs come from them.
+        records: records of any kind. Other base models, workloads and kinds of task are listed in `skipped`.
+        base_model: the base model; by default the one with the most records.
+        tasks: the tasks to compare; by default the set that compares the most scores. Toy tasks are shown only if
+            there are no real tasks, or if they are named here.
+        cards: the methods' cards as plain values, by id. They give titles, families and claimed costs.
         axis: the cost of the front that the board shows: `disk`, `flops`, `latency` or `memory`.
 
-    Raises SkylineError where nothing fits, and NotComparable for real and toy tasks together.
+    Raises SkylineError if there is no score (no-data) or a name is unknown (unknown-name), and NotComparable if `tasks`
+    mixes real and toy tasks.
     """
     cards = cards or {}
     axis = pick_axis(axis, MEASURED_AXES)
@@ -48,7 +49,7 @@ def measured_board(
     quality = [record for record in found if record.kind == "quality"]
     if not quality:
         raise SkylineError(
-            "no quality was measured yet; `skyline run` trains and evaluates recipes", Code.NO_DATA
+            "no record has scores yet; train and evaluate recipes with `skyline run`", Code.NO_DATA
         )
     model, skipped = pick_model(quality, base_model)
     shelf = shelve(found, model)
@@ -61,7 +62,7 @@ def measured_board(
     rows = with_fronts(rows, MEASURED_AXES)
     shown = {row.recipe for row in rows}
     skipped += [
-        f"{recipe}: no score on the tasks of this board"
+        f"{recipe}: it has no score on the tasks of this board"
         for recipe in dict.fromkeys([*shelf.quality, *shelf.profiles, *shelf.failures])
         if recipe not in shown
     ]
@@ -90,7 +91,7 @@ def measured_board(
 
 
 def _recipes(shelf: Shelf, columns: Sequence[str]) -> list[str]:
-    """Recipes with quality or with a failed quality cell; a recipe that was only profiled has no row."""
+    """List the recipes with a score or a failed quality cell. A recipe that was only profiled has no row."""
     scored = [recipe for recipe, runs in shelf.quality.items() if runs.keys() & set(columns)]
     failed = [
         recipe
@@ -103,20 +104,20 @@ def _recipes(shelf: Shelf, columns: Sequence[str]) -> list[str]:
 def _columns(
     quality: Sequence[Record], model: str, wanted: Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
-    """The tasks that the board shows, and what it leaves out."""
+    """Choose the tasks that the board shows, and write a line for each task that it leaves out."""
     known = sorted({record.task for record in quality if record.model == model and record.task}, key=_order)
     if wanted is not None:
         for task in wanted:
             if task not in known:
                 raise unknown_name("task among the records", task, known)
         if len({is_toy(task) for task in wanted}) > 1:
-            raise NotComparable("toy tasks and real ones never share a board; choose tasks of one kind")
+            raise NotComparable("real tasks and toy tasks cannot be on one board; choose tasks of one kind")
         chosen = sorted(set(wanted), key=_order)
     else:
         real = [task for task in known if not is_toy(task)]
         chosen = real or known
     hidden = [
-        f"task {task_title(task)}: {'never beside real tasks' if is_toy(task) else 'not asked for'}"
+        f"task {task_title(task)}: {'toy tasks are not shown with real tasks' if is_toy(task) else 'not chosen'}"
         for task in known
         if task not in chosen
     ]
@@ -129,7 +130,7 @@ def _order(task: str) -> tuple[int, str]:
 
 
 def _compared(shelf: Shelf, columns: Sequence[str]) -> list[str]:
-    """The set of tasks that compares the most scores: (rows that have all of them) × (how many)."""
+    """Choose the set of tasks that compares the most scores: (rows that have all its tasks) × (number of tasks)."""
     base = shelf.quality.get(BASELINE, {})
     usable = [task for task in columns if is_averaged(task) or len(columns) == 1]
     sets = [
@@ -157,14 +158,14 @@ def _notes(
     notes = []
     if compared:
         titles = ", ".join(task_title(task) for task in compared)
-        notes.append(f"average drop over {titles}; ranks and fronts rest on these tasks only")
+        notes.append(f"the drop is the average over {titles}; ranks and fronts use only these tasks")
     for task in columns:
         if task not in compared:
-            why = "not measured for enough rows" if is_averaged(task) else "by custom not averaged"
-            notes.append(f"{task_title(task)} is shown but not in the average: {why}")
+            why = "too few rows have it" if is_averaged(task) else "it is not averaged by convention"
+            notes.append(f"{task_title(task)} is shown but not part of the average: {why}")
     if 1 in [row.seed_count for row in rows]:
         notes.append(
-            "with one seed an interval covers the choice of dev examples only, not training's chance"
+            "with one seed, an interval covers only the sampling of dev examples, not the randomness of training"
         )
     weights = sorted({record.provenance.weights for record in used if record.quality is not None})
     if weights:
@@ -176,6 +177,6 @@ def _notes(
     counts = [len(drop.replicates) for drop in drops if drop.replicates is not None and len(drop.replicates)]
     if counts:
         notes.append(
-            f"intervals and front shares from {min(counts):,} bootstrap resamples, paired with the baseline"
+            f"intervals and P(front) come from {min(counts):,} bootstrap resamples, paired with the baseline"
         )
     return notes

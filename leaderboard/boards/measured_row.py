@@ -20,7 +20,7 @@ Runs = Mapping[str, Mapping[int, Record]]
 def measured_row(
     recipe: str, model: str, shelf: Shelf, columns: Sequence[str], compared: Sequence[str], cards: Cards
 ) -> Row:
-    """The row of a recipe: scores on `columns`, the drop over the tasks of `compared`."""
+    """Build the row of a recipe, with scores on the tasks of `columns` and the drop over the tasks of `compared`."""
     runs = {task: seeds for task, seeds in shelf.quality.get(recipe, {}).items() if task in columns}
     base = shelf.quality.get(BASELINE, {})
     own = _qualities(runs)
@@ -43,7 +43,7 @@ def measured_row(
 
 
 def shown_failures(failures: Sequence[Failure], columns: Sequence[str]) -> list[Failure]:
-    """The failures of cells of these tasks, and of cells without a task."""
+    """Keep the failures of cells of these tasks, and of cells without a task."""
     return [failure for failure in failures if failure.task is None or failure.task in columns]
 
 
@@ -57,9 +57,9 @@ def _qualities(runs: Runs) -> dict[str, dict[int, Quality]]:
 def _drop(
     runs: Runs, base: Runs, columns: Sequence[str], compared: Sequence[str], scores: Mapping[str, Score]
 ) -> tuple[Drop | None, list[str]]:
-    """The drop from the baseline's scores `base`, with notes on what could not be compared."""
+    """Compute the drop from the baseline's scores `base`, with notes on scores that could not be compared."""
     if not base:
-        return None, ["no drop: the baseline of this base model was not measured"] if runs else []
+        return None, ["no drop: the baseline was not measured on this base model"] if runs else []
     comparable, notes = _comparable(runs, base)
     drop, unpaired = average_drop(_qualities(runs), comparable, compared)
     notes += [f"not compared: {line}" for line in unpaired]
@@ -67,11 +67,11 @@ def _drop(
     for task in (task for task in columns if drop is not None and task in by_task):
         if drop is not None and drop.seeds[task] != scores[task].seeds:
             seeds = ", ".join(str(seed) for seed in drop.seeds[task])
-            notes.append(f"{task_title(task)}: the drop is over seeds {seeds}, which the baseline has too")
+            notes.append(f"{task_title(task)}: the drop uses only seeds {seeds}, which the baseline has too")
     missing = [task_title(task) for task in compared if task not in by_task]
     complete = bool(compared) and not missing
     if runs and not complete:
-        notes.append(f"neither ranked nor on the front: it lacks {', '.join(missing)}")
+        notes.append(f"not ranked and not on the front: no score on {', '.join(missing)}")
     if drop is None:
         return None, notes
     ordered = {task: by_task[task] for task in columns if task in by_task}
@@ -79,7 +79,7 @@ def _drop(
 
 
 def _comparable(runs: Runs, base: Runs) -> tuple[dict[str, dict[int, Quality]], list[str]]:
-    """The baseline's scores on the same data, and a note for each on other data."""
+    """Keep the baseline's scores on the same data, and write a note for each score on other data."""
     kept: dict[str, dict[int, Quality]] = {}
     notes = []
     for task, seeds in base.items():
@@ -87,7 +87,7 @@ def _comparable(runs: Runs, base: Runs) -> tuple[dict[str, dict[int, Quality]], 
             other = runs.get(task, {}).get(seed)
             data, base_data = (other.provenance.data if other else None), record.provenance.data
             if data is not None and base_data is not None and data != base_data:
-                notes.append(f"not compared: {task}, seed {seed}: measured on other data than the baseline")
+                notes.append(f"not compared: {task}, seed {seed}: its data differ from the baseline's")
             elif record.quality is not None:
                 kept.setdefault(task, {})[seed] = record.quality
     return kept, notes
@@ -96,7 +96,7 @@ def _comparable(runs: Runs, base: Runs) -> tuple[dict[str, dict[int, Quality]], 
 def _costs(
     recipe: str, runs: Runs, shelf: Shelf, columns: Sequence[str], cards: Cards
 ) -> tuple[Costs, list[str]]:
-    """All costs of one artifact: the first (by task and seed) that was profiled, or else the first known."""
+    """Take all costs from one artifact: the first (by task and seed) that was profiled, or else the first known."""
     scored = first_artifact(runs, columns)
     hashes = [record.artifact.hash for record in scored if record.artifact is not None]
     same = [
@@ -111,7 +111,7 @@ def _costs(
             return Costs(), []
         facts = next((record.artifact for record in scored if record.artifact is not None), None)
         costs = only_size(facts, _baseline_facts(shelf, scored[0]), _source(scored[0]))
-        return costs, ["costs: only the size is known, no artifact of it was profiled"]
+        return costs, ["costs: only the size is known, because no artifact of this recipe was profiled"]
     record = chosen[0]
     assert record.profile is not None
     size = size_of(record.artifact, _baseline_facts(shelf, record))
@@ -119,12 +119,12 @@ def _costs(
     if record.profile.workload.inputs == "real":
         notes.append("costs: measured on real inputs of the task")
     if not same:
-        notes.append(f"costs: those of another artifact of the recipe ({_where(record)})")
+        notes.append(f"costs: measured on another artifact of the recipe ({_where(record)})")
     return costs, notes
 
 
 def _baseline_facts(shelf: Shelf, record: Record) -> ArtifactFacts | None:
-    """The baseline's artifact of the same task and seed, or else any of the baseline's."""
+    """Return the baseline's artifact of the same task and seed, or else any artifact of the baseline."""
     runs = [each for seeds in shelf.quality.get(BASELINE, {}).values() for each in seeds.values()]
     same = [each for each in runs if (each.task, each.seed) == (record.task, record.seed)]
     candidates = [*same, *runs, *shelf.profiles.get(BASELINE, [])]

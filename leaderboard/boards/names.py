@@ -1,4 +1,4 @@
-"""What boards call recipes, families, tasks and metrics."""
+"""The titles of recipes, families, tasks and metrics on boards."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ METRIC_TITLES: Mapping[str, str] = MappingProxyType(
 
 
 def claimed_column(task: str, metric: str) -> str:
-    """The column of a published figure: the task's, or one of its own where the paper took another metric."""
+    """Name the column of a published score: the task, or `task-metric` if the paper used another metric."""
     return task if metric in ("", primary_metric(task)) else f"{task}-{metric}"
 
 
 def primary_metric(task: str) -> str:
-    """The metric by which a task is scored."""
+    """Return the metric by which a task is scored."""
     return GLUE[task].metrics[0] if task in GLUE else {"squad": "f1"}.get(task, "accuracy")
 
 
 def is_averaged(task: str) -> bool:
-    """Whether a task enters averages. WNLI does not: its dev split contradicts its training split."""
+    """Check whether averages include a task. They leave out WNLI: its dev split contradicts its training split."""
     return task not in GLUE or GLUE[task].averaged
 
 
 @dataclass(frozen=True)
 class Part:
-    """One method of a recipe with its options as written. `joint` comes before it: "", "+" or ">"."""
+    """One method of a recipe with its options as written. `joint` is the sign before it: "", "+" or ">"."""
 
     method: str
     options: str
@@ -57,7 +57,7 @@ class Part:
 
 
 def recipe_parts(recipe: str) -> list[Part]:
-    """The methods of a recipe as `str(Recipe)` writes it. They need not be installed: a board shows any record."""
+    """Split a recipe into methods. They need not be installed, because a board shows any record."""
     joint, parts = "", []
     for piece in re.split(r" ([>+]) ", recipe):
         if piece in ("+", ">"):
@@ -69,7 +69,7 @@ def recipe_parts(recipe: str) -> list[Part]:
 
 
 def recipe_title(recipe: str, cards: Cards) -> str:
-    """What a board calls a recipe: its methods' titles with their options, joined as it joins them."""
+    """Write a recipe with its methods' titles instead of their ids."""
     title = ""
     for part in recipe_parts(recipe):
         plain = "Baseline" if part.method == BASELINE else part.method
@@ -81,7 +81,7 @@ def recipe_title(recipe: str, cards: Cards) -> str:
 
 
 def recipe_family(recipe: str, cards: Cards) -> str:
-    """The family of a recipe: its method's, or `combination` where it combines several."""
+    """Return the family of a recipe's method, or `combination` if the recipe has several methods."""
     parts = recipe_parts(recipe)
     if len(parts) > 1:
         return COMBINATION
@@ -91,19 +91,19 @@ def recipe_family(recipe: str, cards: Cards) -> str:
 
 
 def claimed_costs(recipe: str, cards: Cards) -> set[str]:
-    """The costs that the methods of a recipe claim to reduce."""
+    """Collect the costs that the methods of a recipe claim to reduce."""
     return {
         str(cost) for part in recipe_parts(recipe) for cost in cards.get(part.method, {}).get("reduces", ())
     }
 
 
 def cost_title(cost: str) -> str:
-    """What a board calls a cost of `harness.records.schema.COSTS`."""
+    """Return the title of a cost of `harness.records.schema.COSTS`."""
     return {"flops": "FLOPs"}.get(cost, cost)
 
 
 def task_title(task: str) -> str:
-    """What a board calls a task or, of a task and another metric than its own (`qqp-f1`), both."""
+    """Return the title of a task, or of a task and a metric other than its own (`qqp-f1`)."""
     if task in GLUE:
         return GLUE[task].title
     name, _, metric = task.partition("-")
@@ -113,10 +113,10 @@ def task_title(task: str) -> str:
 
 
 def family_title(family: str) -> str:
-    """What a board calls a family, such as `Early exit` for `early-exit`."""
+    """Return the title of a family, such as `Early exit` for `early-exit`."""
     return family.replace("-", " ").capitalize()
 
 
 def is_toy(task: str) -> bool:
-    """Whether a task is generated, and therefore never shares a board with real ones."""
+    """Check whether a task is generated. Such a task is never on one board with real tasks."""
     return task.startswith(TOY_PREFIX)

@@ -1,4 +1,4 @@
-"""The Pareto front (the skyline) of quality against one cost, how sure it is, and the area below it."""
+"""The Pareto front (skyline) of quality against one cost, its bootstrap probability, and its hypervolume."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Floats = npt.NDArray[np.float64]
 
 
 def dominates(quality: float, cost: float, other_quality: float, other_cost: float) -> bool:
-    """Whether the first point is as good and as cheap as the other, and better in one of the two."""
+    """Check whether the first point dominates: at least as good and as cheap as the other, and better in one."""
     return quality >= other_quality and cost <= other_cost and (quality > other_quality or cost < other_cost)
 
 
 def front(quality: Sequence[float], cost: Sequence[float]) -> list[bool]:
-    """Which points no other dominates: more `quality` and less `cost` are better. Exact ties stay together.
+    """Flag the points that no other point dominates; more `quality` and less `cost` are better.
 
-    Values are compared as they are, without rounding. Sorted by cost, a point is on the front when its
-    quality exceeds that of every cheaper point, and is the best at its own cost.
+    Values are not rounded. A point is on the front if it is better than every cheaper point and no point of the same
+    cost is better; exact ties are all on the front or all off it.
     """
     values, costs = np.asarray(quality, dtype=np.float64), np.asarray(cost, dtype=np.float64)
     if not len(values):
@@ -29,10 +29,10 @@ def front(quality: Sequence[float], cost: Sequence[float]) -> list[bool]:
 
 
 def front_on_shared_tasks(drops: Sequence[Mapping[str, float]], cost: Sequence[float]) -> list[bool]:
-    """The front of points that were not all measured on the same tasks.
+    """Flag the front among points that were not all measured on the same tasks.
 
-    A point can only be beaten by one that has all of its tasks, and on these: the mean of `drops` over the
-    tasks of the beaten. Where all have the same tasks this is `front`.
+    A point competes only with points that have all of its tasks, by the mean of `drops` over its own tasks. If all
+    points have the same tasks, this is `front`.
     """
     flags = []
     for index, own in enumerate(drops):
@@ -48,10 +48,10 @@ def front_on_shared_tasks(drops: Sequence[Mapping[str, float]], cost: Sequence[f
 
 
 def front_probability(replicates: Sequence[Floats | float], cost: Sequence[float]) -> list[float | None]:
-    """The share of bootstrap replicates in which each point is on the front.
+    """Compute P(front): the share of bootstrap replicates in which each point is on the front.
 
-    `replicates` holds for each point its quality in every replicate (paired across points), or one number
-    for a point whose quality is certain or has no replicates. None for every point where none has any.
+    `replicates` has an entry for each point: its quality in every replicate (shape (replicates,), paired across
+    points), or one number if its quality is certain or has no replicates. Without any replicates all results are None.
     """
     lengths = [len(values) for values in replicates if isinstance(values, np.ndarray)]
     if not lengths:
@@ -61,16 +61,16 @@ def front_probability(replicates: Sequence[Floats | float], cost: Sequence[float
         values[:count] if isinstance(values, np.ndarray) else np.full(count, float(values))
         for values in replicates
     ]
-    flags = _fronts(np.stack(columns, axis=1), np.asarray(cost, dtype=np.float64))
+    flags = _fronts(np.stack(columns, axis=1), np.asarray(cost, dtype=np.float64))  # (replicates, points)
     return [float(share) for share in flags.mean(axis=0)]
 
 
 def hypervolume(
     quality: Sequence[float], cost: Sequence[float], worst_quality: float, worst_cost: float
 ) -> float:
-    """The area of the plane that the points dominate, up to the reference point (worst_quality, worst_cost).
+    """Compute the area that the points dominate, bounded by the reference point (worst_quality, worst_cost).
 
-    In units of quality × cost. Points beyond the reference in either direction add nothing.
+    The unit is quality × cost. Points worse than the reference in quality or cost add nothing.
     """
     points = sorted(
         (c, q) for q, c in zip(quality, cost, strict=True) if q > worst_quality and c < worst_cost
@@ -84,13 +84,13 @@ def hypervolume(
 
 
 def _fronts(quality: Floats, cost: Floats) -> npt.NDArray[np.bool_]:
-    """The front of each row of `quality`, shape (replicates, points), at the same costs (points,)."""
+    """Flag the front of each replicate: `quality` (replicates, points), `cost` (points,) -> (replicates, points)."""
     order = np.argsort(cost, kind="stable")
     sorted_cost, sorted_quality = cost[order], quality[:, order]
-    # Points of one cost form a group: the best of a group has to beat the best of all cheaper groups.
+    # Points of equal cost form a group. The best of a group must beat the best of all cheaper groups.
     starts = np.flatnonzero(np.diff(sorted_cost, prepend=-np.inf) > 0)
-    group = np.cumsum(np.isin(np.arange(len(cost)), starts)) - 1
-    best = np.maximum.reduceat(sorted_quality, starts, axis=1)
+    group = np.cumsum(np.isin(np.arange(len(cost)), starts)) - 1  # (points,)
+    best = np.maximum.reduceat(sorted_quality, starts, axis=1)  # (replicates, groups)
     cheaper = np.maximum.accumulate(best, axis=1)
     before = np.concatenate([np.full((len(quality), 1), -np.inf), cheaper[:, :-1]], axis=1)
     flags = (sorted_quality == best[:, group]) & (sorted_quality > before[:, group])

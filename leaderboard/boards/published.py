@@ -1,9 +1,9 @@
-"""The boards that the papers' own tables make.
+"""Boards of the papers' own tables.
 
-Rows keep the paper's order and have no rank: their tasks, splits and teachers differ. A row is on the front where no
-row that has all of its tasks is as good on them and as cheap. Each function takes the folder that holds `published`
-(by default the checkout's) and the axis of the front, and raises SkylineError for an axis that the table does not have
-and where the table cannot be read.
+Rows keep the paper's order and have no rank, because their tasks, splits and teachers differ. A row is on the front if
+no row that has all of its tasks dominates it on them. Each function takes the folder that contains `published` (by
+default the checkout's) and the axis of the front. It raises SkylineError for an axis that the table does not have
+(unknown-name), and for a table that cannot be read (unreadable, damaged).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SURVEY_FAMILIES: Mapping[str, str] = MappingProxyType(
         "compound": COMBINATION,
     }
 )
-"""The survey's families (Ganesh et al. 2021, Table 1) in the words of `harness.compression.card.FAMILIES`."""
+"""Maps the families of the survey (Ganesh et al. 2021, Table 1) to those of `harness.compression.card.FAMILIES`."""
 RATIO_FAMILIES: Mapping[str, str] = MappingProxyType(
     {"": BASELINE, "QAT": "quantization", "KD": "distillation", "MP": "unstructured-pruning"}
 )
@@ -59,7 +59,7 @@ def _board(
 ) -> Board:
     axes = [AXES[key] for key in keys]
     tasks = list(dict.fromkeys(task for row in rows for task in row.scores))
-    as_printed = ["scores, sizes and speedups as printed; drops recomputed from the printed scores"]
+    as_printed = ["scores, sizes and speedups are as printed; drops are recomputed from the printed scores"]
     return Board(
         kind="published",
         name=name,
@@ -80,7 +80,7 @@ def _board(
 
 
 def survey_board(profiles: Path | None = None, axis: str | None = None) -> Board:
-    """Ganesh et al. 2021, Table 1."""
+    """Build the board of Ganesh et al. 2021, Table 1."""
     table, source = read_table(SurveyRow, profiles)
     rows = []
     for line in table:
@@ -110,14 +110,14 @@ def survey_board(profiles: Path | None = None, axis: str | None = None) -> Board
         )
         rows.append(_scored(row, line.scores, table[0].scores, line.avg_drop))
     notes = [
-        "the speedup is the GPU's; rows are compared on shared tasks only; splits, devices, teachers differ",
+        "speedups are on GPU; rows are compared only on tasks that both report; splits, devices and teachers differ",
         *(f"row {p.row}: {p.reason}" for p in source.problems if p.row == 1),
     ]
     return _board("ganesh2021", source, rows, ("size", "gpu-latency", "cpu-latency"), axis, notes)
 
 
 def pruning_board(profiles: Path | None = None, axis: str | None = None) -> Board:
-    """Gordon et al. 2020, Table 1."""
+    """Build the board of Gordon et al. 2020, Table 1."""
     table, source = read_table(PruningRow, profiles)
     rows = []
     for number, line in enumerate(table, start=1):
@@ -131,12 +131,12 @@ def pruning_board(profiles: Path | None = None, axis: str | None = None) -> Boar
             ),
         )
         rows.append(_scored(row, line.scores, table[0].scores))
-    notes = ["pruned: the six matrices of each layer and the word embeddings; CoLA's figure is an accuracy"]
+    notes = ["pruned: the six matrices of each layer and the word embeddings; CoLA's score is an accuracy"]
     return _board("gordon2020", source, rows, ("kept",), axis, notes)
 
 
 def sizes_board(profiles: Path | None = None, axis: str | None = None) -> Board:
-    """Movva et al. 2022, Table 2."""
+    """Build the board of Movva et al. 2022, Table 2."""
     table, source = read_table(SizeRow, profiles)
     base = next(line for line in table if line.size == "BASE")
     rows = []
@@ -150,12 +150,12 @@ def sizes_board(profiles: Path | None = None, axis: str | None = None) -> Board:
             costs=_disk(line.size_mb, 100 * line.size_mb / base.size_mb, source, number),
         )
         rows.append(_scored(row, {"glue": line.avg_glue}, {"glue": base.avg_glue}))
-    notes = ["one score: the average over GLUE's tasks"]
+    notes = ["the only score is the average over GLUE's tasks"]
     return _board("movva2022", source, rows, ("disk",), axis, notes)
 
 
 def ratios_board(profiles: Path | None = None, axis: str | None = None) -> Board:
-    """Movva et al. 2022, Table 1: a row for each size and for each combination of methods on it."""
+    """Build the board of Movva et al. 2022, Table 1: a row for each size, and for each combination of methods on it."""
     table, source = read_table(RatioRow, profiles)
     rows = [
         _row(
@@ -172,15 +172,15 @@ def ratios_board(profiles: Path | None = None, axis: str | None = None) -> Board
         for combination, ratio in {"": Decimal(1), **line.ratios}.items()
     ]
     notes = [
-        "the table prints how many times smaller a model becomes at most 0.5 points below its own size's average",
-        "QAT: quantization-aware training, KD: distillation, MP: magnitude pruning; a baseline is its own size's",
+        "the table prints compression ratios that cost at most 0.5 points of the average of the same size",
+        "QAT: quantization-aware training, KD: distillation, MP: magnitude pruning; each size has its own baseline",
         "no front: the table prints no scores",
     ]
     return _board("movva2022-ratios", source, rows, ("disk",), axis, notes)
 
 
 def students_board(profiles: Path | None = None, axis: str | None = None) -> Board:
-    """The thesis behind pocketML/lil_bobby, Table 7.5."""
+    """Build the board of the thesis behind pocketML/lil_bobby, Table 7.5."""
     table, source = read_table(StudentCompressionRow, profiles)
     teacher = table[0]
     compressions = {"p": "pruned", "q": "quantized", "p+q": "pruned and quantized"}
@@ -198,7 +198,7 @@ def students_board(profiles: Path | None = None, axis: str | None = None) -> Boa
             costs=_disk(size, 100 * size / whole, source, number),
         )
         rows.append(_scored(row, line.scores, teacher.scores))
-    notes = ["the size is that of the model for sentence pairs"]
+    notes = ["sizes are of the models for sentence pairs"]
     return _board("lilbobby", source, rows, ("disk",), axis, notes)
 
 
@@ -213,7 +213,7 @@ def _row(
     model: str = "bert-base",
     notes: Sequence[str] = (),
 ) -> Row:
-    """A row without scores. The baseline is its own family and recipe."""
+    """Make a row without scores. A baseline row has the family and the recipe `baseline`."""
     family, recipe = (BASELINE, BASELINE) if baseline else (family, recipe or title)
     return Row(identity, title, family, recipe, model, baseline, costs=costs, notes=tuple(notes))
 
@@ -221,7 +221,7 @@ def _row(
 def _scored(
     row: Row, scores: Mapping[str, Decimal], base: Mapping[str, Decimal], printed: Decimal | None = None
 ) -> Row:
-    """The row with printed scores and the drop that follows from them; `printed` is the drop in the table itself."""
+    """Add printed scores and the drop computed from them; `printed` is the drop that the table prints."""
     found, mean = {task: Score(float(score)) for task, score in scores.items()}, average_drop(scores, base)
     if mean is None:
         return replace(row, scores=found)
@@ -231,7 +231,7 @@ def _scored(
 
 
 def _disk(megabytes: Decimal, pct: Decimal, source: TableSource, row: int) -> Costs:
-    """The costs of a row whose size in MB is all that is printed; `pct` is percent of its baseline's."""
+    """Make the costs of a row of which only the size in MB is printed; `pct` is in percent of its baseline's size."""
     size = megabytes * 10**6
     return Costs(
         Size(round(size), float(pct)),

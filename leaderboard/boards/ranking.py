@@ -1,4 +1,4 @@
-"""Ranks, fronts and hypervolumes of the rows of one board."""
+"""Ranks, fronts and hypervolumes of the rows of a board."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from leaderboard.boards.bootstrap import Interval, overlap
 from leaderboard.boards.row import Front, Rank, Row
 
 QUALITY_FLOOR = 10.0
-"""Points below the baseline at which a hypervolume starts to count."""
+"""The reference quality of the hypervolume, in points below the baseline."""
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:
-    """The rows in order: those that can be ranked, with their ranks, then incomplete ones, then those without a drop.
+    """Sort the rows by drop and rank them; incomplete rows and rows without a drop come last, without a rank.
 
-    A row shares the leader's rank where their intervals overlap; the first row below the leader's interval
-    leads the next rank, whose number is its position. Without intervals only equal drops tie.
+    A row shares the rank of the rank's first row if their 95 % intervals overlap. Otherwise it starts the next rank,
+    whose number is the row's position. Without intervals only equal drops tie.
     """
     groups: list[list[Row]] = []
     others = []
@@ -37,10 +37,10 @@ def ranked(rows: Iterable[Row]) -> list[Row]:
 
 
 def with_fronts(rows: Sequence[Row], axes: Iterable[Axis], *, shared_tasks: bool = False) -> list[Row]:
-    """The rows with their membership of the front of each axis.
+    """Add to each row whether it is on the front of each axis.
 
-    On an axis only complete rows with a cost compete; with `shared_tasks`, rows of different task sets compete on the
-    tasks that both have (`pareto.front_on_shared_tasks`), and no probability is given.
+    Only complete rows with a cost on the axis compete. With `shared_tasks`, rows with different tasks compete as
+    `pareto.front_on_shared_tasks` says, and P(front) is not computed.
     """
     fronts: list[dict[str, Front]] = [{} for _ in rows]
     for axis in axes:
@@ -64,10 +64,10 @@ def with_fronts(rows: Sequence[Row], axes: Iterable[Axis], *, shared_tasks: bool
 
 
 def hypervolumes(rows: Sequence[Row], axes: Iterable[Axis]) -> tuple[dict[str, dict[str, float]], str]:
-    """Each family's hypervolume by axis, from 0 to 1, and the reference point in words.
+    """Compute each family's hypervolume by axis, and describe the reference point.
 
-    The reference point is the baseline's cost at `QUALITY_FLOOR` points below the baseline; 1 would be a
-    model that costs nothing and loses nothing. What exceeds the baseline's score counts beyond.
+    The reference point is the baseline's cost and `QUALITY_FLOOR` points below the baseline's score. A model without
+    cost and without loss would have 1; scores above the baseline's can give more.
     """
     found: dict[str, dict[str, float]] = {}
     base = next((row for row in rows if row.baseline), None)

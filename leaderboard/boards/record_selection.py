@@ -1,4 +1,4 @@
-"""Which records stand on a board: the newest of each cell, one base model, profiles of one condition."""
+"""Select the records of a board: the newest of each cell, one base model, profiles of one condition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from leaderboard.boards.row import Failure
 
 @dataclass(frozen=True)
 class Condition:
-    """What has to be alike for two profiles to be compared."""
+    """The conditions that two profiles must share to be compared."""
 
     hardware: str
     runtime: str
@@ -26,7 +26,7 @@ class Condition:
 
     @classmethod
     def of(cls, profile: Profile) -> Condition:
-        """The condition that a profile was taken under."""
+        """Read the condition under which a profile was measured."""
         workload = profile.workload
         return cls(
             profile.hardware.id,
@@ -44,9 +44,9 @@ class Condition:
 
 @dataclass(frozen=True)
 class Shelf:
-    """The records of one base model: quality by recipe, task and seed, and profiles of one condition by recipe.
+    """The records of one base model: scores by recipe, task and seed, and profiles of one condition by recipe.
 
-    `skipped` has a line for each other condition.
+    `skipped` has a line for every other condition.
     """
 
     quality: Mapping[str, Mapping[str, Mapping[int, Record]]]
@@ -64,7 +64,7 @@ class Shelf:
 
 
 def newest(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
-    """One record for each key, the one started last, and a line for each key that had several."""
+    """Keep the latest record of each key (by start time), and write a line for each key that had several."""
     found: dict[str, Record] = {}
     counts: Counter[str] = Counter()
     for record in records:
@@ -73,22 +73,22 @@ def newest(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
         if held is None or record.provenance.started >= held.provenance.started:
             found[record.key] = record
     lines = [
-        f"{count} records of cell {key}: the newest counts" for key, count in counts.items() if count > 1
+        f"{count} records of cell {key}: the newest is used" for key, count in counts.items() if count > 1
     ]
     return list(found.values()), lines
 
 
 def pick_model(records: Sequence[Record], wanted: str | None) -> tuple[str, list[str]]:
-    """The base model that a board shows: `wanted`, or that with the most records; and a line for each other.
+    """Choose a board's base model: `wanted`, or the one with the most records. Writes a line for each other model.
 
-    Raises SkylineError where no record is of the wanted model.
+    Raises SkylineError (unknown-name) if no record is of the wanted model.
     """
     counts = Counter(record.model for record in records)
     if wanted is not None and wanted not in counts:
         raise unknown_name("base model among the records", wanted, counts)
     model = wanted if wanted is not None else min(counts, key=lambda name: (-counts[name], name))
     others = [
-        f"{counts[name]} records of base model {name}: choose it to see them"
+        f"{counts[name]} records of base model {name}: show them with --model {name}"
         for name in sorted(counts)
         if name != model
     ]
@@ -96,7 +96,7 @@ def pick_model(records: Sequence[Record], wanted: str | None) -> tuple[str, list
 
 
 def shelve(records: Iterable[Record], model: str) -> Shelf:
-    """Sort the records of `model`. Of its profiles, keep the condition under which most recipes were measured."""
+    """Sort the records of `model`, and keep the profiles of the condition under which most recipes were measured."""
     quality: dict[str, dict[str, dict[int, Record]]] = {}
     failures: dict[str, list[Failure]] = {}
     profiles: dict[Condition, dict[str, list[Record]]] = {}
@@ -118,7 +118,7 @@ def shelve(records: Iterable[Record], model: str) -> Shelf:
         profiles, key=lambda c: (-len(profiles[c]), c.device != "cpu", c.executed_by != "eager", str(c))
     )
     skipped = [
-        f"profiles of {len(profiles[other])} recipes taken at {other}"
+        f"profiles of {len(profiles[other])} recipes at {other}"
         for other in sorted(profiles, key=str)
         if other != chosen
     ]
@@ -136,7 +136,7 @@ def _failure(record: Record) -> Failure:
 
 
 def versions_of(records: Iterable[Record]) -> dict[str, str]:
-    """The versions that the records were measured with; several of one package are all named."""
+    """Collect the versions of all packages that the records were measured with."""
     found: dict[str, set[str]] = {}
     for record in records:
         for package, version in {"skyline": record.provenance.skyline, **record.provenance.versions}.items():
@@ -145,10 +145,10 @@ def versions_of(records: Iterable[Record]) -> dict[str, str]:
 
 
 def artifact_id(record: Record) -> str:
-    """The beginning of the hash of a record's artifact, as boards print it."""
+    """Return the first 12 digits of the hash of a record's artifact."""
     return record.artifact.hash[:12] if record.artifact is not None else "unknown"
 
 
 def first_artifact(runs: Mapping[str, Mapping[int, Record]], tasks: Sequence[str]) -> list[Record]:
-    """The quality records of a recipe, in the order of `tasks` and of the seeds."""
+    """Sort the quality records of a recipe by the order of `tasks`, then by seed."""
     return [runs[task][seed] for task in tasks if task in runs for seed in sorted(runs[task])]

@@ -1,7 +1,7 @@
-"""A row of a board: one recipe on one base model, or one row of a paper's table, made of parts.
+"""A row of a board: one recipe on one base model, or one row of a paper's table.
 
-A part is complete or absent. Each is built by one function, and nothing changes it afterwards. Scores and drops are in
-points, sizes in bytes, FLOPs of one pass of the workload, speedups relative to the baseline.
+A row is made of parts, and each part is complete or absent. One function builds a part, and nothing changes it later.
+Scores and drops are in points, sizes in bytes. FLOPs are for one pass of the workload; speedups are over the baseline.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from leaderboard.boards.bootstrap import Drop, Interval, Score
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell that gave no figures. `task` is its task's id."""
+    """A cell without figures. `task` is the id of its task."""
 
     kind: Literal["quality", "profile"]
     task: str | None
@@ -44,7 +44,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Speedup:
-    """How much faster than the baseline. `verdict` "none": the interval stayed too wide, and `value` is None."""
+    """The baseline's latency over the artifact's; None if the interval was too wide (`verdict` is "none")."""
 
     value: float | None
     ci95: Interval | None = None
@@ -53,10 +53,10 @@ class Speedup:
 
 @dataclass(frozen=True)
 class Execution:
-    """What one artifact cost in passes of one workload under one runtime.
+    """The costs of one artifact's passes on one workload under one runtime; latency is the median of a pass.
 
-    `realised` says of each cost whether this execution is cheaper by it; `simulated` names the costs that the methods
-    claim to reduce and this execution does not.
+    `realised` says for each cost whether this execution reduces it. `simulated` lists the costs that the methods claim
+    to reduce but this execution does not.
     """
 
     flops: int
@@ -72,7 +72,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Costs:
-    """The costs of one artifact. `by_axis` holds what fronts compare; `source` says whose figures they are."""
+    """The costs of one artifact. Fronts compare `by_axis`; `source` says where the figures come from."""
 
     size: Size | None = None
     execution: Execution | None = None
@@ -83,7 +83,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Rank:
-    """The position by drop. Rows that cannot be told apart from the first of them share it."""
+    """The position by drop. Rows whose interval overlaps that of the rank's first row share it."""
 
     position: int
     tied: bool
@@ -91,7 +91,7 @@ class Rank:
 
 @dataclass(frozen=True)
 class Front:
-    """Whether a row is on the Pareto front of one axis, and in which share of bootstrap resamples it is."""
+    """Membership of the Pareto front of one axis. `probability` is P(front), the share of resamples on the front."""
 
     on: bool
     probability: float | None
@@ -99,7 +99,7 @@ class Front:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What a row is, and its parts: scores by task, the drop, costs, rank, fronts by axis, published claims."""
+    """A row: its identity, and its parts: scores by task, drop, costs, rank, fronts by axis, published claims."""
 
     id: str
     title: str
@@ -118,7 +118,7 @@ class Row:
 
     @property
     def compared(self) -> Drop | None:
-        """The drop over all compared tasks, on which ranks and fronts rest; None where a task is missing."""
+        """The drop if no compared task is missing, else None. Ranks and fronts use it."""
         return self.drop if self.drop is not None and self.drop.complete else None
 
     @property
@@ -128,5 +128,5 @@ class Row:
 
     @property
     def seed_count(self) -> int | None:
-        """The smallest number of seeds behind any of the row's scores."""
+        """The smallest number of seeds of the row's scores; None without seeds."""
         return min((len(score.seeds) for score in self.scores.values() if score.seeds), default=None)

@@ -1,4 +1,4 @@
-"""Curves of accuracy against speed: the operating points of methods that have one setting for many, from records."""
+"""Curves of accuracy against speed: the recorded settings of methods that trade one for the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leaderboard.findings.statements import MODEL
 from leaderboard.tables.model import Column, Table, Value
 
 METHODS = ("deebert", "fastbert", "pabee", "power-bert", "kd-logits")
-"""Those whose curves are asked for: each recorded setting of one of these alone is a point."""
+"""Methods with a curve. Each recorded setting of one of them, not combined with other methods, is a point."""
 THRESHOLDS = ("threshold", "patience")
 COLUMNS = (
     Column("method", "Method"),
@@ -37,7 +37,10 @@ def curves_table(
     cards: Cards | None = None,
     methods: Sequence[str] = METHODS,
 ) -> Table:
-    """Every recorded point of each method's curve, by task, the slowest first. Raises SkylineError without any."""
+    """Make the table of all recorded points of each method's curve, by task, the slowest first.
+
+    Raises SkylineError (no-data) if there is no point.
+    """
     runs: dict[tuple[str, str], dict[int, Quality]] = {}
     profiles: dict[tuple[str, str], list[Profile]] = {}
     for record in newest(records)[0]:
@@ -58,8 +61,7 @@ def curves_table(
         points.append((curve, [recipe_title(recipe, cards or {}), task_title(task), *row]))
     if not points:
         raise SkylineError(
-            f"no point of {', '.join(methods)} is recorded on {model} yet; run one of them on a task, with several "
-            "speeds",
+            f"no setting of {', '.join(methods)} is recorded on {model} yet; run one of them at several speeds",
             Code.NO_DATA,
         )
     slowest = [column.key for column in COLUMNS].index("flops_ratio")
@@ -70,9 +72,10 @@ def curves_table(
         columns=COLUMNS,
         rows=[row for _, row in points],
         notes=[
-            "score: the task's metric on dev, mean over seeds; FLOPs ratio and speedup: the baseline's over the "
-            "artifact's, on the inputs of its profile of the smallest batch (rows of the dev split for early exit)",
-            "threshold and mean depth: as chosen and found on training rows, first seed",
+            "score: the task's metric on the dev split, mean over seeds",
+            "FLOPs ratio and speedup: the baseline over the artifact, from the profile with the smallest batch (early "
+            "exit: on texts of the dev split)",
+            "threshold and mean depth: chosen and measured on training texts, first seed",
         ],
     )
 
@@ -80,7 +83,7 @@ def curves_table(
 def _point(
     task: str, seeds: dict[int, Quality], profiles: Sequence[Profile], base: dict[int, Quality]
 ) -> list[Value]:
-    """The figures of one point, from the threshold on."""
+    """Compute the figures of one point, from the column `threshold` on."""
     first = seeds[min(seeds)]
     figures = {name: value for stage in first.training for name, value in stage.figures.items()}
     threshold = next((figures[name] for name in THRESHOLDS if name in figures), None)
@@ -91,7 +94,7 @@ def _point(
         ours, theirs = ({seed: each[seed] for seed in shared} for each in (seeds, base))
         drop = score(task, ours).mean - score(task, theirs).mean
     ratio = speedup = low = high = None
-    # Rows of a task say more than random ones, and one by one they show best what leaving early brings.
+    # Real texts say more than random ones, and a small batch shows best what early exit saves.
     for profile in sorted(profiles, key=lambda each: (each.workload.inputs != "real", each.workload.batch))[
         :1
     ]:

@@ -1,4 +1,4 @@
-"""Which scores a model has that gives one answer to every example: a difference from such a model says little."""
+"""Detect scores of models that give one answer to every example; comparisons with such a model say little."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from harness.records.schema import Quality
 from leaderboard.boards.names import GLUE
 
 POSITIVES = {"cola": 721, "mrpc": 279, "rte": 131, "sst2": 444}
-"""Examples of class 1 in the dev splits of GLUE's tasks of two classes."""
+"""The number of examples of class 1 in the dev splits of GLUE's tasks with two classes."""
 
 
 def dev_size(task: str) -> int:
-    """How many examples the dev split of a task of GLUE has."""
+    """Return the number of examples in the dev split of a task of GLUE."""
     (size,) = dict(GLUE[task].sizes)["dev"]
     return size
 
 
 def gives_one_answer(task: str, quality: Quality) -> bool:
-    """Whether a model that answers every example alike would have all of these scores. False for an unknown task."""
+    """Check whether a model with one answer for all examples would have these scores. False for an unknown task."""
     if task not in POSITIVES or quality.examples != dev_size(task):
         return False
     share = POSITIVES[task] / dev_size(task)

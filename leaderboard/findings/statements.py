@@ -1,4 +1,4 @@
-"""What the papers found, as comparisons of two recipes that the suite `findings` records."""
+"""The papers' findings, as comparisons of two recipes. The suite `findings` records them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MODEL = "minilm-l6"
 
 @dataclass(frozen=True)
 class Comparison:
-    """`first` is expected above (or below) `second`, or at most `margin` points under it; `label` names the setting.
+    """A comparison: `first` is expected above (or below) `second`, with a tolerance of `margin` points.
 
-    With a `figure`, `{}` in the label is replaced by its mean in the records of `first`. `task`: the only one that the
-    settings were chosen for.
+    `label` names the setting. If `figure` is given, the mean of this training figure in the records of `first` replaces
+    `{}` in the label. If `task` is given, the comparison is made only on that task, for which its settings were chosen.
     """
 
     label: str
@@ -29,7 +29,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a paper found, and the comparisons that try it."""
+    """A paper's finding, and the comparisons that test it."""
 
     name: str
     statement: str
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Share:
-    """A figure that records of `recipe` hold, expected to be at most `limit`."""
+    """A training figure in the records of `recipes` that is expected to be below `limit`, as a share."""
 
     statement: str
     source: str
@@ -63,9 +63,7 @@ def _against(
 LEFT = "share of the training rows' word-vectors"
 GRADUAL = "magnitude:sparsity=0.6,schedule=linear,begin=0.1,end=1"
 SPEED_OF_PATIENCE = {1: 3.0, 2: 2.0, 3: 1.19, 4: 1.08}
-"""By patience, the speed asked of deebert: pabee's few settings choose the speeds to compare at, and those are what it
-has in FLOPs on SST-2.
-"""
+"""Maps pabee's patience to the speed at which deebert is compared: pabee's speed in FLOPs on SST-2."""
 HALF_OF_THE_WORD_VECTORS = (
     "power-bert",
     "power-bert:retention=12/9/7/5/3/2",
@@ -73,15 +71,15 @@ HALF_OF_THE_WORD_VECTORS = (
     "power-bert:penalty=4.5e-4,search_epochs=1",
     "power-bert:penalty=3e-4,search_epochs=1",
 )
-"""Recipes that keep about half of the training rows' word-vectors."""
+"""Recipes that keep about half of the word-vectors of the training texts."""
 PLACES = 6 * 64
-"""Of word-vectors in the six layers, as the paper counts: each row is padded to SST-2's 64 tokens."""
+"""The number of word-vectors in six layers, as the paper counts them: every text is padded to SST-2's 64 tokens."""
 HALF_OF_THE_PLACES = (
     "power-bert:retention=48/40/32/24/16/8",
     "power-bert:retention=32/24/18/12/8/4",
     "power-bert:penalty=3e-4,search_epochs=1",
 )
-"""Recipes that keep fewer than half of them."""
+"""Recipes that keep fewer than half of these word-vectors, padding included."""
 
 FINDINGS: tuple[Finding, ...] = (
     Finding(

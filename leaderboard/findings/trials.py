@@ -1,6 +1,4 @@
-"""The papers' findings, tried on the records: which of two recipes is better, by how much, and whether the interval
-says so.
-"""
+"""Tests of the papers' findings on the records: which of two recipes is better, by how much, how certainly."""
 
 from __future__ import annotations
 
@@ -32,7 +30,10 @@ COLUMNS = (
 
 
 def findings_table(records: Iterable[Record], model: str = MODEL) -> Table:
-    """Every comparison of which both sides are recorded on a task. Raises SkylineError where there is none."""
+    """Make the table of all comparisons whose two recipes were both scored on a task.
+
+    Raises SkylineError (no-data) if there is none.
+    """
     found, _ = newest(records)
     runs: dict[tuple[str, str], dict[int, Quality]] = {}
     for record in found:
@@ -50,25 +51,26 @@ def findings_table(records: Iterable[Record], model: str = MODEL) -> Table:
     rows += _shares(MASKS, runs, tasks)
     if not rows:
         raise SkylineError(
-            f"no finding can be tried on the records of {model} yet; `skyline run findings --out profiles` does",
+            f"no finding can be tested on the records of {model} yet; run `skyline run findings --out profiles`",
             Code.NO_DATA,
         )
     return Table.of(
         name="findings",
-        title=f"Findings of the papers, tried on {model}",
+        title=f"The papers' findings, tested on {model}",
         columns=COLUMNS,
         rows=rows,
         notes=[
-            "first and second: the task's metric on dev, mean over seeds; the difference's 95 % interval is paired",
-            "reproduced: the interval lies on the expected side of zero; agrees: the difference does, the interval not",
-            "one answer: that side answers every example alike, so the difference says what the other learnt, no more",
-            "with one seed an interval covers the choice of dev examples only, not training's chance",
+            "first, second: the task's metric on the dev split, mean over seeds; the interval is paired",
+            "reproduced: the whole interval is on the expected side of zero; agrees: only the difference is",
+            "one answer: this recipe gives all examples the same answer, so the difference shows only what the other "
+            "recipe has learnt",
+            "with one seed, an interval covers only the sampling of dev examples, not the randomness of training",
         ],
     )
 
 
 def _canonical(recipe: str) -> str:
-    """A recipe as records spell it."""
+    """Write a recipe as records do."""
     return str(Recipe.parse(recipe))
 
 
@@ -101,12 +103,12 @@ def _label(comparison: Comparison, first: dict[int, Quality]) -> str:
     if comparison.figure is None:
         return comparison.label
     values = _figures(first, comparison.figure)
-    # Percentages stand apart from their sign here, as in all tables.
+    # In tables a space separates a figure from its percent sign.
     return comparison.label.format(fmean(values)).replace("%", " %") if values else comparison.first
 
 
 def _figures(seeds: dict[int, Quality], figure: str) -> list[float]:
-    """A training figure of each seed that has it."""
+    """Collect a training figure from each seed that has it."""
     return [
         stage.figures[figure]
         for quality in seeds.values()
@@ -118,8 +120,9 @@ def _figures(seeds: dict[int, Quality], figure: str) -> list[float]:
 def verdict(
     expected: Expected, mean: float | None, low: float | None, high: float | None, margin: float = 0.0
 ) -> str:
-    """What an interval of a difference says of an expectation: reproduced, agrees, differs or contradicted. With a
-    margin, so much less than zero is still as expected.
+    """Judge an expectation by a difference and its interval: reproduced, agrees, differs, contradicted or no verdict.
+
+    A difference as low as -`margin` (points) still counts as expected.
     """
     if mean is None or low is None or high is None:
         return "no verdict"

@@ -1,6 +1,6 @@
-"""The papers' own tables, read from CSV into typed rows.
+"""Read the papers' own tables from CSV into typed rows.
 
-Figures stay decimals, so that what was printed can be recomputed exactly.
+Figures are decimals, so that printed figures can be recomputed exactly.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Frozen(BaseModel):
 
 
 class PublishedRow(_Frozen):
-    """A row of a table from a paper; `table` is its file's name. An empty cell is a figure that is not reported."""
+    """A row of a paper's table; `table` is the name of its file. A figure that the paper does not report is None."""
 
     table: ClassVar[str]
 
@@ -36,7 +36,7 @@ class PublishedRow(_Frozen):
 
 
 class SurveyRow(PublishedRow):
-    """Ganesh et al. 2021, Table 1. Scores and drop in points, sizes in percent of BERT-base, ratios."""
+    """Ganesh et al. 2021, Table 1. Scores and drop in points, sizes in percent of BERT-base, speedups as ratios."""
 
     table: ClassVar = "ganesh2021_table1"
 
@@ -63,13 +63,13 @@ class SurveyRow(PublishedRow):
 
     @property
     def scores(self) -> dict[str, Decimal]:
-        """The scores that the row reports, by task, in the table's order."""
+        """The scores (points) that the row reports, by task, in the table's order."""
         found = {"mnli": self.mnli, "qqp": self.qqp, "sst2": self.sst2, "squad": self.squad}
         return {task: score for task, score in found.items() if score is not None}
 
 
 class PruningRow(PublishedRow):
-    """Gordon et al. 2020, Table 1. Scores in points, pruned weights in percent, training losses in nats."""
+    """Gordon et al. 2020, Table 1. Scores are in points, pruned weights in percent, training losses in nats."""
 
     table: ClassVar = "gordon2020_table1"
 
@@ -91,12 +91,12 @@ class PruningRow(PublishedRow):
 
     @property
     def scores(self) -> dict[str, Decimal]:
-        """The five scores by task (CoLA's is an accuracy here: at 90 % it is the majority class's share)."""
+        """The five scores (points) by task. CoLA's is an accuracy: at 90 % pruned it is the majority class's share."""
         return {"mnli": self.mnli, "qqp": self.qqp, "qnli": self.qnli, "sst2": self.sst2, "cola": self.cola}
 
     @property
     def losses(self) -> tuple[Decimal, ...]:
-        """The five training losses."""
+        """The five training losses, in nats."""
         return (
             self.mnli_train_loss,
             self.qqp_train_loss,
@@ -107,7 +107,7 @@ class PruningRow(PublishedRow):
 
 
 class RatioRow(PublishedRow):
-    """Movva et al. 2022, Table 1: compression ratio of each subset of {QAT, KD, MP} within 0.5 points."""
+    """Movva et al. 2022, Table 1: the compression ratio of each subset of {QAT, KD, MP} within 0.5 points."""
 
     table: ClassVar = "movva2022_table1"
 
@@ -117,7 +117,7 @@ class RatioRow(PublishedRow):
 
 
 class SizeRow(PublishedRow):
-    """Movva et al. 2022, Table 2: the uncompressed sizes."""
+    """Movva et al. 2022, Table 2: the uncompressed sizes in MB."""
 
     table: ClassVar = "movva2022_table2"
 
@@ -130,7 +130,7 @@ class SizeRow(PublishedRow):
 
 
 class StudentRow(PublishedRow):
-    """The thesis behind pocketML/lil_bobby, Table 7.1: students' SST-2 accuracy, mean and sd of four runs."""
+    """The thesis behind pocketML/lil_bobby, Table 7.1: SST-2 accuracy of students, mean and sd of four runs."""
 
     table: ClassVar = "lilbobby_table7_1_sst2"
 
@@ -150,7 +150,7 @@ class StudentRow(PublishedRow):
 
 
 class StudentCompressionRow(PublishedRow):
-    """The same thesis, Table 7.5: students pruned (p) and quantized (q); scores in points, sizes in MB."""
+    """The same thesis, Table 7.5: pruned (p) and quantized (q) students. Scores are in points, sizes in MB."""
 
     table: ClassVar = "lilbobby_table7_5"
 
@@ -165,12 +165,12 @@ class StudentCompressionRow(PublishedRow):
 
     @property
     def scores(self) -> dict[str, Decimal]:
-        """The accuracies by task."""
+        """The accuracies (points) by task."""
         return {"sst2": self.sst2_acc, "qqp": self.qqp_acc, "mnli": self.mnli_acc}
 
 
 class Problem(_Frozen):
-    """What does not add up in a table and cannot be recomputed from it. `row` counts from 1, None is all."""
+    """A problem of a table that cannot be recomputed from it. `row` counts from 1; None means the whole table."""
 
     row: int | None = None
     check: str
@@ -179,7 +179,7 @@ class Problem(_Frozen):
 
 
 class TableSource(_Frozen):
-    """Where a table was published."""
+    """The publication of a table, and the known problems of the table."""
 
     title: str
     authors: str
@@ -189,7 +189,7 @@ class TableSource(_Frozen):
     problems: tuple[Problem, ...] = ()
 
     def cite(self) -> str:
-        """A short citation, such as `Ganesh et al. 2021, Table 1`."""
+        """Write a short citation, such as `Ganesh et al. 2021, Table 1`."""
         first, _, others = self.authors.partition(",")
         return f"{first}{' et al.' if others else ''} {self.year}, {self.table}"
 
@@ -204,13 +204,13 @@ KINDS: tuple[type[PublishedRow], ...] = (
     StudentRow,
     StudentCompressionRow,
 )
-"""The rows of all tables, in the order in which the ledger shows the tables."""
+"""The row types of all tables, in the order in which the ledger shows the tables."""
 
 
 def published_folder(profiles: Path | None = None) -> Path:
-    """Where the tables are: `profiles`/published, else the repository's, else the copy in the package.
+    """Find the folder of the tables: `profiles`/published, else the repository's, else the copy in the package.
 
-    Raises SkylineError where none of them exists.
+    Raises SkylineError (not-found) if none of them exists.
     """
     here = Path(__file__).resolve().parent
     candidates = [here.parents[1] / "profiles" / "published", here]
@@ -226,7 +226,10 @@ def published_folder(profiles: Path | None = None) -> Path:
 
 
 def load_sources(folder: Path) -> dict[str, TableSource]:
-    """The source of every table in `folder`. Raises SkylineError where sources.toml is missing or wrong."""
+    """Read the source of every table in `folder`.
+
+    Raises SkylineError if sources.toml cannot be read (unreadable) or has a wrong entry (damaged).
+    """
     path = folder / "sources.toml"
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -236,22 +239,22 @@ def load_sources(folder: Path) -> dict[str, TableSource]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise SkylineError(f"{path}: {where}: {first['msg']}; mend it", Code.DAMAGED) from None
+        raise SkylineError(f"{path}: {where}: {first['msg']}; correct it", Code.DAMAGED) from None
 
 
 def read_table(kind: type[RowType], profiles: Path | None = None) -> tuple[list[RowType], TableSource]:
-    """The table whose rows are of that kind, and where it was published. Raises as `published_folder` and `load` do."""
+    """Read the table with rows of this kind, and its source. Raises as `published_folder` and `load` do."""
     folder = published_folder(profiles)
     return load(kind, folder), load_sources(folder)[kind.table]
 
 
 def survey_lines(profiles: Path | None = None) -> dict[int, SurveyRow]:
-    """Ganesh et al. 2021, Table 1, by number of row; row 1 is BERT-base."""
+    """Read Ganesh et al. 2021, Table 1, by row number; row 1 is BERT-base."""
     return {line.row: line for line in load(SurveyRow, published_folder(profiles))}
 
 
 def average_drop(scores: Mapping[str, Decimal], base: Mapping[str, Decimal]) -> Decimal | None:
-    """Mean over the tasks that both have of score - base, in points; None where they share none."""
+    """Compute the mean of score - base over the shared tasks, in points; None if there is no shared task."""
     shared = [task for task in scores if task in base]
     if not shared:
         return None
@@ -259,7 +262,11 @@ def average_drop(scores: Mapping[str, Decimal], base: Mapping[str, Decimal]) -> 
 
 
 def load(kind: type[RowType], folder: Path) -> list[RowType]:
-    """Read one table from its file. Raises SkylineError naming the file, the line and the column that is wrong."""
+    """Read one table from its file.
+
+    Raises SkylineError if the file cannot be read (unreadable), or if it has no rows or a wrong cell (damaged). The
+    message names the cell's line and column.
+    """
     path = folder / f"{kind.table}.csv"
     try:
         frame = pandas.read_csv(path, dtype=str, keep_default_na=False)

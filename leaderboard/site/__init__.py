@@ -1,1 +1,1 @@
-"""The page."""
+"""The page and its charts."""

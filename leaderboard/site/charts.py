@@ -1,4 +1,4 @@
-"""The Pareto chart of a board: one Vega-Lite specification an axis, and a picture that needs no script."""
+"""The Pareto chart of a board as Vega-Lite, one specification for each cost axis."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal
 
+from harness.common.errors import Code, SkylineError
 from harness.common.lazy import lazy_imports
 from leaderboard.boards.board import Axis, Board
 from leaderboard.boards.bootstrap import Drop
@@ -22,29 +23,28 @@ with lazy_imports():
     import altair
     import vl_convert
 
-
 HEIGHT = 400
 STATIC_WIDTH = 880
 FLOOR = -10.0
-"""Drops below this are out of the picture until the reader asks for them."""
+"""Lower drops are not drawn until the reader asks for them."""
 LABEL_LENGTH = 30
 LOG_FROM = 8.0
 """The ratio of the largest to the smallest cost from which an axis is logarithmic."""
 
 
 def drawn_axes(board: Board) -> list[Axis]:
-    """The axes that at least one row besides the baseline has a cost on, the board's own first."""
+    """List the axes on which a row other than the baseline has a drop and a cost, the board's own axis first."""
     found = [axis for axis in board.axes if any(not point["baseline"] for point in _points(board, axis))]
     return sorted(found, key=lambda axis: axis.key != board.axis)
 
 
 def lowest(board: Board) -> float:
-    """Where the vertical axis starts when all rows are drawn: a whole number of points."""
+    """Compute where the vertical axis starts if all rows are drawn: a whole number of points."""
     return math.floor(min(_lows(board), default=-1.0) - 0.01)
 
 
 def floor(board: Board) -> float:
-    """Where the vertical axis starts at first: as `lowest`, but rows below `FLOOR` do not count if they are few."""
+    """Compute where the vertical axis starts at first: as `lowest`, but without rows below `FLOOR` if they are few."""
     lows = _lows(board)
     shown = [low for low in lows if low >= FLOOR]
     if 2 * len(shown) < len(lows):
@@ -53,24 +53,34 @@ def floor(board: Board) -> float:
 
 
 def _lows(board: Board) -> list[float]:
-    """The lower end of each row's interval, or its drop where that lies below `FLOOR` already."""
+    """List the lower end of each row's interval, or its drop if the drop itself is below `FLOOR`."""
     drops = [row.drop for row in board.rows if row.drop is not None]
     return [
         drop.mean if drop.mean < FLOOR or drop.ci95 is None else max(FLOOR, drop.ci95[0]) for drop in drops
     ]
 
 
-def specification(board: Board, axis: Axis) -> dict[str, Any]:
-    """The chart of average drop against one cost as a Vega-Lite specification with its data inside.
+def specification(board: Board, axis: Axis, *, alone: bool = False) -> dict[str, Any]:
+    """Make the chart of average drop (points) against one cost as a Vega-Lite specification with its data inside.
 
-    Parameters that a page may set: `visible` (ids to draw, or null for all), `floor` (the lowest drop
-    drawn) and the selection `pick` (by id).
+    A page may set three parameters: `visible` (ids to draw, or null for all), `floor` (the lowest drop to draw) and
+    the selection `pick` (by id). A chart that stands `alone`, outside the page, has a title and a legend, and draws
+    ranked rows only, with the front's intervals. Raises SkylineError (no-data) if no row has a drop and a cost on the
+    axis.
     """
-    points = _points(board, axis)
-    families = list(dict.fromkeys(str(point["family"]) for point in points))
+    points = [point for point in _points(board, axis) if point["compared"] or not alone]
+    if not points:
+        raise SkylineError(
+            f"no row of '{board.title}' has both a drop and a cost on the axis {axis.key}, so there is no front to "
+            "draw; choose another board or another --axis",
+            Code.NO_DATA,
+        )
+    families = sorted({str(point["family"]) for point in points}, key=lambda name: (name != "baseline", name))
+    titles = [family_title(family) for family in families]
+    legend = altair.Legend(title=None, orient="bottom", columns=4, symbolSize=110) if alone else None
     costs = [float(point["cost"]) for point in points]
     logarithmic = min(costs) > 0 and max(costs) / min(costs) >= LOG_FROM
-    # Fixed, so that the axes stay where they are while the reader filters.
+    # Fixed, so that the axes stay in place while the reader filters.
     widths = [min(costs) * 0.85, max(costs) * 1.15] if logarithmic else [0.0, max(costs) * 1.06 or 1.0]
     x_scale = altair.Scale(type="log" if logarithmic else "linear", domain=widths, nice=False)
     high = max([0.0, *(float(point["drop"] if point["high"] is None else point["high"]) for point in points)])
@@ -79,14 +89,14 @@ def specification(board: Board, axis: Axis) -> dict[str, Any]:
     x = altair.X("cost:Q", title=axis.label, scale=x_scale, axis=altair.Axis(tickCount=6))
     y = altair.Y("drop:Q", title="Average drop (points)", scale=y_scale)
     colour = altair.Color(
-        "family:N",
-        scale=altair.Scale(domain=families, range=[mark(family).colour for family in families]),
-        legend=None,
+        "family_title:N",
+        scale=altair.Scale(domain=titles, range=[mark(family).colour for family in families]),
+        legend=legend,
     )
     shape = altair.Shape(
-        "family:N",
-        scale=altair.Scale(domain=families, range=[mark(family).path for family in families]),
-        legend=None,
+        "family_title:N",
+        scale=altair.Scale(domain=titles, range=[mark(family).path for family in families]),
+        legend=legend,
     )
     pick = altair.selection_point(name="pick", fields=["id"], on="click", empty=False)
     drawn = altair.Chart(_data(points)).transform_filter(
@@ -100,10 +110,11 @@ def specification(board: Board, axis: Axis) -> dict[str, Any]:
         altair.Tooltip("front_text:N", title="On the front"),
     ]
     zero = altair.Chart(_data([{"drop": 0}])).mark_rule(strokeDash=[4, 4], opacity=0.6).encode(y=y)
+    has_bar = "isValid(datum.low) && datum.front" if alone else "isValid(datum.low)"
     bars = drawn.mark_rule(opacity=0.55, strokeWidth=1.5).encode(
         x=x, y=altair.Y("low_drawn:Q", scale=y_scale), y2="high:Q"
     )
-    bars = bars.transform_calculate(low_drawn="max(datum.low, floor)").transform_filter("isValid(datum.low)")
+    bars = bars.transform_calculate(low_drawn="max(datum.low, floor)").transform_filter(has_bar)
     symbols = drawn.mark_point(filled=True, strokeWidth=0.8, stroke="currentColor", opacity=1).encode(
         x=x,
         y=y,
@@ -139,9 +150,11 @@ def specification(board: Board, axis: Axis) -> dict[str, Any]:
         )
         .properties(width=STATIC_WIDTH, height=HEIGHT, background="transparent")
         .properties(
-            description=f"{board.title}: average drop against {axis.label}, one mark a row of the table"
+            description=f"{board.title}: average drop against {axis.label}, one mark for each row of the table"
         )
     )
+    if alone:
+        chart = chart.properties(title=_title(board, points))
     chart = _styled(chart)
     specification: dict[str, Any] = chart.to_dict()
     return specification
@@ -149,15 +162,20 @@ def specification(board: Board, axis: Axis) -> dict[str, Any]:
 
 @cache
 def vega_bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script without a network, safe inside a script element."""
+    """Bundle Vega, Vega-Lite and Vega-Embed in one script that needs no network and is safe in a script element."""
     text: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # the stub forgets the default
     return re.sub(r"</(?=script)", r"<\\/", text, flags=re.IGNORECASE)
 
 
-def picture(specification: dict[str, Any]) -> str:
-    """The chart as an SVG element that scales with its container and needs no script."""
-    text: str = vl_convert.vegalite_to_svg(specification)
-    return text.replace("<svg ", '<svg focusable="false" ', 1)
+def _title(board: Board, points: list[dict[str, Any]]) -> Any:
+    """Make the title of a chart outside the page; the subtitle says how to read the chart."""
+    below = sum(point["drop"] < floor(board) for point in points)
+    bars = "; bars are their 95 % intervals" if any(point["low"] is not None for point in points) else ""
+    lines = [f"Up and to the left is better. Large marks are on the Pareto front{bars}."]
+    if below:
+        bottom = formatting.number(floor(board), 0)
+        lines.append(f"{below} of the {len(points)} compared rows are below {bottom} points and not drawn.")
+    return altair.TitleParams(board.title, subtitle=lines, anchor="start", offset=12)
 
 
 def _points(board: Board, axis: Axis) -> list[dict[str, Any]]:
@@ -170,7 +188,7 @@ def _points(board: Board, axis: Axis) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Place:
-    """A label's alignment and its distance from its mark, in pixels."""
+    """How a label is aligned, and its distance from its mark in pixels."""
 
     align: Literal["left", "right", "center"]
     dx: int
@@ -199,8 +217,7 @@ def _place_labels(
 ) -> None:
     """Give each row on the front, and the baseline, the first place where its label covers no mark or label.
 
-    Places are found for the width of the picture; a label without any place is left out, the table names
-    its row.
+    Places are computed for the picture's width. A label that fits nowhere is left out; the table names its row.
     """
     costs = [math.log(point["cost"]) if logarithmic else float(point["cost"]) for point in points]
     start, end = (math.log(end) for end in widths) if logarithmic else widths
@@ -228,7 +245,7 @@ def _place_labels(
 
 
 def _cover(first: Box, second: Box) -> bool:
-    """Whether two boxes (left, top, right, bottom) touch."""
+    """Check whether two boxes (left, top, right, bottom) touch."""
     return first[0] <= second[2] and second[0] <= first[2] and first[1] <= second[3] and second[1] <= first[3]
 
 
@@ -263,9 +280,9 @@ def _point(row: Row, drop: Drop, axis: Axis, cost: float) -> dict[str, Any]:
 
 
 def _front_line(board: Board, points: list[dict[str, Any]], edge: float, x: Any, y: Any) -> list[Any]:
-    """The staircase through the front, up to the right edge.
+    """Draw the staircase through the front, up to the right edge.
 
-    A published board has none: its rows compete on different tasks, so its front has no such line.
+    A published board has no such line, because its rows compete on different tasks.
     """
     steps = sorted(
         ({"cost": point["cost"], "drop": point["drop"]} for point in points if point["front"]),
@@ -288,7 +305,7 @@ def _data(values: list[dict[str, Any]]) -> Any:
 
 
 def _styled(chart: Any) -> Any:
-    """Everything in the colour of the surrounding text, so that the chart follows a dark page."""
+    """Draw text and lines in the colour of the surrounding text, so that the chart fits a dark page."""
     ink = "currentColor"
     axis = {
         "labelColor": ink,
@@ -309,4 +326,6 @@ def _styled(chart: Any) -> Any:
         .configure_view(stroke=None)
         .configure_rule(color=ink)
         .configure_text(color=ink)
+        .configure_legend(labelColor=ink, labelFontSize=12, offset=14)
+        .configure_title(color=ink, subtitleColor=ink, fontSize=16, subtitleFontSize=12, subtitlePadding=6)
     )

@@ -1,7 +1,7 @@
-"""How a family looks: a colour and a shape of its own, so that neither alone has to tell families apart.
+"""The mark of a family: a colour and a shape, so that readers need not rely on either of them.
 
-Colours are of Okabe & Ito's (2008) and Tol's (2021) sets, which people with any colour vision tell apart.
-Shapes are SVG paths in the square from -1 to 1, which Vega and the page's legend both draw.
+The colours come from the sets of Okabe & Ito (2008) and Tol (2021), which readers with any colour vision tell apart.
+A shape is an SVG path in the square from -1 to 1; Vega and the page's legend draw the same path.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _polygon(corners: Iterable[tuple[float, float]]) -> str:
 
 
 def _round(count: int, turn: float = 0.0, inner: float | None = None) -> str:
-    """A regular polygon of `count` corners, or a star where `inner` gives its inner radius."""
+    """Make a regular polygon with `count` corners, or a star if `inner`, its inner radius, is given."""
     radii = [1.0] if inner is None else [1.0, inner]
     steps = count * len(radii)
     angles = [2 * pi * (index / steps + turn) - pi / 2 for index in range(steps)]
@@ -78,9 +78,9 @@ MARKS: Mapping[str, Mark] = MappingProxyType(
     }
 )
 OTHER = Mark("#DDCC77", _round(8))
-"""A family that is not known here."""
+"""The mark of a family that is not in `MARKS`."""
 
 
 def mark(family: str) -> Mark:
-    """The mark of a family."""
+    """Return the mark of a family."""
     return MARKS.get(family, OTHER)

@@ -1,4 +1,4 @@
-"""The page: one HTML file with charts, tables, ledger and provenance, opened from disk without a network."""
+"""The page: one HTML file with charts, tables, ledger and provenance. It opens from disk without a network."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from leaderboard.boards.board import Board
 from leaderboard.boards.names import METRIC_TITLES, cost_title, family_title, task_title
 from leaderboard.boards.row import Row
 from leaderboard.site import charts
+from leaderboard.site.chart_files import picture
 from leaderboard.site.marks import mark
 from leaderboard.survey import breakdown_chart
 from leaderboard.survey.breakdown import Breakdown, breakdown_table
@@ -39,7 +40,7 @@ KIND_TITLES = {
 
 @dataclass(frozen=True)
 class Costs:
-    """A breakdown as the template draws it: a picture, and its figures as a table."""
+    """A breakdown for the template: its chart as an SVG element, and its table."""
 
     table: Table
     picture: str
@@ -47,7 +48,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Section:
-    """A board as the template draws it."""
+    """A board for the template."""
 
     id: str
     heading: str
@@ -71,10 +72,10 @@ class Section:
 def render_page(
     boards: Sequence[Board], entries: Sequence[Entry] = (), *, costs: Breakdown | None = None
 ) -> str:
-    """The page as text: every board with its chart, the ledger, and where the figures come from. A base model's costs
-    by component stand with the first architecture board of that model.
+    """Write the page as HTML: every board with its chart, the ledger, and the provenance of the figures.
 
-    Nothing on it comes from a network: Vega is part of it, and a content security policy forbids requests.
+    The first architecture board of `costs.model` also shows that model's costs by component. The page contains Vega,
+    and its content security policy forbids requests to a network.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -85,7 +86,7 @@ def render_page(
     )
     environment.filters["cost_title"] = cost_title
     environment.filters["sort_key"] = sort_key
-    # For the picture, the scripts and the styles, which are ours.
+    # Only for our own pictures, scripts and styles.
     environment.filters["raw"] = markupsafe.Markup
     place = next(
         (b for b in boards if costs is not None and b.kind == "architecture" and b.model == costs.model), None
@@ -130,7 +131,7 @@ def _section(board: Board, boards: Sequence[Board], costs: Breakdown | None = No
         ],
         families=_families(board),
         axes=axes,
-        picture=charts.picture(specifications[axes[0].key]) if axes else "",
+        picture=picture(specifications[axes[0].key]) if axes else "",
         charts=specifications,
         floor=floor,
         lowest=charts.lowest(board),
@@ -142,13 +143,11 @@ def _section(board: Board, boards: Sequence[Board], costs: Breakdown | None = No
 
 
 def _costs(made: Breakdown) -> Costs:
-    """A breakdown's table, and its chart in the page's own colour of text."""
-    drawn = breakdown_chart.specification(made, ink="currentColor", background="transparent")
-    return Costs(breakdown_table(made), charts.picture(drawn))
+    return Costs(breakdown_table(made), picture(breakdown_chart.specification(made)))
 
 
 def _fronts(row: Row, board: Board) -> dict[str, dict[str, str]]:
-    """What the front's column says and sorts by on each axis."""
+    """Make the text and the sorting value of the front's column for each axis."""
     found = {}
     for axis in board.axes:
         cell = front_cell(row, axis.key)
@@ -158,18 +157,18 @@ def _fronts(row: Row, board: Board) -> dict[str, dict[str, str]]:
 
 
 def sort_key(cell: Cell) -> str:
-    """What a cell sorts by; an empty string sorts last."""
+    """Return the text by which the page sorts a cell; an empty string sorts last."""
     return "" if cell.value is None else str(cell.value)
 
 
 def _families(board: Board) -> dict[str, int]:
-    """How many rows each family has, in the order of the legend, which is the filter as well."""
+    """Count the rows of each family, in the order of the legend, which is also the filter."""
     counts = Counter(row.family for row in board.rows)
     return {name: counts[name] for name in sorted(counts, key=lambda name: (name != "baseline", name))}
 
 
 def _lead(boards: Sequence[Board]) -> str:
-    """What the first board shows, in a sentence."""
+    """Describe the first board in a sentence."""
     if not boards:
         return ""
     board = boards[0]
@@ -183,7 +182,7 @@ def _lead(boards: Sequence[Board]) -> str:
 
 
 def _facts(board: Board) -> list[tuple[str, str]]:
-    """Where a board's figures come from, as terms and descriptions."""
+    """List the provenance of a board's figures as terms and descriptions."""
     facts: list[tuple[str, str]] = []
     if board.date:
         facts.append(("Last measured" if board.kind != "published" else "Published", board.date[:10]))

@@ -1,1 +1,1 @@
-"""Ganesh et al. 2021 measured again: sizes, costs, claims."""
+"""The rows of the survey, Ganesh et al. 2021, measured: sizes, costs, claims."""

@@ -1,9 +1,9 @@
-"""Sizes of artifacts that were built at BERT-base size, beside the size columns of Ganesh et al. 2021, Table 1.
+"""Sizes of artifacts built at BERT-base size, compared with the size columns of Ganesh et al. 2021, Table 1.
 
-The survey gives a method that changes the encoder alone the size s · e + (1 − s) · d: s is the share of the word
-embeddings in BERT-base, e their density and d that of the layers, both with a weight of k bits as k / 32 and with
-masks, scales and tables free. Positions, pooler and norms outside the layers follow d. That is the column
-"convention"; "counted" counts every weight in the same way; "honest" is bytes of the artifact over the baseline's.
+There are three ways to give a size. The survey's convention is s · e + (1 − s) · d for a method that changes only the
+encoder: s is the share of the word embeddings in BERT-base, e their density, and d the density of the layers. A weight
+of k bits counts k / 32. Masks, scales and tables count nothing. Positions, pooler and outer norms follow d.
+"Counted" counts every weight of the artifact in this way. "Honest" divides the artifact's bytes by the baseline's.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ CONVENTION, COUNTED = "convention", "counted"
 
 @dataclass(frozen=True)
 class Reading:
-    """A row of the survey and the recipe that builds it. `by` is the way of counting that its columns follow;
-    `compare` the columns that can be reproduced from the paper at all; `left_out`, parameters that the paper's own
-    count leaves out.
+    """A row of the survey and the recipe that builds it.
+
+    `by` is the way in which the row's sizes are counted, `compare` the size columns that can be reproduced from the
+    paper, and `left_out` the number of parameters that the paper's own count leaves out.
     """
 
     row: int
@@ -39,7 +40,7 @@ class Reading:
     left_out: int = 0
 
     def sizes(self, facts: ArtifactFacts) -> tuple[float, float]:
-        """Percent of BERT-base with and without word embeddings, as the row's paper counts."""
+        """Compute the sizes with and without word embeddings, in percent of BERT-base, as the row's paper counts."""
         if self.by == CONVENTION:
             return by_convention(facts)
         whole, without = by_count(facts)
@@ -57,12 +58,12 @@ READINGS: tuple[Reading, ...] = (
         3,
         "gobo",
         compare=("with",),
-        remark="5.5 without embeddings follows from no formula; random weights have fewer outliers than trained ones",
+        remark="no formula gives 5.5 without embeddings; random weights have fewer outliers than trained weights",
     ),
     Reading(4, "reweighted-proximal:sparsity=0.412"),
     Reading(5, "lottery-ticket:sparsity=0.65", remark="the mean of four tasks' sparsities"),
     Reading(6, "movement:sparsity=0.97"),
-    Reading(7, "identity-prior", remark="the target; no list of removed modules is published"),
+    Reading(7, "identity-prior", remark="the paper's target size; it does not list the removed modules"),
     Reading(
         8, "schubert:keep=0.391,dimensions=hidden", by=COUNTED, remark="hidden size 300; a review names 304"
     ),
@@ -71,73 +72,71 @@ READINGS: tuple[Reading, ...] = (
         "[lightpaff]",
         by=COUNTED,
         left_out=512 * 512,
-        remark="counted without positions and pooler, as the paper's figure implies; the shape is inferred from it",
+        remark="counted without positions and pooler; this and the shape are inferred from the paper's figure",
     ),
     Reading(
         10,
         "[mkd-bilstm]",
         by=COUNTED,
-        remark="288 units a direction, by the 11 MB of the survey's text; the paper's are not known",
+        remark="288 units in each direction, from the 11 MB in the survey's text; the paper does not give them",
     ),
     Reading(
         11,
         "[adabert]",
         by=COUNTED,
-        remark="one cell for three: kernels by the mean of the tasks' parameters, as no cell is published",
+        remark="one cell for three tasks: kernels from the mean of their parameters, because no cell is published",
     ),
     Reading(12, "minilm:layers=6"),
     Reading(13, "distilbert:layers=6"),
-    Reading(
-        14, "[mobilebert]", by=COUNTED, compare=(), remark="the published 25.3 M; its shape holds 24.6 M"
-    ),
+    Reading(14, "[mobilebert]", by=COUNTED, compare=(), remark="published: 25.3 M; the shape has 24.6 M"),
     Reading(
         15,
         "[tinybert-4]",
         by=COUNTED,
         compare=("with",),
-        remark="the print counts the distillation's projection; 6.4 without embeddings follows from no count",
+        remark="the paper counts the projection used in distillation; no count gives 6.4 without embeddings",
     ),
     Reading(
         16,
         "[zhao-48]",
         by=COUNTED,
         compare=(),
-        remark="the published parameters are three times those of the described model",
+        remark="the published number of parameters is three times the number in the described model",
     ),
     Reading(
         17, "svd:rank=245", by=COUNTED, compare=(), remark="245 is remembered; 250 would give 60.3 and 49.5"
     ),
-    Reading(18, "deformer:layers=9", remark="its speed rests on passages whose states are cached"),
+    Reading(18, "deformer:layers=9", remark="its speed relies on cached states of passages"),
     Reading(
         19,
         "[deebert]",
-        remark="each row leaves after layer 9 of 12, as stated: the published distribution is not known; the survey "
-        "charges no exit ramps",
+        remark="every input exits after layer 9 of 12, as stated; the exit distribution is not published; the survey "
+        "does not count exit ramps",
     ),
     Reading(
         20,
         "power-bert:retention=77/63/56/53/43/40/36/24/18/14/11/3",
-        remark="RTE's retention, remembered, for half its length: those of MNLI and SST-2 are not published",
+        remark="RTE's retention, remembered, for half its length; the retention of MNLI and SST-2 is not published",
     ),
     Reading(
         21,
         SMALL_ALBERT,
         by=COUNTED,
         compare=("with",),
-        remark="30,000 tokens, as ALBERT's own; the positions stay as wide as the layers",
+        remark="30,000 tokens, as in ALBERT; positions are as wide as the layers",
     ),
     Reading(
         22,
         "[ladabert] > magnitude:sparsity=0.245",
         by=COUNTED,
-        remark="word embeddings of half the size; rank and sparsity are ours, the paper's are not known",
+        remark="word embeddings of half the size; rank and sparsity are our choice, the paper gives none",
     ),
     Reading(23, "dynabert:width=0.25,depth=0.5"),
     Reading(
         24,
         "distilbert:layers=6 > gobo:bits=4",
         compare=("with",),
-        remark="3.9 without embeddings follows from no formula",
+        remark="no formula gives 3.9 without embeddings",
     ),
     Reading(
         25,
@@ -148,10 +147,10 @@ READINGS: tuple[Reading, ...] = (
     Reading(
         26,
         f"{SMALL_ALBERT} > magnitude:sparsity=0.4,embeddings=true > magnitude:sparsity=0.6 > dynamic-int8",
-        remark="40 % of the encoder and 60 % of the embeddings, in int8 for 8-bit floats; no adaptive span, no exits",
+        remark="40 % of the encoder, 60 % of the embeddings; int8 instead of 8-bit floats; no adaptive span, no exits",
     ),
 )
-"""The survey's 25 rows, which the suite `ganesh2021` builds."""
+"""The survey's 25 rows. The suite `ganesh2021` builds them."""
 
 COLUMNS = (
     Column("method", "Method"),
@@ -168,12 +167,13 @@ COLUMNS = (
 
 
 def by_convention(facts: ArtifactFacts) -> tuple[float, float]:
-    """Percent of BERT-base with and without word embeddings, by the survey's formula. Raises SkylineError where a
-    record is too old to hold the layers' share.
+    """Compute the sizes with and without word embeddings, in percent of BERT-base, by the survey's formula.
+
+    Raises SkylineError (wrong-version) for a record that is too old to have the layers' share.
     """
     if facts.survey_layer_params is None:
         raise SkylineError(
-            "a record is of before sizes were kept by layer; run its suite again", Code.WRONG_VERSION
+            "a record is older than the sizes of layers; run its suite again", Code.WRONG_VERSION
         )
     density = facts.survey_layer_params / BASE.layers
     words = (facts.survey_params - facts.survey_params_without_embeddings) / BASE.word_embedding
@@ -181,14 +181,15 @@ def by_convention(facts: ArtifactFacts) -> tuple[float, float]:
 
 
 def by_count(facts: ArtifactFacts) -> tuple[float, float]:
-    """Percent of BERT-base with and without word embeddings, every weight counted."""
+    """Compute the sizes with and without word embeddings, in percent of BERT-base, counting every weight."""
     without = facts.survey_params_without_embeddings
     return 100 * facts.survey_params / BASE.total, 100 * without / BASE.without_word_embedding
 
 
 def sizes_table(records: Iterable[Record], tables: Path | None = None, cards: Cards | None = None) -> Table:
-    """The table, for the readings of which there is a profile at BERT-base size. Raises SkylineError where there is
-    none at all.
+    """Make the table, with a row for each reading that has a profile at BERT-base size.
+
+    Raises SkylineError (no-data) if there is no such profile.
     """
     found, _ = newest(records)
     facts = {
@@ -215,20 +216,21 @@ def sizes_table(records: Iterable[Record], tables: Path | None = None, cards: Ca
         rows.append([title, *pairs, reading.by, *gaps, honest, reading.remark])
     if not rows:
         raise SkylineError(
-            "no row of the survey was built yet; `skyline reproduce ganesh2021 --out profiles` does",
+            "no row of the survey was built yet; run `skyline reproduce ganesh2021 --out profiles`",
             Code.NO_DATA,
         )
     notes = [
-        "convention: share of word embeddings × their density + the rest × the layers' density, masks and scales free; "
-        "count: every weight of the artifact in the same way",
-        "the larger difference of the columns that follow from what the paper describes; – where none does",
-        "recomputed: the survey's convention on what the paper describes (see the ledger of published tables)",
-        "bytes on disk: of the artifact over the float32 baseline's, everything charged",
+        "convention: share of the word embeddings × their density + the rest × the layers' density; masks and scales "
+        "count nothing",
+        "counted: every weight of the artifact, in the same way",
+        "from the print: the larger difference of the columns that follow from the paper's description; – if none does",
+        "recomputed: the survey's convention, applied to the paper's description (see the ledger of published tables)",
+        "bytes on disk: all bytes of the artifact over those of the float32 baseline",
         *([f"not built yet: {', '.join(missing)}"] if missing else []),
     ]
     return Table.of(
         name="sizes",
-        title="Sizes at BERT-base, beside Ganesh et al. 2021, Table 1",
+        title="Sizes at BERT-base, compared with Ganesh et al. 2021, Table 1",
         columns=COLUMNS,
         rows=rows,
         notes=notes,
@@ -236,7 +238,7 @@ def sizes_table(records: Iterable[Record], tables: Path | None = None, cards: Ca
 
 
 def recomputed(line: published.SurveyRow) -> tuple[float | None, float | None]:
-    """Both columns of a row as its paper's description gives them (see `sizes`)."""
+    """Return both size columns (percent) as they follow from the paper's description (see `sizes`)."""
     if line.row in ENCODER_ONLY:
         density = float(line.size_without_emb_pct)
         return with_embeddings(density), density

@@ -1,10 +1,9 @@
-"""What each component of a base model costs: the survey's breakdown (Ganesh et al. 2021, Figure 3), measured here.
+"""The costs of each component of a base model: the survey's breakdown (Ganesh et al. 2021, Figure 3), measured.
 
-Size is what the component's tensors take in the artifact, FLOPs the matrix work of one pass. Run-time memory is all
-that one pass touches: the component's weights, and the tensors that its modules put out, every layer's counted. Layers
-use the same memory one after the other, so that the process's peak is lower than the sum; scores of fused attention
-are never written and not in it. Latency is the component's share of a plain pass times that pass's median; what the
-shares leave of the whole stands in a row of its own.
+Size is the bytes of the component's tensors in the artifact, FLOPs are the matrix products of one pass. Run-time memory
+is the component's weights plus the outputs of its modules in one pass, summed over layers. Layers reuse memory, so the
+process's peak is lower than the sum; fused attention never writes its scores, so they are not included. Latency is the
+component's share of an uninstrumented pass times the median of that pass; the rest of the pass has a row of its own.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ COMPONENT_TITLES: Mapping[str, str] = MappingProxyType(
         "head": "Pooler and classifier",
     }
 )
-"""What the survey's figure calls the components; it has no head."""
+"""Titles of the components, as in the survey's figure. The figure has no head."""
 RESIDUAL = "residual"
 RESIDUAL_TITLE = "Between the components"
 DEVICES = ("cpu", "cuda")
 WORKLOAD = Workload(batch=1, length=256)
-"""The survey's: one sentence of 256 tokens."""
+"""The survey's workload: one sentence of 256 tokens."""
 
 
 @dataclass(frozen=True)
 class PublishedLatency:
-    """A whole pass of BERT-base at `WORKLOAD`, as the survey's Figure 3 gives it."""
+    """The latency of a whole pass of BERT-base at `WORKLOAD` in the survey's Figure 3."""
 
     processor: str
     ms: float
@@ -70,7 +69,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Amounts:
-    """One cost of the whole and of each component (and, of a latency, of the residual), in one unit."""
+    """One cost of the whole model and of each component (latency: also of the residual), in `unit`."""
 
     title: str
     unit: str
@@ -79,15 +78,13 @@ class Amounts:
     whole: float
 
     def share(self, name: str) -> float | None:
-        """Percent of the whole; None for a component that has no such figure."""
+        """Compute a component's percent of the whole; None if the component has no figure."""
         return 100 * self.parts[name] / self.whole if name in self.parts and self.whole else None
 
 
 @dataclass(frozen=True)
 class Breakdown:
-    """A base model's costs by component: size, FLOPs, run-time memory, and the latency on each device that was
-    measured.
-    """
+    """A base model's costs by component: size, FLOPs, run-time memory, and latency by device."""
 
     model: str
     workload: Workload
@@ -100,15 +97,16 @@ class Breakdown:
 
     @property
     def costs(self) -> list[Amounts]:
-        """All of them, in the figure's order."""
+        """All costs, in the figure's order."""
         return [self.size, self.flops, self.memory, *self.latency.values()]
 
 
 def breakdown_of(
     records: Iterable[Record], model: str = "bert-base", workload: Workload = WORKLOAD
 ) -> Breakdown:
-    """The breakdown of a base model at a workload, from the latest profile of its baseline on each device under eager,
-    the only runtime whose components can be told apart. Raises SkylineError where there is none.
+    """Break down a base model's costs at a workload, from the latest eager profile of its baseline on each device.
+
+    Only eager can measure components. Raises SkylineError (no-data) if there is no such profile.
     """
     found, _ = newest(records)
     profiles: dict[str, Profile] = {}
@@ -121,8 +119,8 @@ def breakdown_of(
             profiles[profile.device.partition(":")[0]] = profile
     if not profiles:
         raise SkylineError(
-            f"the baseline of {model} was not profiled at {workload} under eager yet; `skyline run first-result` does "
-            "so for bert-base",
+            f"the baseline of {model} was not profiled at {workload} under eager yet; for bert-base, run "
+            "`skyline run first-result`",
             Code.NO_DATA,
         )
     profiles = {device: profiles[device] for device in DEVICES if device in profiles}
@@ -151,7 +149,7 @@ def breakdown_of(
 
 
 def touched_bytes(part: Component) -> int:
-    """Run-time memory of a component: its weights, and the tensors that its modules put out in one pass."""
+    """Compute the run-time memory of a component in bytes: its weights and its modules' outputs in one pass."""
     return part.weight_bytes + part.activation_bytes
 
 
@@ -164,9 +162,7 @@ def _latency(profile: Profile, device: str) -> Amounts:
 
 
 def breakdown_table(made: Breakdown) -> Table:
-    """One row a component, with absolute figures and percent of the whole; then the whole, and what the survey
-    published of it.
-    """
+    """Make the table: a row for each component, for the whole model, and for the survey's whole model."""
     rows = [_row(made, name, part_title(name)) for name in made.names]
     rows.append(_row(made, RESIDUAL, RESIDUAL_TITLE))
     whole: list[Value] = ["Whole model"]
@@ -188,7 +184,7 @@ def breakdown_table(made: Breakdown) -> Table:
 
 
 def part_title(name: str) -> str:
-    """What the table and the chart call a component, or the residual."""
+    """Return the title of a component, or of the residual."""
     return RESIDUAL_TITLE if name == RESIDUAL else COMPONENT_TITLES.get(name, name)
 
 
@@ -202,9 +198,10 @@ def _row(made: Breakdown, name: str, title: str) -> list[Value]:
 
 def _notes(made: Breakdown) -> list[str]:
     notes = [
-        "run-time memory: the weights, and every tensor that the component's modules put out in one pass; layers reuse "
-        "it, so that the peak of a process is lower",
-        "latency: the component's share of an uninstrumented pass times its median; what the shares leave stands below",
+        "run-time memory: the weights and all outputs of the component's modules in one pass; layers reuse memory, so "
+        "the peak of a process is lower",
+        "latency: the component's share of an uninstrumented pass times the median of that pass; "
+        f"{RESIDUAL_TITLE.lower()}: the rest of the pass",
     ]
     for device, profile in made.profiles.items():
         place = profile.hardware.accelerator or profile.hardware.processor

@@ -1,22 +1,16 @@
-"""The chart of a breakdown: one bar a cost, divided by component."""
+"""The chart of a breakdown: one bar for each cost, divided by component."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harness.common.errors import Code, SkylineError
-from harness.common.files import write_atomically
 from harness.common.lazy import lazy_imports
 from leaderboard.survey.breakdown import RESIDUAL, Amounts, Breakdown, part_title
 
 with lazy_imports():
     import altair
-    import vl_convert
-
 
 COLOURS: Mapping[str, str] = MappingProxyType(
     {
@@ -29,26 +23,23 @@ COLOURS: Mapping[str, str] = MappingProxyType(
         RESIDUAL: "#DDDDDD",
     }
 )
-"""Of Okabe & Ito's (2008) set, which people with any colour vision tell apart; the rest grey."""
+"""Colours of Okabe & Ito's (2008) set, which readers with any colour vision tell apart; greys for the rest."""
 OTHER = "#F0E442"
 DARK, LIGHT = "#111111", "#FFFFFF"
 WIDTH, BAR = 660, 46
 ROOM, GAP = 215, 40
-"""Pixels for the bars' names, and between columns of the legend: who looks at an SVG may have wider letters than who
-wrote it.
-"""
+"""Pixels for the bars' names, and between columns of the legend. A reader's font may be wider than ours."""
 SHORTEST_LABEL = 4.0
-"""Percent from which a segment holds its figure."""
-PNG_SCALE = 2
-FORMATS = (".svg", ".png")
+"""Percent from which a segment shows its figure."""
 
 
-def specification(made: Breakdown, ink: str = DARK, background: str = LIGHT) -> dict[str, Any]:
-    """The chart as a Vega-Lite specification with its data inside, its text in the colour `ink`.
+def specification(made: Breakdown) -> dict[str, Any]:
+    """Make the chart as a Vega-Lite specification with its data inside, its text in `currentColor`.
 
-    A latency's residual is drawn where it is positive; where the instrumented components took longer than the whole
-    pass, the bar is as much longer than 100 %.
+    A latency's residual is drawn if it is positive. If the components together took longer than the whole pass, the
+    bar is longer than 100 %.
     """
+    ink = "currentColor"
     segments = [segment for amounts in made.costs for segment in _segments(amounts, made)]
     names = (
         [*made.names, RESIDUAL] if any(s["part"] == part_title(RESIDUAL) for s in segments) else made.names
@@ -64,7 +55,7 @@ def specification(made: Breakdown, ink: str = DARK, background: str = LIGHT) -> 
         axis=altair.Axis(labelLimit=300, minExtent=ROOM, ticks=False, domain=False),
     )
     scale = altair.Scale(domain=[0, longest], nice=False)
-    boxes = base.mark_bar(stroke=background, strokeWidth=1.5).encode(
+    boxes = base.mark_bar().encode(
         x=altair.X(
             "start:Q", title="Share of the whole (%)", scale=scale, axis=altair.Axis(tickCount=5, grid=False)
         ),
@@ -95,7 +86,7 @@ def specification(made: Breakdown, ink: str = DARK, background: str = LIGHT) -> 
     chart = (
         altair.layer(boxes, figures)
         .resolve_scale(color="independent")
-        .properties(width=WIDTH, height=BAR * len(bars), background=background, padding=12)
+        .properties(width=WIDTH, height=BAR * len(bars), background="transparent")
         .properties(description=f"Costs of {made.model} by component at (batch, length) = {made.workload}")
         .configure(font="system-ui, sans-serif")
         .configure_axis(
@@ -110,38 +101,12 @@ def specification(made: Breakdown, ink: str = DARK, background: str = LIGHT) -> 
     return found
 
 
-def write_chart(made: Breakdown, path: Path) -> None:
-    """Write the chart as SVG or PNG, by the file's ending, whole or not at all. Raises SkylineError for another
-    ending.
-    """
-    check_format(path)
-    drawn = specification(made)
-    if path.suffix == ".svg":
-        write_atomically(path, vl_convert.vegalite_to_svg(drawn))
-        return
-    image = vl_convert.vegalite_to_png(drawn, scale=PNG_SCALE)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
-        whole = Path(temporary) / path.name
-        whole.write_bytes(image)
-        whole.replace(path)
-
-
-def check_format(path: Path) -> None:
-    """Raise SkylineError unless the file's ending is one of `FORMATS`."""
-    if path.suffix not in FORMATS:
-        raise SkylineError(
-            f"a chart is written as {' or '.join(FORMATS)}, not as '{path.name}'; end its name so",
-            Code.OUT_OF_RANGE,
-        )
-
-
 def _bar_title(amounts: Amounts) -> str:
     return f"{amounts.title}: {amounts.whole:,.{amounts.digits}f} {amounts.unit}"
 
 
 def _segments(amounts: Amounts, made: Breakdown) -> list[dict[str, Any]]:
-    """Where each component's part of a bar begins and ends, in percent."""
+    """Divide a bar into its components, each from `start` to `end` in percent of the whole."""
     found, start = list[dict[str, Any]](), 0.0
     for name in (*made.names, RESIDUAL):
         share = amounts.share(name)
@@ -166,12 +131,12 @@ def _segments(amounts: Amounts, made: Breakdown) -> list[dict[str, Any]]:
 
 
 def ink_on(colour: str) -> str:
-    """Of dark and light, the text colour with the higher contrast on a background (WCAG 2.2, relative luminance)."""
+    """Choose `DARK` or `LIGHT` for text on a background, whichever has the higher contrast."""
     return max((DARK, LIGHT), key=lambda ink: contrast(ink, colour))
 
 
 def contrast(first: str, second: str) -> float:
-    """The contrast ratio of two colours #RRGGBB, from 1 to 21 (WCAG 2.2)."""
+    """Compute the contrast ratio of two colours #RRGGBB, from 1 to 21 (WCAG 2.2, relative luminance)."""
     light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 

@@ -1,5 +1,6 @@
-"""The ledger of measured claims: each figure of Ganesh et al. 2021, Table 1, is compared with what its paper's own
-numbers give and with what was measured here, and gets a verdict and a reason.
+"""The ledger of measured claims: a verdict and a reason for each figure of Ganesh et al. 2021, Table 1.
+
+Each figure is compared with the paper's own numbers (recomputed) and with the measurement.
 """
 
 from __future__ import annotations
@@ -23,34 +24,35 @@ Verdict = Literal["reproduced", "above", "below", "not comparable"]
 Figure = Literal["size with embeddings", "size without embeddings", "CPU speedup", "GPU speedup", "drop"]
 
 SIZE_TOLERANCE = 0.3
-"""Points by which a size may differ: printed with one decimal, of figures that were rounded."""
+"""Points by which a size may differ, because it is printed with one decimal and computed from rounded figures."""
 SPEED_TOLERANCE = 0.05
-"""The share by which a speedup may differ: what two runs of one suite agree within."""
+"""Share by which a speedup may differ: two runs of one suite agree within it."""
 
 SPEED_REASONS: Mapping[int, str] = MappingProxyType(
     {
-        8: "the survey's own timing, on a machine that it does not name",
-        9: "V100 and a processor that is not named",
-        10: "the survey's own timing; a recurrent net goes token by token, and how long the rows were is not said",
-        14: "the survey's own timing; the paper's own is of a phone's compiled graph",
-        15: "the survey's own timing beside a K80's",
-        16: "the survey's own timing",
-        17: "V100-class figures; the paper's abstract says 1.45",
+        8: "timed by the survey, on a machine that it does not name",
+        9: "timed on a V100 and on a processor that is not named",
+        10: "timed by the survey; a recurrent net reads token by token, and the length of the inputs is not given",
+        14: "timed by the survey; the paper timed a compiled graph on a phone",
+        15: "timed by the survey, which also timed a K80",
+        16: "timed by the survey",
+        17: "timed on V100-class hardware; the paper's abstract says 1.45",
         18: "passages of about 300 tokens were cached",
-        19: "the survey's own timing; no exit distribution is published, here each row leaves after 9 of 12 layers",
-        20: "the survey's own timing; the retention is another task's",
-        21: "the survey's own timing; all 12 layers are computed, so no arithmetic is saved",
-        23: "the survey's own timing beside a K40's",
-        24: "DistilBERT's speedup was taken over; the dictionaries are unpacked before a pass, not computed with",
-        25: "the survey's own timing of the float32 model was taken over",
+        19: "timed by the survey; no exit distribution is published, and here every input exits after 9 of 12 layers",
+        20: "timed by the survey; the retention here is another task's",
+        21: "timed by the survey; all 12 layers are computed, so no arithmetic is saved",
+        23: "timed by the survey, which also timed a K40",
+        24: "the survey repeats DistilBERT's speedup; the dictionaries are unpacked before a pass",
+        25: "the survey repeats its timing of the float32 model",
     }
 )
-"""Why a row's published CPU speedup need not come out here, by row."""
+"""Reasons why a row's published CPU speedup may differ from the measured one, by row."""
 
 
 class MeasuredClaim(BaseModel):
-    """One figure of one row. `measured` has the interval `low` to `high` where it is a speedup, and `on` says where it
-    was taken; `over_eager` is the best over the eager float32 baseline.
+    """One figure of one row. A measured speedup has its 95 % interval (`low`, `high`) and its conditions (`on`).
+
+    `over_eager` is the best speedup over the eager float32 baseline.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,19 +72,20 @@ class MeasuredClaim(BaseModel):
 
     @property
     def reached(self) -> bool:
-        """Whether the measured figure is at or above the published one."""
+        """True if the measured figure is at least the published one."""
         return self.measured is not None and self.measured >= self.published
 
     @property
     def reached_over_eager(self) -> bool:
-        """The same over eager float32, what a better runtime brings included."""
+        """True if the figure is reached over the eager float32 baseline, which includes the runtime's own gain."""
         best = max((value for value in (self.measured, self.over_eager) if value is not None), default=None)
         return best is not None and best >= self.published
 
 
 class SpeedTally(BaseModel):
-    """Of the rows with a published CPU speedup above 1: how many there are, were measured, and reach it under some
-    runtime: over the baseline under the same runtime, and over eager float32.
+    """Counts of the rows with a published CPU speedup above 1: all, measured, and reached under some runtime.
+
+    A row reaches it over the baseline under the same runtime (`reached`) or over eager float32 (`reached_over_eager`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -96,9 +99,9 @@ class SpeedTally(BaseModel):
     def line(self) -> str:
         """The tally in words."""
         return (
-            f"of {self.rows} rows with a published CPU speedup above 1, {self.measured} are measured: {self.reached} "
-            "at or above it over the baseline under the same runtime, "
-            f"{self.reached_over_eager} over eager in float32"
+            f"of {self.rows} rows with a published CPU speedup above 1, {self.measured} are measured; {self.reached} "
+            "reach it over the baseline under the same runtime, "
+            f"{self.reached_over_eager} over the eager baseline"
         )
 
 
@@ -109,7 +112,7 @@ def measured_claims(
     model: str = "bert-base",
     readings: Sequence[Reading] = READINGS,
 ) -> list[MeasuredClaim]:
-    """Every published figure of the rows that are read, row by row."""
+    """List every published figure of the survey's rows, row by row, with its verdict."""
     base = published.survey_lines(tables)[1]
     claims = []
     for row in rows_of(records, tables, model=model, readings=readings):
@@ -118,12 +121,12 @@ def measured_claims(
         claims.append(_drop(row, base))
     if model == "bert-base":
         return claims
-    other = {"verdict": "not comparable", "reason": f"built from {model}, which is not the survey's base"}
+    other = {"verdict": "not comparable", "reason": f"built from {model}, not from the survey's base model"}
     return [claim.model_copy(update=other) for claim in claims]
 
 
 def tally_speeds(claims: Iterable[MeasuredClaim]) -> SpeedTally:
-    """How many of the published CPU speedups above 1 were reached."""
+    """Count how many published CPU speedups above 1 are reached."""
     above = [claim for claim in claims if claim.figure == "CPU speedup" and claim.published > 1]
     return SpeedTally(
         rows=len(above),
@@ -134,8 +137,8 @@ def tally_speeds(claims: Iterable[MeasuredClaim]) -> SpeedTally:
 
 
 def verdict_of(published: float, measured: float, within: float) -> Verdict:
-    """`reproduced` where they differ by no more than `within`, else on which side the measured figure lies."""
-    # What differs by the tolerance itself must not hang on the last bit of a sum.
+    """Return `reproduced` if the figures differ by at most `within`, else the side on which the measured one lies."""
+    # A difference equal to the tolerance must not depend on the last bit of a sum.
     if abs(measured - published) <= within + 1e-9:
         return "reproduced"
     return "above" if measured > published else "below"
@@ -159,7 +162,7 @@ def _sizes(row: RowRecords) -> list[MeasuredClaim]:
             comparable = column in row.reading.compare
             reason = row.reading.remark if verdict != "reproduced" or not comparable else ""
             if verdict != "reproduced" and not reason:
-                reason = "size convention: the survey charges no masks, scales or tables"
+                reason = "size convention: the survey does not count masks, scales or tables"
         claims.append(
             MeasuredClaim(
                 row=row.line.row,
@@ -187,7 +190,7 @@ def _speeds(row: RowRecords) -> list[MeasuredClaim]:
 
 def _speed(row: RowRecords, figure: Figure, device: str, printed: float) -> MeasuredClaim:
     own = [record for record in row.measured if Taken.of(record).device.startswith(device)]
-    # Of other workloads only where there is none of the usual.
+    # Other workloads count only if the usual one was not profiled.
     own = [record for record in own if Taken.of(record).usual] or own
     profiles = [(record, record.profile) for record in own if record.profile is not None]
     timed = [
@@ -230,24 +233,24 @@ def _speed(row: RowRecords, figure: Figure, device: str, printed: float) -> Meas
 
 
 def _speed_reason(row: RowRecords, record: Record, printed: float, speedup: float) -> str:
-    """Why a speedup differs: what the arithmetic allows, how it was executed, and what is known of the row."""
+    """Explain why a speedup differs: the ratio of FLOPs, its execution, and the known reasons of the row."""
     parts = []
     ratio = None if record.profile is None else record.profile.flops_ratio
     if ratio is not None and speedup < printed:
         if ratio < printed:
-            parts.append(f"more than the ratio of FLOPs, {ratio:.2f}")
+            parts.append(f"published above the ratio of FLOPs, {ratio:.2f}")
         else:
             parts.append(
-                f"the ratio of FLOPs is {ratio:.2f}, of which {100 * speedup / ratio:.0f} % is realised"
+                f"the ratio of FLOPs is {ratio:.2f}, and {100 * speedup / ratio:.0f} % of it is realised"
             )
     if row.line.row in SPEED_REASONS:
         parts.append(SPEED_REASONS[row.line.row])
     elif printed == 1:
         parts.append(
-            "the survey took 1 for methods that leave the arithmetic as it is; this artifact's differs in time"
+            "the survey assumes 1 for methods that keep the arithmetic; this artifact's latency differs"
         )
     else:
-        device = row.line.device or "a machine that is not named"
+        device = row.line.device or "an unnamed machine"
         parts.append(f"other hardware: published on {device}")
     return "; ".join(parts)
 
@@ -261,14 +264,14 @@ def _drop(row: RowRecords, base: published.SurveyRow) -> MeasuredClaim:
         published=float(row.line.avg_drop),
         recomputed=None if again is None else float(again),
         verdict="not comparable",
-        reason="accuracy as published: nothing is trained here"
+        reason="nothing is trained here, so accuracy is not measured"
         + ("; a BERT-LARGE teacher" if row.line.teacher_large else ""),
     )
 
 
 def _why_not_measured(row: RowRecords) -> str:
     if row.measured:
-        return "no verdict: the interval of the speedup stayed too wide"
+        return "no verdict: the interval of the speedup is too wide"
     if row.failed:
         record = row.failed[0]
         return f"{record.status} under {Taken.of(record)}: {' '.join(record.reason.split())}"
@@ -292,7 +295,7 @@ COLUMNS = (
 
 
 def claims_table(claims: Sequence[MeasuredClaim]) -> Table:
-    """The ledger as a table, with the tally of speedups below."""
+    """Make the table of the ledger, with the tally of speedups below."""
     rows = [[getattr(claim, column.key) for column in COLUMNS] for claim in claims]
     return Table.of(
         name="claims",
@@ -302,8 +305,8 @@ def claims_table(claims: Sequence[MeasuredClaim]) -> Table:
         notes=[
             tally_speeds(claims).line,
             f"reproduced: a size within {SIZE_TOLERANCE:g} points, a speedup within {100 * SPEED_TOLERANCE:.0f} %; "
-            "above and below: the measured figure is",
-            "speedups are the best under any runtime and precision, over the float32 baseline under the same runtime",
-            "recomputed: from the paper's own figures; drops: points, from the row's own scores",
+            "above, below: the measured figure is above or below the published one",
+            "speedups: the best of all runtimes and precisions, over the float32 baseline under the same runtime",
+            "recomputed: from the paper's own figures; a drop, in points, from the row's own scores",
         ],
     )

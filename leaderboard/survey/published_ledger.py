@@ -1,8 +1,8 @@
-"""The ledger of published figures: each one that follows from others is recomputed and compared.
+"""The ledger of published figures: each figure that follows from others is recomputed and compared.
 
-A figure adds up where rounding or truncating the recomputed one to the printed digits gives it. Sizes may be
-one unit of the last digit off, because they are computed from figures that were themselves rounded; a mean of
-figures with fewer digits than its own is a range.
+A figure adds up if the recomputed one, rounded or truncated to the printed digits, equals it. Sizes may differ by one
+unit of the last digit, because they are computed from rounded figures. A mean that is printed with more digits than its
+terms is compared within the rounding of the terms.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from leaderboard.tables.formatting import number
 
 Verdict = Literal["adds up", "differs", "noted"]
 SCORE_ROUNDING = Decimal("0.05")
-"""How far a score printed with one decimal may be from the measured one."""
+"""The largest rounding error, in points, of a score that is printed with one decimal."""
 
 
 class Entry(BaseModel):
-    """One figure of a table and what it recomputes to.
+    """One figure of a table, and the recomputed figure, in `unit`.
 
-    `table` is the file's name, `source` the citation. `verdict` is "noted" for a problem that figures of the
-    table cannot show. `sure` is false where what it was recomputed from was not read in the paper.
+    `table` is the file's name, `source` the citation. `verdict` is "noted" for a problem that the figures cannot show.
+    `sure` is False if the input of the recomputation was remembered and not read in the paper.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,7 +57,7 @@ class Entry(BaseModel):
 
     @property
     def by(self) -> float | None:
-        """Printed less recomputed."""
+        """Printed minus recomputed, in `unit`."""
         if self.printed is None or self.recomputed is None:
             return None
         return self.printed - self.recomputed
@@ -71,7 +71,7 @@ class Entry(BaseModel):
 
 
 class Tally(BaseModel):
-    """How many figures of one check of one table add up."""
+    """The number of figures of one check of one table, and how many of them add up."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -83,9 +83,9 @@ class Tally(BaseModel):
 
 
 def read_ledger(profiles: Path | None = None) -> list[Entry]:
-    """All entries, table by table, of the tables in `profiles`/published (see `reading.published_folder`).
+    """List all entries of the tables in `profiles`/published, table by table (see `reading.published_folder`).
 
-    Raises SkylineError where a table cannot be read.
+    Raises SkylineError if a table cannot be read (not-found, unreadable, damaged).
     """
     folder = reading.published_folder(profiles)
     sources = reading.load_sources(folder)
@@ -104,7 +104,7 @@ def read_ledger(profiles: Path | None = None) -> list[Entry]:
 
 
 def tally(entries: Iterable[Entry]) -> list[Tally]:
-    """The figures of each table and check that were recomputed, and how many of them add up."""
+    """Count, for each table and check, the recomputed figures and how many of them add up."""
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
         if entry.verdict != "noted":
@@ -122,7 +122,7 @@ def tally(entries: Iterable[Entry]) -> list[Tally]:
 
 
 def same_to_the_digit(printed: Decimal, exact: Decimal, slack: int = 0) -> bool:
-    """Whether `exact`, rounded or truncated to the digits of `printed`, gives it up to `slack` last units."""
+    """Check whether `exact`, rounded or truncated to the digits of `printed`, equals it within `slack` last units."""
     exponent = printed.as_tuple().exponent
     unit = Decimal(1).scaleb(exponent) if isinstance(exponent, int) and exponent < 0 else Decimal(1)
     forms = (exact.quantize(unit, rounding) for rounding in (ROUND_HALF_UP, ROUND_DOWN))
@@ -142,12 +142,12 @@ def _entry(
     hidden: Decimal | None = None,
     sure: bool = True,
 ) -> Entry:
-    """An entry for a figure. `hidden`: the recomputed one is only known up to so much."""
+    """Make the entry of a figure. `hidden` is the uncertainty of `exact` if it comes from rounded figures."""
     if hidden is None:
         adds_up = same_to_the_digit(printed, exact, slack)
     else:
         adds_up = abs(printed - exact) <= hidden
-        reason = reason or f"the printed digits that it comes from leave ±{hidden.normalize()} {unit}"
+        reason = reason or f"recomputed from rounded figures: known only to ±{hidden.normalize()} {unit}"
     return Entry(
         table=kind.table,
         row=row,
@@ -183,7 +183,7 @@ def _noted(sources: dict[str, reading.TableSource], survey: Sequence[SurveyRow])
             )
     teachers = [_label(row) for row in survey if row.teacher_large]
     if teachers:
-        reason = f"distilled from a BERT-LARGE teacher but held against BERT-base: {'; '.join(teachers)}"
+        reason = f"distilled from a BERT-LARGE teacher but compared with BERT-base: {'; '.join(teachers)}"
         entries.append(
             Entry(table=SurveyRow.table, row="whole table", check="teacher", verdict="noted", reason=reason)
         )
@@ -203,23 +203,23 @@ def _survey_drops(rows: Sequence[SurveyRow]) -> list[Entry]:
 
 
 def _drop_reason(printed: Decimal, exact: Decimal, tasks: int) -> str:
-    """Why a drop differs: whether the rounding of the printed scores, of row and baseline, can hide it."""
+    """Explain why a drop differs: whether the rounding of the printed scores can explain it."""
     if same_to_the_digit(printed, exact):
         return ""
     by, hidden = printed - exact, 2 * SCORE_ROUNDING
     if abs(by) <= hidden:
-        return f"the rounding of the printed scores could hide up to {hidden}, this included"
+        return f"the rounding of the printed scores explains up to {hidden}, this difference included"
     return (
-        f"the rounding of the printed scores could hide up to {hidden}, this not: "
-        f"its {tasks} differences would have to sum to {by * tasks:+.2f} more"
+        f"the rounding of the printed scores explains up to {hidden}, but not this difference: "
+        f"the drops of its {tasks} tasks would have to sum to {by * tasks:+.2f} more"
     )
 
 
 def _survey_sizes(rows: Sequence[SurveyRow]) -> list[Entry]:
     share = Decimal(str(100 * survey_sizes.EMBEDDING_SHARE))
     reason = (
-        f"the word-embedding matrix alone, of {survey_sizes.BASE.total:,} parameters; the text "
-        "says about 21 %, and sizes charge nothing for masks, indices, scales, centroids or exit ramps"
+        f"only the word-embedding matrix, of {survey_sizes.BASE.total:,} parameters; the text says about 21 %; "
+        "sizes do not count masks, indices, scales, centroids or exit ramps"
     )
     entries = [_entry(SurveyRow, _label(rows[0]), "embedding share", Decimal(21), share, "%", reason)]
     for row in rows[1:]:
@@ -249,7 +249,7 @@ def _survey_sizes(rows: Sequence[SurveyRow]) -> list[Entry]:
 
 def _pruning_averages(rows: Sequence[PruningRow]) -> list[Entry]:
     entries = []
-    # The losses have fewer digits than their mean is printed with, so what they give is a range.
+    # The losses are printed with fewer digits than their mean, so the recomputed mean is a range.
     hidden = 100 * Decimal("0.005") + SCORE_ROUNDING
     for row in rows:
         label = f"{row.regime}, {row.pruned_pct} %"
@@ -266,8 +266,8 @@ def _pruning_averages(rows: Sequence[PruningRow]) -> list[Entry]:
 def _rounding_reason(printed: Decimal, exact: Decimal, hidden: Decimal) -> str:
     if same_to_the_digit(printed, exact):
         return ""
-    within = "included" if abs(printed - exact) <= hidden else "not"
-    return f"the rounding of the row's printed figures could hide up to {hidden.normalize()}, this {within}"
+    within = "this difference included" if abs(printed - exact) <= hidden else "but not this difference"
+    return f"the rounding of the row's printed figures explains up to {hidden.normalize()}, {within}"
 
 
 def _movva_sizes(rows: Sequence[SizeRow]) -> list[Entry]:
@@ -276,10 +276,10 @@ def _movva_sizes(rows: Sequence[SizeRow]) -> list[Entry]:
         config = bert(*BERT_SHAPES.get(row.size, (row.layers, row.hidden)))
         encoder, head = count(config).total, masked_language_head(config)
         millions, with_head = Decimal(encoder) / 10**6, Decimal(encoder + head) / 10**6
-        verdict = "gives it" if same_to_the_digit(row.params_millions, with_head) else "comes near it"
+        verdict = "equals it" if same_to_the_digit(row.params_millions, with_head) else "is close to it"
         reason = f"BERT plus an untied MLM head is {with_head:.1f} M, which {verdict}"
         entries.append(_entry(SizeRow, row.size, "parameters", row.params_millions, millions, "M", reason))
-        reason = "4 bytes a parameter of the encoder alone, without the head that the parameter count holds"
+        reason = "4 bytes for each parameter of the encoder; the printed count also includes the head"
         entries.append(_entry(SizeRow, row.size, "size", row.size_mb, millions * 4, "MB", reason, slack=1))
     return entries
 
@@ -301,7 +301,7 @@ def _students(students: Sequence[StudentRow], compressed: Sequence[StudentCompre
             continue
         kind, printed = StudentCompressionRow, compact.sst2_acc
         nearest = min(accuracies[compact.model], key=lambda accuracy: abs(accuracy - printed))
-        reason = "the nearest of the four trainings in Table 7.1, rounded there"
+        reason = "compared with the nearest of the four trainings in Table 7.1, which is rounded"
         entries.append(
             _entry(
                 kind,

@@ -1,4 +1,4 @@
-"""Ganesh et al. 2021, Table 1, measured again: every row is built at BERT-base size and compared with the print."""
+"""Reproduction of Ganesh et al. 2021, Table 1: every row, built at BERT-base size and compared with the print."""
 
 from __future__ import annotations
 
@@ -43,14 +43,12 @@ COLUMNS = (
 )
 
 USUAL = Workload(batch=1, length=128)
-"""The survey's own workload: one text of the length of MNLI's."""
+"""The survey's workload: one text as long as MNLI's."""
 
 
 @dataclass(frozen=True)
 class RowRecords:
-    """A row of the survey, how it is read, and the profiles of its artifact: those that gave figures and those that
-    did not.
-    """
+    """A row of the survey, its reading, and the profiles of its artifact: with figures (`measured`) and without."""
 
     line: SurveyRow
     reading: Reading
@@ -59,18 +57,19 @@ class RowRecords:
 
     @property
     def method(self) -> str:
-        """What the survey calls it."""
+        """The method's name and citation in the survey."""
         return f"{self.line.paper_method} ({self.line.provenance})"
 
 
 def slug(line: SurveyRow) -> str:
-    """A row's name for the command line: `q-bert`, `gobo-on-distilbert`."""
+    """Make a row's name for the command line, such as `q-bert` or `gobo-on-distilbert`."""
     return re.sub(r"[^a-z0-9]+", "-", line.paper_method.lower()).strip("-")
 
 
 def chosen_rows(wanted: Sequence[str], tables: Path | None = None) -> tuple[Reading, ...]:
-    """The readings of rows by number (2 to 26, as in the table's file) or name; all where none is named. Raises
-    SkylineError, naming the nearest, for a row that is not there.
+    """Find the readings of rows by number (2 to 26, as in the table's file) or name; all rows if none is named.
+
+    Raises SkylineError for an unknown number (out-of-range) or name (unknown-name, with the nearest name).
     """
     lines = published.survey_lines(tables)
     names = {slug(lines[reading.row]): reading for reading in READINGS}
@@ -82,7 +81,7 @@ def chosen_rows(wanted: Sequence[str], tables: Path | None = None) -> tuple[Read
         if reading is None and key.lstrip("+-").isdigit():
             rows = sorted(lines)
             raise SkylineError(
-                f"the table has no row {text} to build: use {rows[1]} to {rows[-1]} (row 1 is BERT-base), or a name",
+                f"row {text} cannot be built; use {rows[1]} to {rows[-1]} (row 1 is BERT-base), or a name",
                 Code.OUT_OF_RANGE,
             )
         if reading is None:
@@ -92,13 +91,13 @@ def chosen_rows(wanted: Sequence[str], tables: Path | None = None) -> tuple[Read
 
 
 def with_published_speedup(readings: Sequence[Reading], tables: Path | None = None) -> tuple[Reading, ...]:
-    """The readings of rows whose published CPU speedup is above 1."""
+    """Keep the readings of rows whose published CPU speedup is above 1."""
     lines = published.survey_lines(tables)
     return tuple(reading for reading in readings if (lines[reading.row].speedup_cpu or 0) > 1)
 
 
 def recipe_of(reading: Reading) -> str:
-    """A reading's recipe as records write it."""
+    """Write a reading's recipe as records do."""
     return str(Recipe.parse(reading.recipe))
 
 
@@ -109,7 +108,7 @@ def rows_of(
     model: str = "bert-base",
     readings: Sequence[Reading] = READINGS,
 ) -> list[RowRecords]:
-    """The rows of the table that are read, in its order, each with the untrained profiles on `model` of its recipe."""
+    """Collect the rows of `readings` in the table's order, each with its recipe's untrained profiles on `model`."""
     found, _ = newest(records)
     by_recipe: dict[str, list[Record]] = {}
     for record in found:
@@ -118,7 +117,7 @@ def rows_of(
     lines = published.survey_lines(tables)
     rows = []
     for reading in sorted(readings, key=lambda reading: reading.row):
-        # A suite that times longer, or shorter, leaves another record of the same condition: the newest counts.
+        # A suite with another time cap leaves another record of the same condition; the newest is used.
         latest = {
             (Taken.of(record).order, record.profile is None): record
             for record in sorted(by_recipe.get(recipe_of(reading), []), key=lambda r: r.provenance.started)
@@ -132,7 +131,7 @@ def rows_of(
 
 @dataclass(frozen=True)
 class Taken:
-    """How a record's artifact was profiled, or was to be."""
+    """The conditions under which a record's artifact was profiled, or should have been."""
 
     device: str
     runtime: str
@@ -141,7 +140,7 @@ class Taken:
 
     @classmethod
     def of(cls, record: Record) -> Taken:
-        """From the record's profile, or from its cell where it has none."""
+        """Read them from the record's profile, or from its cell if it has no profile."""
         said = record.cell if record.profile is None else record.profile.model_dump(mode="json")
         return cls(
             said.get("device", "cpu"),
@@ -151,19 +150,19 @@ class Taken:
         )
 
     def __str__(self) -> str:
-        """Such as `openvino in int8, cpu`."""
+        """Write runtime, precision and device, such as `openvino in int8, cpu`."""
         return f"{executed_by(self.runtime, self.precision)}, {self.device}"
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Sorts the lines of a row, and tells the conditions of two records apart."""
+        """The key that sorts the lines of a row; it is equal only for equal conditions."""
         w = self.workload
         shape = (w.cached or 0, w.batch, w.length, w.task or "")
         return (self.device, self.runtime != "eager", self.runtime, self.precision, *shape)
 
     @property
     def usual(self) -> bool:
-        """Whether the workload is the survey's own, or a part of cached passages, by which rows compare."""
+        """True if the workload is the survey's, or has cached passages; only such lines are compared."""
         return self.workload == USUAL or self.workload.cached is not None
 
 
@@ -174,7 +173,7 @@ def reproduction_table(
     model: str = "bert-base",
     readings: Sequence[Reading] = READINGS,
 ) -> Table:
-    """A line for each profile of each row; a row without any has one line that says so."""
+    """Make a line for each profile of each row. A row without profiles has one line that says so."""
     found = list(records)
     base = next(
         (
@@ -199,13 +198,13 @@ def reproduction_table(
         columns=COLUMNS,
         rows=lines,
         notes=[
-            "row: as in the table's file, which counts BERT-base as 1",
-            "survey: as published, accuracy included: nothing here is trained, so none is measured; its drops mix "
-            "GLUE's test and dev splits",
-            "recomputed: from the paper's own figures, by the survey's convention; ours: of the artifact, in the same "
-            "way; bytes on disk: of the artifact over the float32 baseline's, everything charged",
-            "speedup: paired, over the float32 baseline under the same runtime, – where the interval stayed too wide; "
-            "over eager float32: – where that is the same",
+            "row: as in the table's file, where BERT-base is row 1",
+            "survey: as published; nothing is trained here, so drops are not measured; the survey's drops mix GLUE's "
+            "test and dev splits",
+            "recomputed: from the paper's own figures, by the survey's convention; ours: from the artifact, in the "
+            "same way; bytes on disk: all bytes of the artifact over those of the float32 baseline",
+            "speedup: over the float32 baseline under the same runtime, measured in pairs; – if the interval was too "
+            "wide; over eager float32: – if the runtime is eager",
         ],
     )
 
@@ -269,9 +268,9 @@ REPEAT_COLUMNS = (
 
 
 def repeat_table(first: Iterable[Record], second: Iterable[Record]) -> Table:
-    """The speedups of two runs of the same cells, the largest difference first; the largest and the median below.
+    """Compare the speedups of two runs of the same cells, the largest difference first.
 
-    Raises SkylineError where they have no speedup in common, or are of different machines.
+    Raises SkylineError if the runs share no speedup (no-data) or are from different machines (not-comparable).
     """
     ones, others = _speedups(first), _speedups(second)
     shared = [key for key in ones if key in others]
@@ -282,7 +281,7 @@ def repeat_table(first: Iterable[Record], second: Iterable[Record]) -> Table:
     machines = {run[key][0].provenance.hardware.id for run in (ones, others) for key in shared}
     if len(machines) > 1:
         raise SkylineError(
-            f"the records are of different machines ({', '.join(sorted(machines))}); a repeat is of one",
+            f"the records are from different machines ({', '.join(sorted(machines))}); compare runs of one machine",
             Code.NOT_COMPARABLE,
         )
     rows: list[list[Value]] = []
@@ -298,7 +297,7 @@ def repeat_table(first: Iterable[Record], second: Iterable[Record]) -> Table:
     notes = [
         f"{len(rows)} speedups: the largest difference is {max(differences):.2f} %, "
         f"the median {median(differences):.2f} %",
-        *([f"{alone} speedups are in one of the folders only"] if alone else []),
+        *([f"{alone} speedups are in only one of the folders"] if alone else []),
     ]
     return Table.of(
         name="repeat",

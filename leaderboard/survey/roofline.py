@@ -1,5 +1,6 @@
-"""How much of the arithmetic that a recipe saves comes back as time: the measured speedup over the ratio of FLOPs; and
-how near each pass comes to what the machine allows, by a roofline over the bytes that it moves.
+"""Realised speedups: the measured speedup over the ratio of FLOPs, and the roofline of each pass.
+
+The roofline says how close a pass comes to the machine's limit, from its FLOPs and the bytes that it moves.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ RANK = [column.key for column in COLUMNS].index("realised")
 def realisation_table(
     records: Iterable[Record], model: str = "bert-base", cards: Cards | None = None
 ) -> Table:
-    """Every profile of `model` that has a speedup and fewer FLOPs than its baseline, the most realised first; and those
-    of the baseline itself that were held against the machine's ceilings. Raises SkylineError where no recipe saves any.
+    """Make the table of the profiles of `model` that have a speedup and save FLOPs, the most realised first.
+
+    Profiles of the baseline are shown if the machine's ceilings were measured with them. Raises SkylineError (no-data)
+    if no profiled recipe saves FLOPs.
     """
     found, _ = newest(records)
     rows, saving = [], False
@@ -50,13 +53,13 @@ def realisation_table(
             saving = saving or not itself
     if not saving:
         raise SkylineError(
-            f"no recipe that saves FLOPs was profiled on {model} yet; `skyline run realised-speed` does",
+            f"no recipe that saves FLOPs was profiled on {model} yet; run `skyline run realised-speed`",
             Code.NO_DATA,
         )
     rows.sort(key=lambda row: (-float(row[RANK] or 0.0), [str(cell) for cell in row[:3]]))
     return Table.of(
         name="realised",
-        title=f"What saved arithmetic brings in time at {model}'s size",
+        title=f"Measured speedup and saved FLOPs at {model}'s size",
         columns=COLUMNS,
         rows=rows,
         notes=_notes(rows),
@@ -65,26 +68,23 @@ def realisation_table(
 
 def _notes(rows: list[list[Value]]) -> list[str]:
     notes = [
-        "speedup: paired with the float32 baseline under the same runtime; 1.00 in the column beside its interval is "
-        "all that FLOPs promise"
+        "speedup: over the float32 baseline under the same runtime, measured in pairs; a speedup / FLOPs ratio of 1.00 "
+        "means that all saved FLOPs are realised"
     ]
     if any(row[-1] is not None for row in rows):
         notes += [
-            "bytes moved by one pass: each weight read once in the width in which it is executed, each activation that "
-            "eager's modules put out written and read once",
-            "of the roofline: FLOP/s of the median pass over min(peak, FLOPs / byte × copy), both ceilings measured by "
-            "PyTorch in the same process; caches, fused operators and another library's kernels can bring it above "
-            "100 %",
+            "bytes moved by one pass: every weight is read once, in the width in which it is executed; every output of "
+            "eager's modules is written and read once",
+            "of the roofline: FLOP/s of the median pass over min(peak, FLOPs / byte × copy); PyTorch measured both "
+            "ceilings in the same process, so caches, fused operators and other libraries' kernels can exceed 100 %",
         ]
     if any(row[-1] is None for row in rows):
-        notes.append("–: profiled before ceilings were measured beside it, or rows leave early")
+        notes.append("–: the profile is older than the measurement of ceilings, or inputs exit early")
     return notes
 
 
 def _row(profile: Profile, title: str, itself: bool) -> list[Value] | None:
-    """A row of the table, None for what does not belong there: without a verdict, without FLOPs saved; of the baseline,
-    without ceilings.
-    """
+    """Make a row; None for a profile without a verdict or without saved FLOPs (baseline: without ceilings)."""
     latency, ratio, roof = profile.latency, profile.flops_ratio, roofline(profile)
     if latency is None or latency.speedup is None or ratio is None:
         return None

@@ -1,4 +1,4 @@
-"""Published shapes, and their parameters in closed form: published sizes are recomputed without torch."""
+"""Published shapes, and their number of parameters in closed form, without torch."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ BERT_SHAPES = {
     "MINI": (4, 256),
     "TINY": (2, 128),
 }
-"""Layers and hidden size of Devlin et al. 2019 and Turc et al. 2019."""
+"""Number of layers and hidden size, from Devlin et al. 2019 and Turc et al. 2019."""
 
 
 def bert(
     layers: int, hidden: int, heads: int | None = None, ffn: int | None = None, **other: object
 ) -> EncoderConfig:
-    """A BERT without a task head, which has as many parameters as the published checkpoint (BERT-base: 110 M)."""
+    """Make the configuration of a BERT without a task head, as published checkpoints are (BERT-base: 110 M)."""
     return EncoderConfig.bert(layers, hidden, heads, ffn, head={"kind": "none", "outputs": 2}, **other)
 
 
 def masked_language_head(config: EncoderConfig) -> int:
-    """Parameters of an MLM head (dense, norm, decoder, bias) that is not tied to the word embeddings."""
+    """Count the parameters of an MLM head (dense, norm, decoder, bias) that is not tied to the word embeddings."""
     hidden, vocabulary = config.hidden_size, config.vocab_size
     return dense_parameters(hidden, hidden) + 2 * hidden + dense_parameters(hidden, vocabulary)

@@ -1,9 +1,9 @@
-"""The size columns of Ganesh et al. 2021, Table 1, recomputed from what each row's paper describes.
+"""The size columns of Ganesh et al. 2021, Table 1, recomputed from the description in each row's paper.
 
-The survey's convention: a weight of k bits counts k / 32, a pruned one nothing, and masks, indices, scales,
-centroids and exit ramps are free. "Without embeddings" leaves out the word-embedding matrix alone, of
-BERT-base as of the compressed model. So an encoder-only method that keeps the density d of everything else
-has the size s + d (1 - s) with embeddings, s the share of that matrix.
+By the survey's convention a weight of k bits counts k / 32; pruned weights, masks, indices, scales, centroids and exit
+ramps count nothing. "Without embeddings" leaves out only the word-embedding matrix, of BERT-base and of the compressed
+model. A method that keeps the word embeddings, and the density d of everything else, has the size s + d (1 - s) with
+embeddings, where s is the share of the word-embedding matrix.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from harness.models.parameter_counts import Count, count
 from leaderboard.survey.shapes import bert
 
 BASE = count(bert(12, 768))
-"""BERT-base's parameters."""
+"""The number of BERT-base's parameters, by component."""
 
 EMBEDDING_SHARE = BASE.word_embedding / BASE.total
-"""The share s of the word-embedding matrix."""
+"""s, the share of the word-embedding matrix in BERT-base."""
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """Both size columns in percent (None: nothing to compute it from) and how they come about.
+    """Both size columns in percent (None: it cannot be computed), and `how` they were computed.
 
-    `sure` is false where what they rest on is remembered of the paper rather than read in it.
+    `sure` is False if the input was remembered and not read in the paper.
     """
 
     with_embeddings: float | None
@@ -37,23 +37,23 @@ class Recomputed:
 
 
 def with_embeddings(density_pct: float, embedding_density_pct: float = 100.0) -> float:
-    """Percent of BERT-base that stays where these percentages of the encoder and of the word matrix do."""
+    """Compute the size in percent of BERT-base from the densities (percent) of the encoder and the word embeddings."""
     return EMBEDDING_SHARE * embedding_density_pct + (1 - EMBEDDING_SHARE) * density_pct
 
 
 def implied_embedding_density(with_pct: float, without_pct: float) -> float:
-    """The density (percent) of the word embeddings that makes a row's two size columns agree."""
+    """Compute the density (percent) of the word embeddings at which a row's two size columns agree."""
     return (with_pct - (1 - EMBEDDING_SHARE) * without_pct) / EMBEDDING_SHARE
 
 
 ENCODER_ONLY = frozenset({4, 5, 6, 7, 12, 13, 23})
-"""Rows that keep BERT-base's word embeddings as they are, and whose columns therefore follow the formula."""
+"""Rows that do not change BERT-base's word embeddings, so their columns follow the formula."""
 
 
 def _of(
     parts: Count, how: str, sure: bool = True, words: int | None = None, rest: int | None = None
 ) -> Recomputed:
-    """Percent of BERT-base of a whole small model; `words` and `rest` replace the count's own two parts."""
+    """Compute the sizes of a whole small model; `words` and `rest` replace the two parts of the count."""
     embedding = parts.word_embedding if words is None else words
     other = parts.without_word_embedding if rest is None else rest
     return Recomputed(
@@ -67,7 +67,7 @@ def _q_bert() -> Recomputed:
     return Recomputed(
         100 * stored / (embeddings + BASE.layers),
         100 * 4 / 32,
-        "4-bit weights, 8-bit embeddings, of a base without the pooler",
+        "4-bit weights, 8-bit embeddings, relative to BERT-base without its pooler",
     )
 
 
@@ -110,7 +110,7 @@ def _noach() -> Recomputed:
 
 
 def _albert_parts() -> tuple[int, int]:
-    """ALBERT-base's words (30,000 at width 128) and the rest: embeddings that wide, one layer, pooler."""
+    """Count ALBERT-base's word embeddings (30,000 of width 128), and the rest: other embeddings, one layer, pooler."""
     width, hidden = 128, 768
     layer = BASE.layers // 12
     rest = (512 + 2) * width + 2 * width + width * hidden + hidden + layer + BASE.pooler
@@ -129,7 +129,7 @@ def _edgebert() -> Recomputed:
     return Recomputed(
         100 * (stored_words + stored_rest) / BASE.total,
         100 * stored_rest / BASE.without_word_embedding,
-        "ALBERT in 8 bits, 40 % of the encoder and 60 % of the embeddings kept; its bitmask is not charged "
+        "ALBERT in 8 bits, 40 % of the encoder and 60 % of the embeddings kept; its bitmask is not counted "
         f"(+{mask:.2f} pp)",
         sure=False,
     )
@@ -141,14 +141,14 @@ def _zhao() -> Recomputed:
     ratio = ZHAO_PUBLISHED / (parts.total + _zhao_heads())
     return _of(
         parts,
-        f"the described 12 layers of 48 with 4,928 words hold {parts.total:,} parameters; the published "
-        f"{ZHAO_PUBLISHED:,} are {ratio:.2f} times that with its pre-training heads, as if an optimizer's "
-        "two slots were counted",
+        f"the described model, 12 layers of 48 with 4,928 words, has {parts.total:,} parameters; the published "
+        f"{ZHAO_PUBLISHED:,} are {ratio:.2f} times its parameters with pre-training heads, as if an optimizer's two "
+        "slots were counted",
     )
 
 
 def _zhao_heads() -> int:
-    """The heads that the published count includes: MLM with a tied decoder and its bias, next sentence."""
+    """Count the heads that the published count includes: MLM (tied decoder, bias) and next sentence."""
     hidden, vocabulary = 48, 4928
     return (hidden * hidden + hidden) + 2 * hidden + vocabulary + (2 * hidden + 2)
 
@@ -158,7 +158,7 @@ def _deebert() -> Recomputed:
     return Recomputed(
         100 * (BASE.total + ramps) / BASE.total,
         100 * (BASE.without_word_embedding + ramps) / BASE.without_word_embedding,
-        f"each of 11 exit ramps owns a pooler: {ramps:,} parameters that the survey does not charge",
+        f"each of 11 exit ramps has a pooler: {ramps:,} parameters that the survey does not count",
     )
 
 
@@ -185,7 +185,7 @@ RECOMPUTED: Mapping[int, Recomputed] = MappingProxyType(
         8: _schubert(),
         9: _lightpaff(),
         10: Recomputed(
-            100 * 101 / 417.6, 100 * 11 / 328.2, "101 and 11 MiB of the survey's text over 417.6 and 328.2"
+            100 * 101 / 417.6, 100 * 11 / 328.2, "the survey's text: 101 and 11 MiB of 417.6 and 328.2 MiB"
         ),
         11: _small_model(
             sum(_ADABERT_PARAMS) / len(_ADABERT_PARAMS),
@@ -220,4 +220,4 @@ RECOMPUTED: Mapping[int, Recomputed] = MappingProxyType(
         26: _edgebert(),
     }
 )
-"""By row of the table, for the rows that are not `ENCODER_ONLY`."""
+"""The recomputed sizes by row of the table, for the rows that are not `ENCODER_ONLY`."""

@@ -1,4 +1,4 @@
-"""Speedups by workload: a line for each row of the survey and way to execute it, a column for each workload."""
+"""Speedups by workload: a line for each row of the survey and each runtime, a column for each workload."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ def grid_table(
     model: str = "bert-base",
     readings: Sequence[Reading] = READINGS,
 ) -> Table:
-    """The paired speedup of each row over the float32 baseline under the same runtime, by workload, the usual one
-    first. Rows that were profiled under one workload alone are left out. Raises SkylineError where all were.
+    """Make the table of each row's speedup over the float32 baseline under the same runtime, by workload.
+
+    Rows that were profiled under only one workload are left out. Raises SkylineError (no-data) if no row is left.
     """
     lines: dict[tuple[int, str, str], dict[Workload, Record]] = {}
     for row in rows_of(records, tables, model=model, readings=readings):
@@ -31,8 +32,8 @@ def grid_table(
     lines = {key: found for key, found in lines.items() if len(found) > 1}
     if not lines:
         raise SkylineError(
-            "no row of the survey is profiled under several workloads yet; "
-            "`skyline reproduce ganesh2021 --grid --out profiles` does that",
+            "no row of the survey was profiled under several workloads yet; "
+            "run `skyline reproduce ganesh2021 --grid --out profiles`",
             Code.NO_DATA,
         )
     workloads = sorted({workload for found in lines.values() for workload in found}, key=_order)
@@ -50,8 +51,8 @@ def grid_table(
             [*key, *(_cell(found.get(workload)) for workload in workloads)] for key, found in lines.items()
         ],
         notes=[
-            "paired, over the float32 baseline under the same runtime and workload; –: not profiled; "
-            "wide: the interval stayed too wide for a verdict",
+            "speedup over the float32 baseline under the same runtime and workload, measured in pairs",
+            "–: not profiled; wide: no verdict, because the interval was too wide",
         ],
     )
 

@@ -1,1 +1,1 @@
-"""Tables as text."""
+"""Tables for terminals, Markdown, CSV and JSON."""

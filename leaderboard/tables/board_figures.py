@@ -1,4 +1,4 @@
-"""Every figure of a board, unrounded: as a document for JSON and as a table for CSV."""
+"""All figures of a board, unrounded: as a document for JSON and as a table for CSV."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from leaderboard.tables.model import Cell, Column, Line, Table, Value
 
 
 def board_document(board: Board) -> dict[str, Any]:
-    """The board as values that JSON can hold, each row's parts side by side; None for what was not measured."""
+    """Return the board as JSON values, with each row's parts in one object; None if nothing was measured."""
     document = {field.name: getattr(board, field.name) for field in fields(board)}
     return {**document, "axes": [asdict(axis) for axis in board.axes], "rows": row_figures(board)}
 
 
 def row_figures(board: Board) -> list[dict[str, Any]]:
-    """The figures of each row under one name each."""
+    """Return the figures of each row by name."""
     return [_figures(row, board) for row in board.rows]
 
 
 def figures_table(board: Board) -> Table:
-    """The board as a table of figures alone, for CSV: an interval takes two columns, lists are joined by spaces."""
+    """Make the table for CSV: an interval takes two columns, and the items of a list are joined by spaces."""
     rows = [_flat(figures, row, board) for figures, row in zip(row_figures(board), board.rows, strict=True)]
     keys = rows[0] if rows else ()
     lines = (Line(tuple(Cell(str(value), value) for value in row.values())) for row in rows)
@@ -31,7 +31,7 @@ def figures_table(board: Board) -> Table:
 
 
 def claimed_tasks(board: Board) -> list[str]:
-    """The tasks that any row has a published score of."""
+    """List the tasks on which any row has a published score."""
     return list(dict.fromkeys(task for row in board.rows for task in row.claimed))
 
 

@@ -1,4 +1,4 @@
-"""A board as a table for people: its columns, the legend of its marks, and its notes."""
+"""A board as a table for people, with a legend of its marks and its notes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from leaderboard.tables.model import MISSING, Cell, Column, Line, Table
 
 FRONT_MARK = "◆"
 SIMULATED_MARK = "†"
+P_FRONT = "P(front), the share of bootstrap resamples in which the row is on the front"
 BEFORE_SCORES = (
     Column("rank", "Rank", numeric=True),
     Column("title", "Method"),
@@ -38,11 +39,11 @@ README_COLUMNS = frozenset(
     {"rank", "title", "drop", "drop_published", "tasks", "size_pct", "disk_bytes", "flops", "speedup"}
     | {"disk_pct", "peak_memory_bytes", "pareto", "kept"}
 )
-"""The columns of a Markdown table, the scores aside: what fits a page."""
+"""The columns that fit a page, for Markdown. Scores are shown too."""
 
 
 def board_table(board: Board) -> Table:
-    """The board as a table with the columns that it has figures for, its legend and notes below."""
+    """Make the table of a board: the columns that have figures, with legend and notes below."""
     cells = [_cells(row, figures, board) for row, figures in zip(board.rows, row_figures(board), strict=True)]
     columns = tuple(column for column in _columns(board) if _is_filled(column.key, board, cells))
     lines = (
@@ -57,16 +58,16 @@ def board_table(board: Board) -> Table:
 
 
 def readme_table(board: Board) -> Table:
-    """The board as a table with the columns that fit a page."""
+    """Make the table of a board with the columns that fit a page."""
     return board_table(board).only(
         lambda column: column.key in README_COLUMNS or column.key.startswith(("score_", "claimed_"))
     )
 
 
 def front_cell(row: Row, axis: str) -> Cell:
-    """The front's mark on one axis, with the share of resamples in which the row is on that front.
+    """Write the front's mark on one axis, and P(front).
 
-    Rows on the front sort before the others, the surer first; rows that do not compete have no value.
+    Rows on the front sort before the others, and then by P(front). Rows that do not compete have no value.
     """
     front = row.fronts.get(axis)
     if front is None:
@@ -77,7 +78,7 @@ def front_cell(row: Row, axis: str) -> Cell:
 
 
 def _columns(board: Board) -> list[Column]:
-    """All columns that this board can have, in order."""
+    """List all columns that this board can have, in order."""
     scores = [
         Column(f"score_{task}", task_title(task), "points", numeric=True, unit_in_cells=True)
         for task in board.tasks
@@ -98,10 +99,10 @@ def _is_filled(key: str, board: Board, cells: Sequence[dict[str, Cell]]) -> bool
 
 
 def _cells(row: Row, figures: dict[str, Any], board: Board) -> dict[str, Cell]:
-    """A row's cells by column. `figures` are those of `board_figures`."""
+    """Make a row's cells by column key. `figures` come from `row_figures`."""
 
     def cell(key: str, text: str, cost: str = "") -> Cell:
-        """A figure's cell, with a mark where the method claims to reduce `cost` and here does not."""
+        """Make a figure's cell, with a mark if the method claims to reduce `cost` but does not here."""
         marked = cost in row.simulated and text != MISSING
         return Cell(f"{text}{SIMULATED_MARK}" if marked else text, figures[key])
 
@@ -142,12 +143,12 @@ def _cells(row: Row, figures: dict[str, Any], board: Board) -> dict[str, Cell]:
 
 
 def _rank(row: Row) -> str:
-    """The rank, with an equals sign where rows share it."""
+    """Write the rank, with an equals sign if several rows share it."""
     return MISSING if row.rank is None else f"{row.rank.position}{'=' if row.rank.tied else ''}"
 
 
 def _tasks_and_seeds(row: Row) -> str:
-    """How many tasks the drop averages over and how many seeds each has, such as `2 × 1–3`."""
+    """Write the number of tasks in the drop × the number of seeds of each, such as `2 × 1–3`."""
     if row.drop is None:
         return MISSING
     tasks = row.drop.by_task
@@ -158,10 +159,7 @@ def _tasks_and_seeds(row: Row) -> str:
 
 
 def legend(board: Board, against: str | None = None) -> list[str]:
-    """What the marks of this board's tables mean.
-
-    `against` names the front's cost, which is by default the board's axis.
-    """
+    """Explain the marks in this board's tables. `against` names the front's cost, by default the board's axis."""
     cost = against or axis_words(board.chosen_axis)
     lines = []
     fronts = [front for row in board.rows for axis, front in row.fronts.items() if axis == board.axis]
@@ -169,19 +167,19 @@ def legend(board: Board, against: str | None = None) -> list[str]:
         share = any(front.probability is not None for front in fronts)
         lines.append(
             f"{FRONT_MARK}: on the Pareto front of drop against {cost}"
-            + ("; the share of bootstrap resamples in which a row is on it stands beside" if share else "")
+            + (f"; in %: {P_FRONT}" if share else "")
         )
     if any(row.rank is not None and row.rank.tied for row in board.rows):
-        lines.append("=: a statistical tie, the 95 % interval overlaps that of the rank's first row")
+        lines.append("=: a statistical tie; the 95 % interval overlaps the interval of the rank's first row")
     if any(row.simulated for row in board.rows):
         lines.append(
-            f"{SIMULATED_MARK}: simulated, the method claims to reduce this cost but the artifact, "
-            "under this runtime, does not; on that axis it counts as no cheaper than the baseline"
+            f"{SIMULATED_MARK}: simulated: the method claims to reduce this cost, but the artifact does not reduce it "
+            "under this runtime; on the front it counts as no cheaper than the baseline"
         )
     if board.kind == "measured":
-        lines.append("scores: the task's metric on its dev split, 0 to 100, ± half of its 95 % interval")
+        lines.append("scores: the task's metric on the dev split in points, ± half of its 95 % interval")
         lines.append(
-            "drop: mean of method minus baseline in points with its 95 % interval; negative is worse"
+            "drop: method minus baseline in points, averaged, with its 95 % interval; negative is worse"
         )
     if board.kind != "published" and board.rows and board.workload is not None and board.hardware is not None:
         place = board.hardware.accelerator or board.hardware.processor
@@ -194,12 +192,12 @@ def legend(board: Board, against: str | None = None) -> list[str]:
 
 
 def axis_words(axis: Axis) -> str:
-    """An axis's title inside a sentence."""
+    """Write an axis's title for the middle of a sentence."""
     return axis.title if axis.title[:2].isupper() else axis.title[0].lower() + axis.title[1:]
 
 
 def notes(board: Board) -> list[str]:
-    """The notes below a board's table: legend, the board's own, failed cells, the rows' own, and what is left out."""
+    """List the notes below a board's table: legend, board, failed cells, rows, and everything that was left out."""
     return [
         *legend(board),
         *board.notes,
@@ -210,7 +208,7 @@ def notes(board: Board) -> list[str]:
 
 
 def _row_notes(rows: Sequence[Row]) -> list[str]:
-    """The rows' own notes; one that several rows have names them all."""
+    """List the notes of rows. A note that several rows have is written once, with all their titles."""
     titles: dict[str, list[str]] = {}
     for row in rows:
         for note in row.notes:

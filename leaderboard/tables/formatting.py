@@ -1,4 +1,4 @@
-"""How figures are written for people: with separators, a true minus, and a dash for what was not measured."""
+"""Write figures for people: with separators, a true minus sign, and a dash for a missing figure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MINUS = "\u2212"
 
 
 def number(value: float | None, decimals: int, sign: bool = False) -> str:
-    """A figure with separators and a true minus, halves rounded away from zero; a dash for None."""
+    """Write a figure with thousands separators, halves rounded away from zero; a dash for None."""
     if value is None:
         return MISSING
     rounded = Decimal(repr(value)).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP)
@@ -21,33 +21,33 @@ def number(value: float | None, decimals: int, sign: bool = False) -> str:
 
 
 def points(value: float | None, ci95: Interval | None = None) -> str:
-    """A drop such as `−0.46 [−0.92, 0.00]`, in points."""
+    """Write a drop in points, such as `−0.46 [−0.92, 0.00]`."""
     if value is None:
         return MISSING
     return number(value, 2) + (f" [{number(ci95[0], 2)}, {number(ci95[1], 2)}]" if ci95 else "")
 
 
 def score(value: float | None, ci95: Interval | None = None) -> str:
-    """A score such as `91.3 ± 1.9`: the sign is followed by half the width of its interval."""
+    """Write a score in points, such as `91.3 ± 1.9`; after ± stands half the width of its interval."""
     if value is None:
         return MISSING
     return number(value, 1) + (f" ± {number((ci95[1] - ci95[0]) / 2, 1)}" if ci95 else "")
 
 
 def megabytes(value: int | None) -> str:
-    """Bytes as MB (10^6), with two decimals below 10 MB."""
+    """Write bytes as MB (10^6), with two decimals below 10 MB."""
     if value is None:
         return MISSING
     return number(value / 1e6, 2 if value < 10e6 else 1)
 
 
 def gigaflops(value: int | None) -> str:
-    """FLOPs as GFLOPs."""
+    """Write FLOPs as GFLOPs (10^9)."""
     return MISSING if value is None else number(value / 1e9, 2)
 
 
 def speedup(value: float | None, ci95: Interval | None, verdict: str | None) -> str:
-    """A speedup such as `2.31× [2.27, 2.36]`; `no verdict` where its interval stayed too wide."""
+    """Write a speedup, such as `2.31× [2.27, 2.36]`, or `no verdict` if its interval was too wide."""
     if value is None:
         return "no verdict" if verdict == "none" else MISSING
     interval = f" [{number(ci95[0], 2)}, {number(ci95[1], 2)}]" if ci95 else ""

@@ -1,4 +1,4 @@
-"""The one model of a table: columns, lines of typed cells, and notes. Every renderer takes it."""
+"""The model of a table that all renderers share: columns, lines of typed cells, and notes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 MISSING = "–"
-"""What people read where nothing was measured."""
+"""The text of a cell without a figure."""
 
 Value: TypeAlias = str | float | int | bool | None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """`text` is for people; `value` is what CSV and JSON print and what sorts (None: nothing was measured)."""
+    """A cell. People read `text`; CSV and JSON print `value`, and tables sort by it (None: nothing was measured)."""
 
     text: str
     value: Value
@@ -22,9 +22,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its key in CSV and JSON, its heading with the unit, the digits of its figures and its alignment.
+    """A column: its key in CSV and JSON, its heading, its unit, and how its figures are written.
 
-    `unit_in_cells`: the cells carry the unit, or everybody knows it, so that headings need not name it.
+    If `unit_in_cells` is set, the cells name the unit or it is well known, so the heading leaves it out.
     """
 
     key: str
@@ -36,11 +36,11 @@ class Column:
 
     @property
     def title(self) -> str:
-        """The heading, with the unit where that has to be named."""
+        """The heading, with the unit unless `unit_in_cells`."""
         return self.heading if self.unit_in_cells or not self.unit else f"{self.heading} ({self.unit})"
 
     def cell(self, value: Value) -> Cell:
-        """A cell whose text is the value with this column's digits."""
+        """Make a cell whose text is the value with this column's digits."""
         if value is None:
             return Cell(MISSING, None)
         if isinstance(value, bool):
@@ -50,7 +50,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """The cells of one row, in the order of the columns. `mark`: the row stands out; `faded`: it has no figures."""
+    """The cells of one row, in the order of the columns. A `mark` makes the row bold; a `faded` row is printed dim."""
 
     cells: tuple[Cell, ...]
     mark: str = ""
@@ -59,7 +59,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. `name` tells it from others, in JSON and between the markers of a README."""
+    """A table. JSON and the markers of a README use its `name`."""
 
     name: str
     title: str
@@ -76,7 +76,7 @@ class Table:
         rows: Sequence[Sequence[Value]],
         notes: Sequence[str] = (),
     ) -> Table:
-        """A table of plain values. A column in which any value is a number is numeric."""
+        """Make a table from plain values. A column is numeric if any of its values is a number."""
         by_column = zip(*rows, strict=True) if rows else [()] * len(columns)
         aligned = tuple(
             replace(column, numeric=any(_is_number(value) for value in values))
@@ -89,16 +89,16 @@ class Table:
         return cls(name, title, aligned, tuple(lines), tuple(notes))
 
     def records(self) -> list[dict[str, Value]]:
-        """The values of each row by column key, unrounded."""
+        """Return the unrounded values of each row, by column key."""
         keys = [column.key for column in self.columns]
         return [dict(zip(keys, (cell.value for cell in line.cells), strict=True)) for line in self.lines]
 
     def to_dict(self) -> dict[str, Any]:
-        """The table as plain JSON values."""
+        """Return the table as plain JSON values."""
         return {"name": self.name, "title": self.title, "rows": self.records(), "notes": list(self.notes)}
 
     def only(self, wanted: Callable[[Column], bool]) -> Table:
-        """The table without the columns that `wanted` refuses."""
+        """Keep the columns for which `wanted` is true."""
         kept = [place for place, column in enumerate(self.columns) if wanted(column)]
         return replace(
             self,

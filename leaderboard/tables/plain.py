@@ -1,4 +1,4 @@
-"""A table as plain text: Markdown, CSV, JSON, and columns of text; and a table inside a README."""
+"""Write a table as Markdown, CSV, JSON or aligned text, and put a table into a README."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ with lazy_imports():
 
 
 def to_markdown(table: Table) -> str:
-    """The table as Markdown, its notes below; the name of a line with a mark is bold."""
+    """Write the table as Markdown with its notes below. The name of a marked line is bold."""
     name = next((place for place, column in enumerate(table.columns) if not column.numeric), None)
     body = [
         [
@@ -36,7 +36,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_text(table: Table) -> str:
-    """The table as text of any width, its title above and its notes below."""
+    """Write the table as aligned text of any width, with its title above and its notes below."""
     heads = [column.title for column in table.columns]
     body = [[cell.text for cell in line.cells] for line in table.lines]
     parts = [table.title, "", _tabulated(table, heads, body, "simple"), "", *table.notes]
@@ -44,7 +44,7 @@ def to_text(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """The table as CSV: every figure unrounded, an empty field for what was not measured."""
+    """Write the table as CSV: figures are unrounded, and a field is empty if nothing was measured."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([column.key for column in table.columns])
@@ -53,14 +53,15 @@ def to_csv(table: Table) -> str:
 
 
 def to_json(document: object) -> str:
-    """Plain values, and what Pydantic can write, as indented JSON."""
+    """Write plain values and Pydantic models as indented JSON."""
     return pydantic_core.to_json(document, indent=1).decode()
 
 
 def update_readme(path: Path, marker: str, markdown: str) -> None:
-    """Replace what stands between `<!-- board:MARKER -->` and `<!-- /board:MARKER -->` in the file at `path`.
+    """Replace the text between `<!-- board:MARKER -->` and `<!-- /board:MARKER -->` in the file at `path`.
 
-    Raises SkylineError where the file cannot be read or does not hold the two markers once, in order.
+    Raises SkylineError if the file cannot be read (unreadable), or if the two markers are not in it once each, in this
+    order (incomplete).
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -80,7 +81,7 @@ def update_readme(path: Path, marker: str, markdown: str) -> None:
 
 
 def escape_markdown(text: str) -> str:
-    """Text that stays text in a Markdown table: no cell borders, tags, links, emphasis or line breaks."""
+    """Escape text for a cell of a Markdown table: borders, tags, links, emphasis and line breaks."""
     text = " ".join(text.split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_|\[\]])", r"\\\1", text)

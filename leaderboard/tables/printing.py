@@ -1,4 +1,4 @@
-"""A board or a table in each form that the command prints."""
+"""Write a board or a table in each form that the command prints."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from leaderboard.tables.model import Table
 
 
 def to_json(made: Board | Table) -> str:
-    """Every figure as JSON; of a board the text of a whole file."""
+    """Write every figure as JSON."""
     if isinstance(made, Board):
         return plain.to_json(board_document(made)) + "\n"
     return plain.to_json(made.to_dict())
 
 
 def to_csv(made: Board | Table) -> str:
-    """Every figure as CSV."""
+    """Write every figure as CSV."""
     return plain.to_csv(figures_table(made) if isinstance(made, Board) else made)
 
 
 def to_markdown(made: Board | Table) -> str:
-    """A Markdown table; of a board the columns that fit a page."""
+    """Write a Markdown table. A board keeps only the columns that fit a page."""
     return plain.to_markdown(readme_table(made) if isinstance(made, Board) else made)
 
 
 def print_to_terminal(made: Board | Table) -> None:
-    """Print a board in the terminal's width, or a table in its own."""
+    """Print a board in the width of the terminal, or a table in its own width."""
     if isinstance(made, Board):
         terminal.print_table(board_table(made))
     else:

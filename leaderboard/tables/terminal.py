@@ -1,4 +1,4 @@
-"""A table in a terminal: what was measured keeps its place, what matters less gives way, and a line says what."""
+"""Print a table in a terminal. If it is too wide, less important columns are hidden, and a line names them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ with lazy_imports():
 
 TITLE_WIDTH = 20
 GAP = 2
-"""Between two columns."""
+"""Characters between two columns."""
 SPARED_FIRST = (
     "family",
     "size_pct_without_embeddings",
@@ -31,13 +31,14 @@ SPARED_FIRST = (
     "size_pct",
 )
 SPARED_LAST = ("score_", "kept", "peak_memory_bytes", "flops", "speedup", "disk_bytes", "size_pct", "drop")
-"""The columns that give way in a narrow terminal, in this order, by how their keys begin. In between go the
-intervals, the front (its mark goes before the method's name) and the rank (the rows stay in its order)."""
+"""The columns that a narrow terminal hides, in this order, by key (or by its beginning, if it ends in `_`). Between the
+two groups it hides the intervals, the front (its mark moves to the method's name) and the rank (rows keep its order).
+"""
 INTERVAL = re.compile(r" \[[^\]]*\]| ± [\d.,]+")
 
 
 def print_table(table: Table, console: rich.console.Console | None = None) -> None:
-    """Print the table: the columns that fit, then what is hidden, and the notes."""
+    """Print the columns that fit, a line that names the hidden ones, and the notes."""
     console = console or rich.console.Console()
     fitted = fit(table, console.width)
     drawn = rich.table.Table(
@@ -54,7 +55,7 @@ def print_table(table: Table, console: rich.console.Console | None = None) -> No
                 rich.text.Text(column.heading), min_width=TITLE_WIDTH, overflow="fold", vertical="bottom"
             )
         else:
-            # No wider than its cells where its words allow.
+            # As narrow as its cells, unless a word of the heading is wider.
             lines = textwrap.wrap(column.title, _column_width(fitted, place), break_long_words=False)
             drawn.add_column(
                 rich.text.Text("\n".join(lines)), justify="right" if column.numeric else "left", no_wrap=True
@@ -68,7 +69,7 @@ def print_table(table: Table, console: rich.console.Console | None = None) -> No
 
 
 def fit(table: Table, width: int) -> Table:
-    """The table with what matters most in `width` characters; at last only titles are left."""
+    """Hide the least important columns until the table fits into `width` characters. The titles always stay."""
     narrower = _narrower(table)
     while width_of(table) > width and (less := next(narrower, None)) is not None:
         table = less
@@ -76,7 +77,7 @@ def fit(table: Table, width: int) -> Table:
 
 
 def width_of(table: Table) -> int:
-    """The characters that a table takes, with titles folded to `TITLE_WIDTH`."""
+    """Compute a table's width in characters, with titles folded to `TITLE_WIDTH`."""
     widths = [
         TITLE_WIDTH if column.key == "title" else _column_width(table, place)
         for place, column in enumerate(table.columns)
@@ -92,7 +93,7 @@ def _column_width(table: Table, place: int) -> int:
 
 
 def _hidden(whole: Table, fitted: Table, width: int) -> list[str]:
-    """What a terminal of that width has no room for and how to see it, as one line; none where all is shown."""
+    """Write one line that names what is hidden and how to see it; none if everything is shown."""
     shown = {column.key for column in fitted.columns}
     left_out = [column.title for column in whole.columns if column.key not in shown]
     if _has_intervals(whole) and not _has_intervals(fitted):
@@ -106,10 +107,10 @@ def _hidden(whole: Table, fitted: Table, width: int) -> list[str]:
 
 
 def _narrower(table: Table) -> Iterator[Table]:
-    """Ever narrower tables."""
+    """Yield narrower and narrower tables."""
     for key in SPARED_FIRST:
         if key == "size_pct" and not _spared(table, "disk_bytes"):
-            continue  # a table of a paper that has no other size
+            continue  # a paper's table without another size
         for column in _spared(table, key):
             table = _without(table, column)
             yield table
@@ -129,7 +130,7 @@ def _narrower(table: Table) -> Iterator[Table]:
 
 
 def _spared(table: Table, key: str) -> list[Column]:
-    """The column `key`, if it is there; where it ends in `_`, all that so begin, the last first."""
+    """Find the column `key`, or, if `key` ends in `_`, all columns that begin with it, the last first."""
     prefix = key if key.endswith("_") else None
     return [c for c in reversed(table.columns) if c.key == key or (prefix and c.key.startswith(prefix))]
 

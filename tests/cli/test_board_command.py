@@ -45,20 +45,25 @@ def scored(model="minilm-l6"):
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["published", "--model", "foo"], "--model is not for 'board published"),
-        (["published", "--task", "sst2"], "--task is not for 'board published"),
-        (["architecture", "--task", "sst2"], "--task is not for 'board architecture'"),
+        (["published", "--model", "foo"], "'board published --table ganesh2021' does not take --model"),
+        (["published", "--task", "sst2"], "'board published --table ganesh2021' does not take --task"),
+        (["architecture", "--task", "sst2"], "'board architecture' does not take --task"),
         (["architecture", "--table", "realise"], "did you mean 'realised'?"),
         (["measured", "--table", "gordon2020"], "unknown table of the measured board 'gordon2020'"),
         (
             ["measured", "--table", "findings", "--task", "sst2"],
-            "--task is not for 'board measured --table findings'",
+            "'board measured --table findings' does not take --task",
         ),
-        (["measured", "--table", "curves", "--front"], "--front is not for 'board measured --table curves'"),
+        (
+            ["measured", "--table", "curves", "--front"],
+            "'board measured --table curves' does not take --front",
+        ),
         (["published", "--table", "gordon2002"], "did you mean 'gordon2020'"),
         (["published", "--table", ""], "unknown table of the published board ''"),
         (["published", "--table", "gordon2020", "--axis", "disk"], "axis"),
         (["published", "--readme", "x.md", "--csv"], "leave out --json and --csv"),
+        (["architecture", "--table", "sizes", "--chart", "x.svg"], "does not take --chart"),
+        (["measured", "--chart", "x.pdf"], ".svg or .png"),
     ],
 )
 def test_what_a_board_does_not_have_is_refused(skyline, arguments, names):
@@ -125,7 +130,10 @@ def test_the_front_alone_has_its_own_markers(skyline, tmp_path):
     front = json.loads(out)
     assert (status, errors) == (0, "")
     assert front["rows"] == [row for row in whole["rows"] if row["recipe"] in ("baseline", "magnitude")]
-    assert front["notes"] == [*whole["notes"], "2 of the board's 3 rows: the Pareto front and the baseline"]
+    assert front["notes"] == [
+        *whole["notes"],
+        "only the Pareto front and the baseline are shown: 2 of 3 rows",
+    ]
     path = tmp_path / "README.md"
     path.write_text(
         "".join(f"<!-- board:{n} -->\n<!-- /board:{n} -->\n" for n in ("measured", "measured-front"))
@@ -182,7 +190,7 @@ def test_an_empty_board_says_where_other_records_are(skyline, tmp_path):
     write(tmp_path / "runs", profile("baseline", model="bert-base"))
     status, _, errors = skyline("board", "architecture")
     assert status == 2
-    assert "`skyline run quickstart` does" in errors
+    assert "`skyline run quickstart`" in errors
     assert errors.endswith("; runs has others: add --profiles runs\n")
     assert skyline("board", "architecture", "--profiles", "runs")[0] == 0
 

@@ -110,7 +110,7 @@ MISTAKES = {
     "a folder that is a file": ([*TRAIN, "--model", "tiny", "--out", "file"], "cannot write to file"),
     "unknown board": (["board", "mesured"], "did you mean 'measured'"),
     "two formats": (["board", "published", "--json", "--csv"], "choose one"),
-    "missing profiles": (["board", "measured", "--profiles", "nowhere"], "no folder nowhere"),
+    "missing profiles": (["board", "measured", "--profiles", "nowhere"], "the folder nowhere"),
     "unknown axis": (["board", "published", "--axis", "sise"], "axis"),
     "nothing to check": (["check", "nowhere.json"], "nowhere.json"),
     "unknown family": (["new-method", "my-method", "--family", "quantisation"], "quantization"),

@@ -1,4 +1,4 @@
-"""The architecture board: costs without training, beside what papers claim of quality."""
+"""The architecture board: costs without training, and the scores that papers claim."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.support.board_records import (
     facts,
     failed,
     profile,
-    refuses,
     rows_of,
 )
+from tests.support.one_line_errors import refused
 
 
 def test_architecture_board_measures_costs_and_claims_no_quality() -> None:
@@ -37,7 +37,7 @@ def test_architecture_board_measures_costs_and_claims_no_quality() -> None:
     row = rows_of(board)[1]
     assert (row.scores, row.drop, row.pareto, row.fronts) == ({}, None, False, {})
     assert row.claimed == {"sst2": 92.6}
-    assert "as published: SST-2 92.6 on a split that is not known (Table 9)" in row.notes
+    assert "as published: SST-2 92.6 on an unknown split (Table 9)" in row.notes
     assert row.size_pct == 25.0
     assert row.size_pct_without_embeddings == 25.0
     assert row.disk_pct == pytest.approx(100 * 113 / 438)
@@ -47,9 +47,9 @@ def test_architecture_board_measures_costs_and_claims_no_quality() -> None:
 
 
 def test_architecture_board_leaves_scored_artifacts_to_the_measured_one() -> None:
-    with refuses(Code.NO_DATA, "`skyline run SUITE.toml`", "profile_model = 'minilm-l6'"):
+    with refused(Code.NO_DATA, "`skyline run SUITE.toml`", "profile_model = 'minilm-l6'"):
         architecture_board([r for r in example_records() if r.recipe != "x"], "minilm-l6")
-    with refuses(Code.NO_DATA, "bert-base", "`skyline run quickstart`"):
+    with refused(Code.NO_DATA, "bert-base", "`skyline run quickstart`"):
         architecture_board([])
-    with refuses(Code.NO_DATA, "--model", "bert-tiny, minilm-l6"):
+    with refused(Code.NO_DATA, "--model", "bert-tiny, minilm-l6"):
         architecture_board([profile("baseline", model=name) for name in ("minilm-l6", "bert-tiny")])

@@ -24,7 +24,7 @@ def test_profiles_join_by_artifact_and_others_are_told() -> None:
     assert not any("another artifact" in note for note in rows["a"].notes)
     assert (rows["b"].speedup, rows["b"].disk_bytes) == (3.0, 41_000_000)
     assert any("another artifact of the recipe (SST-2, seed 7)" in note for note in rows["b"].notes)
-    assert any("no artifact of it was profiled" in note for note in rows["baseline"].notes)
+    assert any("only the size is known" in note for note in rows["baseline"].notes)
     assert rows["baseline"].disk_bytes == 100_000_000
 
 

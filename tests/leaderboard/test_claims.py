@@ -58,7 +58,7 @@ def test_the_first_claim_of_a_task_that_holds_counts_and_says_where_it_stands() 
     assert row.claimed == {"sst2": 92.4, "mnli": 84.8}
     variant = "; this method is a variant of the paper's"
     assert row.notes == (
-        f"as published: SST-2 92.4 on test (Table 1, remembered of the paper, not read in it){variant}",
+        f"as published: SST-2 92.4 on test (Table 1, remembered, not read in the paper){variant}",
         f"as published: MNLI 84.8 on dev (Table 2){variant}",
     )
 

@@ -16,10 +16,10 @@ from tests.support.board_records import (
     example_records,
     published_board,
     quality,
-    refuses,
     replicates,
     rows_of,
 )
+from tests.support.one_line_errors import refused
 
 
 def test_rows_have_all_keys_as_json() -> None:
@@ -98,9 +98,9 @@ def test_toy_and_real_tasks_never_share_a_board() -> None:
     toys = [record for record in records if record.task == "toy-sentiment"]
     assert measured_board(toys).tasks == ["toy-sentiment"]
     assert measured_board(records, tasks=["toy-sentiment"]).tasks == ["toy-sentiment"]
-    with refuses(Code.NOT_COMPARABLE):
+    with refused(Code.NOT_COMPARABLE):
         measured_board(records, tasks=["sst2", "toy-sentiment"])
-    with refuses(Code.UNKNOWN_NAME, "'sst2'"):
+    with refused(Code.UNKNOWN_NAME, "'sst2'"):
         measured_board(records, tasks=["sst1"])
 
 
@@ -109,18 +109,20 @@ def test_one_board_shows_one_base_model() -> None:
     records += [quality("baseline", "sst2", 93.0, model="bert-base")]
     board = measured_board(records)
     assert board.model == "minilm-l6"
-    assert board.skipped == ["1 records of base model bert-base: choose it to see them"]
+    (line,) = board.skipped
+    assert "1 records of base model bert-base" in line
+    assert "--model bert-base" in line
     assert rows_of(measured_board(records, "bert-base"))[0].scores == {"sst2": 93.0}
-    with refuses(Code.UNKNOWN_NAME, "'bert-base'"):
+    with refused(Code.UNKNOWN_NAME, "'bert-base'"):
         measured_board(records, "bert-bass")
-    with refuses(Code.NO_DATA, "`skyline run`"):
+    with refused(Code.NO_DATA, "`skyline run`"):
         measured_board([])
 
 
 def test_unknown_tables_and_axes_suggest_the_nearest() -> None:
-    with refuses(Code.UNKNOWN_NAME, "'movva2022'"):
+    with refused(Code.UNKNOWN_NAME, "'movva2022'"):
         published_board("movva2020")
-    with refuses(Code.UNKNOWN_NAME, "'size'"):
+    with refused(Code.UNKNOWN_NAME, "'size'"):
         published_board(axis="sizes")
-    with refuses(Code.UNKNOWN_NAME, "'latency'"):
+    with refused(Code.UNKNOWN_NAME, "'latency'"):
         measured_board(example_records(), axis="latencies")

@@ -13,7 +13,8 @@ from leaderboard.survey.roofline import realisation_table
 from leaderboard.survey.sizes import BASE, EMBEDDING_SHARE
 from leaderboard.tables.model import Column, Table
 from leaderboard.tables.plain import to_csv, to_markdown, to_text
-from tests.support.board_records import facts, profile, quality, refuses, replicates
+from tests.support.board_records import facts, profile, quality, replicates
+from tests.support.one_line_errors import refused
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_a_finding_needs_both_sides_on_a_task_and_a_seed() -> None:
     assert rows["SST-2"]["verdict"] == "reproduced"
     assert (rows["MRPC"]["seeds"], rows["MRPC"]["first"], rows["MRPC"]["second"]) == (1, 82.0, 81.0)
     assert rows["MRPC"]["verdict"] == "agrees"
-    with refuses(Code.NO_DATA, "skyline run findings"):
+    with refused(Code.NO_DATA, "skyline run findings"):
         findings_table(records[-1:])
 
 
@@ -131,7 +132,7 @@ def test_curves_join_scores_and_profiles_of_one_setting() -> None:
     assert second["flops_ratio"] == pytest.approx(2.5)
     assert (third["seeds"], third["score"], third["drop"]) == (2, 89.0, pytest.approx(-3.0))
     assert third["flops_ratio"] is third["speedup"] is third["threshold"] is None
-    with refuses(Code.NO_DATA, "deebert", "power-bert"):
+    with refused(Code.NO_DATA, "deebert", "power-bert"):
         curves_table(records[:1])
 
 
@@ -147,7 +148,7 @@ def test_sizes_by_the_survey_s_formula_and_by_count() -> None:
     assert by_convention(half) == pytest.approx((100 * (EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) / 2), 50.0))
     assert by_convention(half)[0] == pytest.approx(60.7, abs=0.01)
     assert by_count(half) == pytest.approx((61.16, 50.6), abs=0.03)
-    with refuses(Code.WRONG_VERSION):
+    with refused(Code.WRONG_VERSION):
         by_convention(facts("old"))
 
 
@@ -167,7 +168,7 @@ def test_the_sizes_table_says_what_is_not_built() -> None:
     assert row["difference"] < 0.05
     assert row["from_recomputed"] < 0.02
     assert "gobo" in table.notes[-1]
-    with refuses(Code.NO_DATA, "skyline reproduce ganesh2021"):
+    with refused(Code.NO_DATA, "skyline reproduce ganesh2021"):
         sizes_table([base])
 
 
@@ -186,7 +187,7 @@ def test_speedups_over_the_ratio_of_flops() -> None:
     (row,) = realisation_table([whole, *records]).records()
     assert row["flops_ratio"] == 2.0
     assert row["realised"] == pytest.approx(0.9)
-    with refuses(Code.NO_DATA, "skyline run realised-speed"):
+    with refused(Code.NO_DATA, "skyline run realised-speed"):
         realisation_table([whole, records[1]])
 
 

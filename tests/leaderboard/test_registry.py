@@ -8,7 +8,8 @@ from harness.common.errors import Code
 from leaderboard import registry
 from leaderboard.boards.claims import installed_cards
 from leaderboard.boards.names import is_averaged, primary_metric, task_title
-from tests.support.board_records import PUBLISHED, example_records, refuses
+from tests.support.board_records import PUBLISHED, example_records
+from tests.support.one_line_errors import refused
 
 ALL = [entry for entries in registry.ENTRIES.values() for entry in entries]
 
@@ -21,9 +22,9 @@ def test_boards_and_tables_are_found_by_name() -> None:
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
-    with refuses(Code.UNKNOWN_NAME, "'measured'"):
+    with refused(Code.UNKNOWN_NAME, "'measured'"):
         registry.find("measure", None)
-    with refuses(Code.UNKNOWN_NAME, "'breakdown'"):
+    with refused(Code.UNKNOWN_NAME, "'breakdown'"):
         registry.find("architecture", "brakedown")
 
 
@@ -35,7 +36,7 @@ def test_an_entry_refuses_the_options_that_it_does_not_take(entry: registry.Entr
         if option in entry.options:
             entry.check(choice)
         else:
-            with refuses(Code.CONFLICT, f"--{option}", entry.kind, entry.name):
+            with refused(Code.CONFLICT, f"--{option}", entry.kind, entry.name):
                 entry.check(choice)
 
 

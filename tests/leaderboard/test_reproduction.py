@@ -25,7 +25,8 @@ from leaderboard.survey.reproduction import chosen_rows, recipe_of, repeat_table
 from leaderboard.survey.sizes import BASE
 from leaderboard.survey.workload_grid import grid_table
 from leaderboard.tables.plain import to_markdown
-from tests.support.board_records import HARDWARE, facts, profile, refuses
+from tests.support.board_records import HARDWARE, facts, profile
+from tests.support.one_line_errors import refused
 
 LINES = survey_lines()
 BY_ROW = {reading.row: reading for reading in READINGS}
@@ -164,13 +165,13 @@ def test_more_than_the_arithmetic_is_told_from_less_than_it() -> None:
         for c in measured_claims([measured(15, **short)], readings=[BY_ROW[15]])
         if c.figure == "CPU speedup"
     ]
-    assert "more than the ratio of FLOPs, 2.00" in claim.reason
+    assert "the ratio of FLOPs, 2.00" in claim.reason
     (claim,) = [
         c
         for c in measured_claims([measured(13, **short)], readings=[BY_ROW[13]])
         if c.figure == "CPU speedup"
     ]
-    assert "of which 75 % is realised" in claim.reason
+    assert "75 % of it is realised" in claim.reason
 
 
 def test_the_tally_counts_the_sixteen_rows() -> None:
@@ -210,9 +211,9 @@ def test_rows_by_number_and_name() -> None:
     assert [reading.row for reading in chosen_rows(["15", "Q-BERT"])] == [15, 2]
     assert chosen_rows([]) == READINGS
     assert len({slug(LINES[reading.row]) for reading in READINGS}) == 25
-    with refuses(Code.UNKNOWN_NAME, "'tinybert'"):
+    with refused(Code.UNKNOWN_NAME, "'tinybert'"):
         chosen_rows(["tinybrt"])
-    with refuses(Code.OUT_OF_RANGE, "2 to 26"):
+    with refused(Code.OUT_OF_RANGE, "2 to 26"):
         chosen_rows(["1"])
 
 
@@ -225,12 +226,12 @@ def test_the_repeat_tells_largest_and_median() -> None:
 
 
 def test_a_repeat_is_of_the_same_cells_and_machine() -> None:
-    with refuses(Code.NO_DATA):
+    with refused(Code.NO_DATA):
         repeat_table([measured(12)], [measured(13)])
     other = HARDWARE.model_copy(update={"id": "other-8c"})
     moved = measured(12)
     moved = moved.model_copy(update={"provenance": moved.provenance.model_copy(update={"hardware": other})})
-    with refuses(Code.NOT_COMPARABLE, "other-8c", HARDWARE.id):
+    with refused(Code.NOT_COMPARABLE, "other-8c", HARDWARE.id):
         repeat_table([measured(12)], [moved])
 
 
@@ -262,7 +263,7 @@ def test_the_grid_has_a_column_for_each_workload_the_usual_first() -> None:
         [12, 2.0, None, 2.5, 1.9],
         [15, 9.0, 8.0, None, None],
     ]
-    with refuses(Code.NO_DATA, "--grid"):
+    with refused(Code.NO_DATA, "--grid"):
         grid_table(records[-1:])
 
 

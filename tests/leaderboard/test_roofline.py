@@ -10,7 +10,8 @@ from harness.common.errors import Code
 from harness.records.schema import Ceilings, Component, Record
 from leaderboard.survey.roofline import realisation_table
 from leaderboard.tables.plain import to_markdown
-from tests.support.board_records import profile, refuses
+from tests.support.board_records import profile
+from tests.support.one_line_errors import refused
 
 PARTS = [
     Component(
@@ -89,7 +90,7 @@ def test_the_baseline_stands_there_for_its_roofline_alone() -> None:
     rows = realisation_table([held(base), held(half())]).records()
     # What took longer for its FLOPs stands below.
     assert [row["flops_ratio"] for row in rows] == [1.0, 2.0]
-    with refuses(Code.NO_DATA, "skyline run realised-speed"):
+    with refused(Code.NO_DATA, "skyline run realised-speed"):
         realisation_table([held(base)])
 
 

@@ -22,9 +22,9 @@ from tests.support.board_records import (
     profile,
     published_board,
     quality,
-    refuses,
     rows_of,
 )
+from tests.support.one_line_errors import refused
 
 
 def markdown_rows(text):
@@ -111,7 +111,7 @@ def test_architecture_tables_show_claims_and_no_front():
     assert "Front" not in head
     assert "Rank" not in head
     assert "Drop (points)" not in head
-    assert "- Magnitude: as published: SST-2 91.2 on a split that is not known" in to_markdown(board)
+    assert "- Magnitude: as published: SST-2 91.2 on an unknown split" in to_markdown(board)
 
 
 def test_readme_is_updated_between_its_markers(tmp_path):
@@ -133,10 +133,10 @@ def test_readme_is_updated_between_its_markers(tmp_path):
 def test_a_readme_without_markers_is_an_error_and_stays(tmp_path, text):
     path = tmp_path / "README.md"
     path.write_text(text)
-    with refuses(Code.INCOMPLETE, "<!-- board:m -->", "<!-- /board:m -->"):
+    with refused(Code.INCOMPLETE, "<!-- board:m -->", "<!-- /board:m -->"):
         update_readme(path, "m", "x")
     assert path.read_text() == text
-    with refuses(Code.UNREADABLE, "none.md"):
+    with refused(Code.UNREADABLE, "none.md"):
         update_readme(tmp_path / "none.md", "m", "x")
 
 

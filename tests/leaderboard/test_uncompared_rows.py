@@ -1,4 +1,4 @@
-"""Measured rows that cannot be compared, or not in all: shown with the reason, and never lost."""
+"""Measured rows that cannot be compared, or only in part: they are shown with the reason and never lost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_failed_toy_cells_stay_off_a_board_of_real_tasks() -> None:
     board = measured_board(records)
     assert [row.recipe for row in board.rows] == ["baseline", "magnitude"]
     assert all(not row.failures for row in board.rows)
-    assert "kd-logits: no score on the tasks of this board" in board.skipped
+    assert any(line.startswith("kd-logits: ") for line in board.skipped)
 
 
 def test_a_failed_profile_stands_on_its_row() -> None:
@@ -36,7 +36,7 @@ def test_a_failed_profile_stands_on_its_row() -> None:
     ]
     board = measured_board(records)
     assert str(board.rows[1].failures[0]) == "profile seed 0 oom: no memory left"
-    assert "kd-logits: no score on the tasks of this board" in board.skipped
+    assert any(line.startswith("kd-logits: ") for line in board.skipped)
 
 
 def test_an_incomplete_row_is_neither_ranked_nor_on_the_front() -> None:
@@ -46,7 +46,7 @@ def test_an_incomplete_row_is_neither_ranked_nor_on_the_front() -> None:
     assert row.tasks == ["sst2"]
     assert row.drop == pytest.approx(86.9 - 91.0)
     assert (row.rank, row.complete, row.fronts) == (None, False, {})
-    assert any("it lacks MRPC" in note for note in row.notes)
+    assert any("not ranked" in note and "MRPC" in note for note in row.notes)
     narrowed = measured_board(records, tasks=["sst2"], cards=CARDS)
     assert all(row.rank is not None for row in narrowed.rows)
 
@@ -61,14 +61,14 @@ def test_tasks_that_few_rows_have_do_not_enter_the_average() -> None:
     assert board.compared == ["sst2", "mrpc"]
     assert by_recipe(board)["a"].tasks == ["sst2", "mrpc"]
     assert "cola" in by_recipe(board)["a"].scores
-    assert any(note.startswith("CoLA is shown but not in the average") for note in board.notes)
+    assert any(note.startswith("CoLA is shown") and "average" in note for note in board.notes)
 
 
 def test_wnli_is_shown_but_not_averaged() -> None:
     records = [quality(r, t, s) for r, s in (("baseline", 90.0), ("a", 80.0)) for t in ("sst2", "wnli")]
     board = measured_board(records)
     assert board.compared == ["sst2"]
-    assert any("by custom" in note for note in board.notes)
+    assert any(note.startswith("WNLI is shown") for note in board.notes)
 
 
 def test_without_a_baseline_there_is_no_drop_but_a_reason() -> None:
@@ -76,14 +76,14 @@ def test_without_a_baseline_there_is_no_drop_but_a_reason() -> None:
     row = rows_of(board)[0]
     assert (row.drop, row.rank, row.pareto, row.size_pct) == (None, None, False, None)
     assert row.scores == {"sst2": 89.0}
-    assert any("the baseline of this base model was not measured" in note for note in row.notes)
+    assert any(note.startswith("no drop") and "baseline" in note for note in row.notes)
 
 
 def test_other_data_than_the_baselines_is_not_compared() -> None:
     records = [quality("baseline", "sst2", 90.0), quality("magnitude", "sst2", 89.0, data="e" * 64)]
     row = by_recipe(measured_board(records))["magnitude"]
     assert row.drop is None
-    assert any("other data than the baseline" in note for note in row.notes)
+    assert any("sst2, seed 0" in note and "data" in note for note in row.notes)
 
 
 def test_seeds_that_the_baseline_lacks_do_not_enter_the_drop() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 
-from harness.common.errors import Code, SkylineError
 from harness.common.hardware import Hardware
 from harness.records.schema import ArtifactFacts, Profile, Provenance, Quality, Record, Total, Workload
 from leaderboard import registry
@@ -210,17 +207,6 @@ CARDS = {
     "random-pruning": card("Random pruning", "unstructured-pruning", ("disk", "parameters")),
     "kd-logits": card("Distillation from logits", "distillation", ("disk", "flops", "latency", "memory")),
 }
-
-
-@contextmanager
-def refuses(code: Code, *names: str) -> Iterator[None]:
-    """What is done inside must be refused with this code, in one line that holds these names and figures."""
-    with pytest.raises(SkylineError) as error:
-        yield
-    assert error.value.code == code
-    assert "\n" not in str(error.value)
-    for name in names:
-        assert name in str(error.value)
 
 
 def rows_of(board: Board) -> list[SimpleNamespace]:

@@ -2,7 +2,7 @@
 (() => {
   const narrow = () => window.innerWidth < 640;
 
-  /** One board: its filters, its sortable table and its chart. What the reader picked outlives a change of axis. */
+  /** One board: its filters, its sortable table and its chart. A picked row stays picked when the axis changes. */
   class BoardView {
     constructor(section) {
       this.section = section;
@@ -30,7 +30,7 @@
       this.drawWhenNear();
     }
 
-    /** The picture that came with the page stands until the reader comes near it. */
+    /** Keep the static picture until the reader scrolls near it. */
     drawWhenNear() {
       if (!this.box) return;
       const observer = new IntersectionObserver((entries) => {
@@ -73,7 +73,7 @@
       return Boolean(JSON.parse(row.dataset.fronts)[this.axis]?.on);
     }
 
-    /** The table follows the axis: the front's rows and its column are those of the axis. */
+    /** Mark the rows on the front of the chosen axis, and fill the front's column. */
     markFronts() {
       for (const row of this.rows) {
         row.classList.toggle("front", this.onFront(row));
