@@ -18,7 +18,7 @@ def check(
         list[Path], typer.Argument(help="Records, artifacts, suites, task descriptions or adapter files.")
     ],
 ) -> None:
-    """Check records, artifacts, suites, task descriptions and adapter files. Exit status 2 if one has a mistake."""
+    """Find mistakes in files. Exit status 2 if there are any."""
     bad = False
     for path in paths:
         problems = checking.check_path(path)

@@ -21,7 +21,7 @@ def lock(
         typer.Argument(metavar="[ID]...", help="Methods [default: all methods, and the training loop]."),
     ] = None,
 ) -> None:
-    """Accept changed behaviour of methods without raising their version: write it into the lock file."""
+    """Accept changed behaviour of methods. It goes into the lock file, and their versions stay as they are."""
     torch.set_num_threads(1)  # more threads would not speed up the tiny encoders
     path = locking.lock_file()
     old = locking.read_lock(path) if identities else None

@@ -41,7 +41,10 @@ def profile(
     seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
     json_: Json = False,
 ) -> None:
-    """Measure a recipe without training, and compare it with its baseline: size, FLOPs, memory, latency, components."""
+    """Measure a recipe without training it.
+
+    Prints size, FLOPs, memory, latency and components, each compared with the baseline's.
+    """
     chosen = schema.precision_named(precision)
     limits.within("batch", batch, 1, limits.MAX_BATCH)
     limits.within("time-cap", time_cap, limits.MIN_TIME_CAP_S, limits.MAX_TIME_CAP_S)

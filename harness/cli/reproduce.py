@@ -80,7 +80,9 @@ def reproduce(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Build and measure the rows of a published table, and compare them with the published figures.
+    """Measure a published table again.
+
+    Builds and measures its rows, and compares them with the published figures.
 
     Profiles with an up-to-date record are not measured again. Exit status 1 if a profile failed; the records of the
     others are written.

@@ -44,7 +44,7 @@ def run(
         str | None, typer.Option(help="Precision of training: auto, float32 or bfloat16.")
     ] = None,
     examples: Annotated[
-        int | None, typer.Option(help="Largest number of training examples [default: all].")
+        int | None, typer.Option(help="Largest number of training examples [default: the suite's, or all].")
     ] = None,
     data_dir: DataDir = None,
     out: Annotated[Path, typer.Option(help="Folder for records and artifacts.")] = RUNS,
@@ -142,7 +142,7 @@ def _run_text(counts: dict[str, int], commands: list[str]) -> str:
     if counts["failed"]:
         text += f", {counts['failed']} failed, {counts['skipped']} that build on them skipped"
     if counts["unsupported"]:
-        text += f", {counts['unsupported']} not supported by their runtime skipped"
+        text += f", {counts['unsupported']} skipped that their runtime cannot run"
     if not counts["recorded"] + counts["fresh"]:
         return text
     return "\n".join([text + "; see them with", *(f"  {command}" for command in commands)])

@@ -30,7 +30,7 @@ class Build:
 
     @property
     def trains(self) -> bool:
-        """Whether the last stage of the recipe trains. The stages before it are builds of their own."""
+        """Whether the last stage of the recipe trains. The stages before it belong to the parent's build."""
         return self.recipe.is_baseline or self.recipe.stages[-1].trains
 
 

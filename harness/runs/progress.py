@@ -86,7 +86,7 @@ class Display:
     def building(self, count: int) -> None:
         """Say that `count` artifacts are built in parallel, unless they exist already."""
         self.console.print(
-            f"building those of {count} artifacts that are missing, before the first is timed", markup=False
+            f"building the missing ones of {count} artifacts before any is timed", markup=False
         )
 
     def finished(self, cell: Cell, record: Record) -> None:

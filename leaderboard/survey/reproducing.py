@@ -225,28 +225,24 @@ def reproduce(request: Request, out: Path, workers: int, quiet: bool) -> Reprodu
     return Reproduction(
         reproduction_table(records, **shared),
         measured_claims(records, **shared),
-        [*_left_out(request.quick), *_without_verdict(records)],
+        _notes(request.quick, records),
         outcome,
     )
 
 
-def _left_out(quick: bool) -> list[str]:
-    if not quick:
-        return []
-    return [
-        "--quick leaves out rows without a published CPU speedup above 1, unless --row names them; "
-        f"it times each profile for at most {QUICK_CAP_S:g} s, so intervals are wider or missing",
-    ]
-
-
-def _without_verdict(records: Sequence[Record]) -> list[str]:
-    count = sum(has_no_verdict(record) for record in records)
-    if not count:
-        return []
-    return [
-        f"{count} of {len(records)} profiles have no verdict on their speed, because their pairs differ too much; "
-        "use an idle machine, or time them for longer, for example with --further 20 (minutes)"
-    ]
+def _notes(quick: bool, records: Sequence[Record]) -> list[str]:
+    notes = []
+    if quick:
+        notes.append(
+            "--quick leaves out rows without a published CPU speedup above 1, unless --row names them; "
+            f"it times each profile for at most {QUICK_CAP_S:g} s, so intervals are wider or missing"
+        )
+    if count := sum(has_no_verdict(record) for record in records):
+        notes.append(
+            f"{count} of {len(records)} profiles have no verdict on their speed, because their pairs differ too much; "
+            "use an idle machine, or time them for longer, for example with --further 20 (minutes)"
+        )
+    return notes
 
 
 def repeat(out: Path, against: Path) -> tuple[Table, list[str]]:

@@ -81,7 +81,7 @@ MISTAKES = {
     "an unreadable checkpoint": ([*TRAIN, "--model", "torn", "--dry-run"], "torn/config.json"),
     "a checkpoint without weights": ([*TRAIN, "--model", "bare", "--dry-run"], "model.safetensors"),
     "a seed beyond every generator's": (["profile", "baseline", "--seed", "9" * 23], "--seed 999"),
-    "a time cap that is no number": (["profile", "baseline", "--time-cap", "nan"], "--time-cap nan"),
+    "a time cap that is NaN": (["profile", "baseline", "--time-cap", "nan"], "--time-cap nan"),
     "a batch beyond all memory": (["profile", "baseline", "--batch", "10000000"], "--batch 10000000"),
     "bad budget": ([*TRAIN, "--epochs", "-1"], "--epochs -1.0"),
     "endless budget": ([*TRAIN, "--learning-rate", "inf"], "--learning-rate inf"),

@@ -188,7 +188,7 @@ def test_other_models_read_whole_rows() -> None:
 
 
 def test_a_cached_workload_leaves_tokens_to_read_and_keeps_older_keys() -> None:
-    with pytest.raises(ValueError, match="left to read"):
+    with pytest.raises(ValueError, match="cached"):
         Workload(batch=1, length=8, cached=8)
     assert "cached" not in Workload(batch=1, length=8).model_dump()
     assert Workload.model_validate_json(Workload(length=8, cached=4).model_dump_json()).cached == 4

@@ -21,7 +21,7 @@ from harness.runs.suites import Experiment, Suite, chosen_suite
 from tests.support.one_line_errors import refused
 
 RECIPES = ("magnitude > dynamic-int8", "magnitude > kd-logits:layers=1", "dynamic-int8")
-"""Distinct trainings: the baseline's, magnitude's, and that of kd-logits after it."""
+"""Three distinct trainings: baseline, magnitude, and kd-logits after magnitude."""
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def cells_of(
 
 
 def build(store: Store, *cells: Cell) -> None:
-    """Put folders where the cells' artifacts would be."""
+    """Make the folders of the cells' artifacts."""
     for job in resolve_cells(cells):
         folder = store.workspace / "artifacts" / job.lineage[0].fingerprint[:20]
         folder.mkdir(parents=True)

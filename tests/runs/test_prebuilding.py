@@ -52,7 +52,7 @@ def test_each_artifact_is_built_once_for_all_its_profiles(
 
 
 def test_what_cannot_be_built_is_left_to_its_own_cell(tmp_path: Path) -> None:
-    # The file stands where the workspace's folder of artifacts should be.
+    # This file takes the name of the workspace's folder of artifacts.
     (tmp_path / "untrained").write_text("in the way", encoding="utf-8")
     with ProfileRun(tmp_path) as run:
         build_ahead([cell("dynamic-int8")], run, 2)

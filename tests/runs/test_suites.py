@@ -31,7 +31,7 @@ def test_every_recipe_is_accepted(recipe: str, model: str) -> None:
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_no_recipe_stands_twice_in_a_table(name: str) -> None:
+def test_no_table_lists_a_recipe_twice(name: str) -> None:
     suite = load_suite(name)
     for table in (*suite.experiments, *suite.profiling):
         assert len(set(table.recipes)) == len(table.recipes)

@@ -185,24 +185,15 @@ def chosen_suite(
             raise SkylineError(
                 f"name a suite ({', '.join(suite_names())}), or give --recipe and --task", Code.INCOMPLETE
             )
-        spec = BudgetSpec(baseline=budget, recipe=budget)
-        experiment = Experiment(
-            tasks=tuple(tasks),
-            recipes=tuple(recipes),
-            seeds=tuple(range(seeds or 1)),
-            budget=spec,
-            profile=profile,
-        )
-        made = Suite(
-            title="chosen on the command line", model=model or "minilm-l6", experiments=(experiment,)
-        )
-        return made.model_copy(update=devices)
-    if recipes or tasks:
+        experiment = Experiment(tasks=tuple(tasks), recipes=tuple(recipes))
+        suite = Suite(title="chosen on the command line", experiments=(experiment,))
+    elif recipes or tasks:
         raise SkylineError(
             "a suite has its own recipes and tasks; leave out --recipe and --task, or the suite",
             Code.CONFLICT,
         )
-    suite = load_suite(name)
+    else:
+        suite = load_suite(name)
     if not suite.experiments:
         idle = [f"--{option.replace('_', '-')}" for option in budget]
         idle += ["--seeds"] * (seeds is not None) + ["--no-profile"] * (not profile)
