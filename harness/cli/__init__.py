@@ -1,1 +1,1 @@
-"""The command `skyline`: one file a command."""
+"""The command `skyline`, with one file per subcommand."""

@@ -1,4 +1,4 @@
-"""`skyline check`: find what is wrong with files that others made."""
+"""`skyline check`: find mistakes in files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check(
         list[Path], typer.Argument(help="Records, artifacts, suites, task descriptions or adapter files.")
     ],
 ) -> None:
-    """Check records, artifacts, suites, tasks' descriptions and adapter files."""
+    """Find mistakes in files. Exit status 2 if there are any."""
     bad = False
     for path in paths:
         problems = checking.check_path(path)

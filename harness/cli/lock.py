@@ -1,4 +1,4 @@
-"""`skyline lock`: renew what the lock file holds of methods' behaviour."""
+"""`skyline lock`: record the behaviour of methods in the lock file again."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ with lazy_imports():
 def lock(
     identities: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]...", help="Methods; none: all of them, and the training itself."),
+        typer.Argument(metavar="[ID]...", help="Methods [default: all methods, and the training loop]."),
     ] = None,
 ) -> None:
-    """Renew the lock of methods whose behaviour changed on purpose, without a new version of their results."""
-    torch.set_num_threads(1)  # the encoders are tiny
+    """Accept changed behaviour of methods. It goes into the lock file, and their versions stay as they are."""
+    torch.set_num_threads(1)  # more threads would not speed up the tiny encoders
     path = locking.lock_file()
     old = locking.read_lock(path) if identities else None
     locking.write_lock(path, locking.renewed(old, discovery.discover(), identities or []))

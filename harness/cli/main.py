@@ -1,4 +1,4 @@
-"""The command `skyline`: its commands, exit statuses and one-line errors."""
+"""The command `skyline`: its subcommands, exit statuses and one-line errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ with lazy_imports():
 
 app = typer.Typer(
     name="skyline",
-    help="Measure ways to compress BERT-like encoders side by side: size, FLOPs, memory, latency and accuracy.",
+    help="Compare ways to compress BERT-like encoders by size, FLOPs, memory, latency and accuracy.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,10 +36,10 @@ app = typer.Typer(
 )
 
 USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
-"""The usage error of the click that this typer stands on (newer ones carry their own copy)."""
+"""UsageError of the click that typer uses. Newer versions of typer contain their own copy of click."""
 
 INTERRUPTED = 130
-"""What typer turns an interrupt into; older ones raise Abort."""
+"""Status that typer returns after an interrupt. Older versions raise Abort instead."""
 
 
 def _version(show: bool) -> None:
@@ -61,7 +61,9 @@ app.command("new-method")(new_method)
 
 
 def main() -> None:
-    """Run the command: one line on stderr and status 2 for a user's mistake, 1 where cells failed."""
+    """Run the command. Exit status 0: it worked; 1: a cell or the measurement failed, or it was interrupted; 2: the
+    user made a mistake, which one line on stderr explains.
+    """
     try:
         status = app(standalone_mode=False)
     except SkylineError as error:
@@ -76,27 +78,27 @@ def main() -> None:
     except BrokenPipeError:
         os._exit(1)
     except Exception as error:
-        known = _in_words(error)
-        if known is None:
+        explained = _explain(error)
+        if explained is None:
             raise
-        _stop(*known)
+        _stop(*explained)
     if status == INTERRUPTED:
         _interrupted()
     raise SystemExit(status if isinstance(status, int) else 0)
 
 
 def _interrupted() -> NoReturn:
-    line = "skyline: interrupted; what is recorded stays, run the same command to go on"
+    line = "skyline: interrupted; records are kept, run the same command to continue"
     print(line, file=sys.stderr, flush=True)
-    # Cells' processes end with this one; waiting for their threads would wait for their trainings.
+    # Child processes end with this process. A normal exit would wait for the threads that wait for them.
     os._exit(1)
 
 
-def _in_words(error: Exception) -> tuple[str, int] | None:
-    """The line and exit status for an error that no command words itself; None for a fault of this program."""
+def _explain(error: Exception) -> tuple[str, int] | None:
+    """Return message and exit status for an error that is not a SkylineError, or None for a bug in this program."""
     if isinstance(error, OSError):
-        what = error.filename or "the folders that this command writes to"
-        return f"cannot use {what} ({error.strerror or error}); check path, permissions and space", 2
+        path = error.filename or "the folders that this command writes to"
+        return f"cannot use {path} ({error.strerror or error}); check path, permissions and disk space", 2
     if isinstance(error, pydantic.ValidationError):
         return f"{error.title}: {validation.first_fault(error).line}", 2
     if isinstance(error, processes.IsolationError):

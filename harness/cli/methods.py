@@ -1,12 +1,10 @@
-"""`skyline methods`: list the methods with their cards."""
+"""`skyline methods`: list the installed methods."""
 
 from __future__ import annotations
 
-import json
-
 import typer
 
-from harness.cli.options import Json
+from harness.cli.options import Json, print_json
 from harness.common.lazy import lazy_imports
 
 with lazy_imports():
@@ -14,13 +12,11 @@ with lazy_imports():
 
 
 def methods(json_: Json = False) -> None:
-    """List the methods with their cards."""
+    """List the methods with their cards. Exit status 1 if an adapter cannot be loaded."""
     registry = discovery.discover()
     if json_:
         cards = [found.method.card.to_dict() for found in registry.methods.values()]
-        typer.echo(
-            json.dumps({"methods": cards, "problems": dict(registry.problems)}, indent=1, ensure_ascii=False)
-        )
+        print_json({"methods": cards, "problems": dict(registry.problems)})
     else:
         for found in registry.methods.values():
             card = found.method.card

@@ -1,4 +1,4 @@
-"""`skyline new-method`: write an adapter file to fill in."""
+"""`skyline new-method`: write a template for an adapter."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ with lazy_imports():
 
 
 def new_method(
-    identity: Annotated[str, typer.Argument(metavar="ID", help="The method's id, such as 'my-pruning'.")],
-    family: Annotated[str, typer.Option(help="One of the families, such as 'quantization'.")],
-    folder: Annotated[Path, typer.Option(help="The folder that holds the families.")] = Path("methods"),
+    identity: Annotated[str, typer.Argument(metavar="ID", help="Id of the method, such as 'my-pruning'.")],
+    family: Annotated[str, typer.Option(help="Family of the method, such as 'quantization'.")],
+    folder: Annotated[Path, typer.Option(help="Folder with one subfolder per family.")] = Path("methods"),
 ) -> None:
-    """Write a new adapter file to fill in."""
-    typer.echo(
-        f"wrote {scaffold.write_adapter(identity, family, folder)}; fill in the card, then run 'skyline check' on it"
-    )
+    """Write a template for the adapter of a new method."""
+    path = scaffold.write_adapter(identity, family, folder)
+    typer.echo(f"wrote {path}; fill in the card, then run 'skyline check' on it")

@@ -1,4 +1,4 @@
-"""`skyline profile`: measure one recipe without training."""
+"""`skyline profile`: measure one recipe without training it."""
 
 from __future__ import annotations
 
@@ -26,22 +26,25 @@ def profile(
         str, typer.Option(help="Base model, hub name or local Hugging Face folder.")
     ] = "bert-base",
     seq: Annotated[int, typer.Option(help="Sequence length in tokens.")] = 256,
-    batch: Annotated[int, typer.Option(help="Sequences in one pass.")] = 1,
+    batch: Annotated[int, typer.Option(help="Batch size.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     runtime: Annotated[
-        str,
-        typer.Option(
-            help="What executes the artifact: eager, compile, cuda-graphs, onnxruntime or openvino."
-        ),
+        str, typer.Option(help="Runtime: eager, compile, cuda-graphs, onnxruntime or openvino.")
     ] = "eager",
     precision: Annotated[
-        str, typer.Option(help="Of the maps that the artifact leaves in float32: float32, bfloat16 or int8.")
+        str,
+        typer.Option(
+            help="Precision of the layers that the recipe left in float32: float32, bfloat16 or int8."
+        ),
     ] = "float32",
-    time_cap: Annotated[float, typer.Option(help="Seconds that the paired timing may take.")] = 20.0,
+    time_cap: Annotated[float, typer.Option(help="Limit for the paired timing, in seconds.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
     json_: Json = False,
 ) -> None:
-    """Measure a recipe against its baseline, without training: size, FLOPs, memory, latency, components."""
+    """Measure a recipe without training it.
+
+    Prints size, FLOPs, memory, latency and components, each compared with the baseline's.
+    """
     chosen = schema.precision_named(precision)
     limits.within("batch", batch, 1, limits.MAX_BATCH)
     limits.within("time-cap", time_cap, limits.MIN_TIME_CAP_S, limits.MAX_TIME_CAP_S)

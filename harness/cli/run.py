@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import RUNS, DataDir, Json, data_folder
+from harness.cli.options import RUNS, DataDir, Json, data_folder, print_json
 from harness.common.lazy import lazy_imports
 
 with lazy_imports():
@@ -25,46 +24,57 @@ if TYPE_CHECKING:
 
 def run(
     suite: Annotated[str | None, typer.Argument(help="A built-in suite or a TOML file.")] = None,
-    recipe: Annotated[list[str] | None, typer.Option(help="A recipe; several times for several.")] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help="A recipe; repeat the option to add more.")] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            help="Base model of the trainings, or of a suite that only profiles [default: the suite's, or minilm-l6]."
+            help="Base model to train or, in a suite without training, to profile "
+            "[default: the suite's, or minilm-l6]."
         ),
     ] = None,
-    task: Annotated[list[str] | None, typer.Option(help="A task; several times for several.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="A task; repeat the option to add more.")] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(help="Number of seeds: 0, 1, … [default: the suite's, or 1]."),
+        typer.Option(help="Number of seeds; they are 0, 1, … [default: the suite's, or 1]."),
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Epochs of each training.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Sequences in one training step.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
-    examples: Annotated[int | None, typer.Option(help="Use so many training examples at most.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Batch size of training.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Precision of training: auto, float32 or bfloat16.")
+    ] = None,
+    examples: Annotated[
+        int | None, typer.Option(help="Largest number of training examples [default: the suite's, or all].")
+    ] = None,
     data_dir: DataDir = None,
-    out: Annotated[Path, typer.Option(help="Where records and artifacts go.")] = RUNS,
-    engine: Annotated[str, typer.Option(help="Where cells run: local.")] = "local",
+    out: Annotated[Path, typer.Option(help="Folder for records and artifacts.")] = RUNS,
+    engine: Annotated[str, typer.Option(help="Engine that runs the cells: local.")] = "local",
     workers: Annotated[
         int,
         typer.Option(
-            help="Trainings, and untrained artifacts, made side by side; each gets its share of the cores."
+            help="Trainings that run in parallel, each with its share of the cores. Untrained artifacts are built with "
+            "the same number of workers."
         ),
     ] = 1,
     profile_: Annotated[
-        bool, typer.Option("--profile/--no-profile", help="Profile each recipe's artifact too.")
+        bool, typer.Option("--profile/--no-profile", help="Whether to profile the trained artifacts too.")
     ] = True,
     device: Annotated[
         str | None,
-        typer.Option(help="Where artifacts are profiled: cpu or cuda [default: the suite's, or cpu]."),
+        typer.Option(help="Device for profiles: cpu or cuda [default: the suite's, or cpu]."),
     ] = None,
     train_on: Annotated[
-        str | None, typer.Option(help="Where they are trained: cpu or cuda [default: the suite's, or cpu].")
+        str | None, typer.Option(help="Device for training: cpu or cuda [default: the suite's, or cpu].")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Run nothing: list the cells, and count the trainings.")
+    ] = False,
     json_: Json = False,
 ) -> None:
-    """Train, score and profile the cells of a suite; what is recorded and up to date is not done again."""
+    """Train, score and profile the cells of a suite. Cells with an up-to-date record are not run again.
+
+    Exit status 1 if cells failed; the records of the others are written.
+    """
     budget = {
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -94,7 +104,14 @@ def run(
             "fresh": len(plan.fresh),
             "trainings": planning.count_trainings(plan, store),
         }
-        typer.echo(json.dumps(summary, indent=1) if json_ else _dry_run_text(summary))
+        if json_:
+            print_json(summary)
+        else:
+            for name in summary["cells"]:
+                typer.echo(f"would run {name}")
+            typer.echo(
+                f"{len(plan.jobs)} cells, {summary['trainings']} trainings; {summary['fresh']} up to date"
+            )
         return
     outcome = runs.run_cells(cells, out, data, engine=engine, workers=workers, quiet=json_)
     counts: dict[str, Any] = {"recorded": len(outcome.recorded), "fresh": len(outcome.fresh)}
@@ -104,16 +121,16 @@ def run(
                 {"cell": progress.record_name(record), "status": record.status, "reason": record.reason}
                 for record in records
             ]
-        typer.echo(json.dumps(counts, indent=1, ensure_ascii=False))
+        print_json(counts)
         for record in outcome.failed:
             typer.echo(f"{progress.record_name(record)}: {progress.describe_failure(record)}", err=True)
     else:
-        # Why cells failed was printed when they did.
-        idle = len(outcome.unsupported)
+        # The display has printed the reason of each failure.
+        unsupported = len(outcome.unsupported)
         counts |= {
             "failed": len(outcome.failed),
-            "skipped": len(outcome.skipped) - idle,
-            "unsupported": idle,
+            "skipped": len(outcome.skipped) - unsupported,
+            "unsupported": unsupported,
         }
         typer.echo(_run_text(counts, _board_commands(cells, out)))
     if outcome.failed:
@@ -121,27 +138,20 @@ def run(
 
 
 def _run_text(counts: dict[str, int], commands: list[str]) -> str:
-    said = f"{counts['recorded']} cells recorded, {counts['fresh']} were up to date"
+    text = f"{counts['recorded']} cells recorded, {counts['fresh']} were up to date"
     if counts["failed"]:
-        said += f", {counts['failed']} failed, {counts['skipped']} that build on them skipped"
+        text += f", {counts['failed']} failed, {counts['skipped']} that build on them skipped"
     if counts["unsupported"]:
-        said += f", {counts['unsupported']} skipped that their runtime cannot run"
+        text += f", {counts['unsupported']} skipped that their runtime cannot run"
     if not counts["recorded"] + counts["fresh"]:
-        return said
-    return "\n".join([said + "; see them with", *(f"  {command}" for command in commands)])
+        return text
+    return "\n".join([text + "; see them with", *(f"  {command}" for command in commands)])
 
 
 def _board_commands(cells: Sequence[Cell], out: Path) -> list[str]:
-    """The commands that show the records of these cells."""
+    """Return the commands that show the records of these cells."""
     boards = {("measured" if cell.task else "architecture", cell.model) for cell in cells}
     return [
         f"skyline board {kind} --profiles {shlex.quote(str(out))} --model {shlex.quote(model)}"
         for kind, model in sorted(boards, reverse=True)
     ]
-
-
-def _dry_run_text(summary: dict[str, Any]) -> str:
-    lines = [f"would run {name}" for name in summary["cells"]]
-    return "\n".join(
-        [*lines, f"{len(lines)} cells, {summary['trainings']} trainings; {summary['fresh']} up to date"]
-    )

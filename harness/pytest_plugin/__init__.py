@@ -1,10 +1,9 @@
-"""The pytest plugin: `pytest --benchmark` runs the timed suite and the tests marked `timed`, which are skipped without
-it.
+"""The pytest plugin. `pytest --benchmark` runs the timed suite and tests marked `timed`; without it they are skipped.
 
-The shipped suite (`harness.pytest_plugin`) measures one profile cell a test. Tests that are named on the command line
-run without it. Otherwise it runs: alone where options choose its cells, else beside the timed tests that are found.
+Each test of the timed suite (`harness.pytest_plugin.suite`) measures one profile cell. If the command line names tests,
+the suite does not run. If options choose cells, the suite runs alone. Otherwise it runs with the timed tests found.
 
-It is loaded by its entry point, which has this module's name, so that `-p harness.pytest_plugin` loads it once too.
+The entry point has this module's name, so that `-p harness.pytest_plugin` does not load the plugin a second time.
 """
 
 from __future__ import annotations
@@ -34,65 +33,64 @@ if TYPE_CHECKING:
 
 FLAG = "--benchmark"
 CHOOSING = ("method", "recipe", "runtime", "workload", "device", "model")
-"""The options, after `--benchmark-`, that choose cells of the suite."""
+"""Options, without their prefix `--benchmark-`, that choose cells of the suite."""
 RECORDING = pytest.StashKey[Any]()
-"""The `Recording` of an item that measures a cell."""
+"""Key of a test's `Recording`."""
 BENCH = pytest.StashKey[Any]()
-"""The `Bench` of a session that measured one."""
+"""Key of a session's `Bench`."""
 QUIET = (
     r"ignore:`torch.jit.*:DeprecationWarning",
     "ignore::DeprecationWarning:fvcore.*",
     "ignore::DeprecationWarning:iopath.*",
 )
-"""Warnings of libraries about each other, which nobody who measures can do anything about."""
+"""Warnings that libraries give about each other. A user cannot act on them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--benchmark` and what it measures."""
+    """Add `--benchmark` and its options."""
     group = parser.getgroup("skyline", "Skyline's timed suite")
 
-    def choose(name: str, metavar: str, text: str) -> None:
-        group.addoption(f"{FLAG}-{name}", metavar=metavar, help=text)
+    def choose(name: str, metavar: str, text: str, **settings: Any) -> None:
+        group.addoption(f"{FLAG}-{name}", metavar=metavar, help=text, **settings)
 
     def choose_several(name: str, metavar: str, text: str) -> None:
-        several = f"{text}; several times for several"
-        group.addoption(f"{FLAG}-{name}", metavar=metavar, action="append", default=[], help=several)
+        choose(name, metavar, f"{text}; repeat the option to add more", action="append", default=[])
 
     group.addoption(
         FLAG,
         action="store_true",
         default=False,
-        help="run the timed suite and the tests marked 'timed' on this (quiet) machine: of named tests only these, "
-        "and only the suite where one of the next six options is given",
+        help="run the timed suite and the tests marked 'timed', on a machine that is otherwise idle. If tests are "
+        "named, only these run; if one of the next six options is given, only the suite runs",
     )
-    choose_several("method", "ID|FILE", "a method to measure with its default options, or its adapter file")
-    choose_several("recipe", "RECIPE", "a recipe to measure, such as 'magnitude:sparsity=0.6' [a few]")
+    choose_several("method", "ID|FILE", "measure a method, by id or adapter file, with its default options")
+    choose_several(
+        "recipe", "RECIPE", "measure a recipe, such as 'magnitude:sparsity=0.6' [a few usual ones]"
+    )
     choose_several(
         "runtime",
         "NAME[:PRECISION]",
-        "what executes it: eager, compile, onnxruntime or openvino, in float32, bfloat16 or int8 [eager]",
+        "runtime: eager, compile, onnxruntime or openvino, in float32, bfloat16 or int8 [eager]",
     )
-    choose_several("workload", "BATCHxLENGTH", "sequences in one pass, and their tokens [1x128]")
+    choose_several("workload", "BATCHxLENGTH", "batch size and sequence length in tokens [1x128]")
     choose("device", "DEVICE", "cpu or cuda [cpu]")
     choose("model", "MODEL", "base model, hub name or local Hugging Face folder, untrained [bert-base]")
-    group.addoption(
-        f"{FLAG}-time-cap",
-        type=float,
-        metavar="SECONDS",
-        help="what the paired timing of one cell may take [20]",
-    )
-    group.addoption(f"{FLAG}-records", metavar="DIR", help="folder for the records of the timed suite [runs]")
+    choose("time-cap", "SECONDS", "limit for the paired timing of one cell [20]", type=float)
+    choose("records", "DIR", "folder for the records of the timed suite [runs]")
     group.addoption(
         f"{FLAG}-tiny",
         action="store_true",
         default=False,
-        help="go through the timed suite on a tiny model, its records into a temporary folder unless one is named; "
-        "its figures then mean nothing",
+        help="try the timed suite on a tiny model, with records in a temporary folder unless --benchmark-records is "
+        "given; the figures have no meaning",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker, and let this process and its children know the adapter files."""
+    """Declare the marker, and register adapter files that the command line names, for this process and its children.
+
+    Raises UsageError if an adapter file does not exist.
+    """
     config.addinivalue_line("markers", "timed: measures time; runs only with --benchmark")
     if not config.getoption(FLAG):
         return
@@ -113,7 +111,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
-    """Choose the suite's cells before anything else is collected: a mistake in the options ends the run at once."""
+    """Choose the suite's cells before tests are collected, so that a mistake in the options ends the run at once.
+
+    Raises UsageError for such a mistake, and if pytest-benchmark is not active.
+    """
     config = session.config
     if config.getoption(FLAG):
         if not config.pluginmanager.has_plugin("pytest-benchmark"):
@@ -137,7 +138,7 @@ def _given(config: pytest.Config, name: str) -> Any:
 
 
 def asked_for(config: pytest.Config) -> Selection:
-    """What the options ask for."""
+    """Return the selection that the options make. `--benchmark-tiny` changes the default model and time cap."""
     tiny = _given(config, "tiny")
     methods = _given(config, "method")
     cap = _given(config, "time-cap")
@@ -158,7 +159,7 @@ def asked_for(config: pytest.Config) -> Selection:
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """With the flag only timed tests run, the suite's among them; without it none of them."""
+    """With `--benchmark`, keep only timed tests and add the suite's; without it, skip timed tests."""
     wanted = bool(config.getoption(FLAG))
     if wanted and config.stash.get(suite.JOBS, []):
         items.extend(suite.suite_items(session))
@@ -184,7 +185,7 @@ def _profiles(item: pytest.Item) -> bool:
 
 
 def _replay(item: pytest.Item) -> None:
-    """Give pytest-benchmark a clock that shows what was measured, beside what the test's own marker says."""
+    """Give pytest-benchmark a clock that replays measured durations. Other settings of the test's marker stay."""
     recording = item.stash[RECORDING] = replay.Recording()
     own = item.get_closest_marker("benchmark")
     settings = {**({} if own is None else own.kwargs), "timer": recording.replay_clock}
@@ -211,11 +212,11 @@ def _skyline_bench(
 def skyline_profile(
     request: pytest.FixtureRequest, benchmark: Any, _skyline_bench: Bench
 ) -> Callable[..., Record]:
-    """Measure one cell in a test of one's own: `skyline_profile(recipe, runtime="eager", workload="1x128")`.
+    """Measure one cell in a user's test: `skyline_profile(recipe, runtime="eager", workload="1x128")`.
 
-    Runtime (`NAME` or `NAME:PRECISION`) and workload (`BATCHxLENGTH`) are the test's, model, device and time cap the
-    command line's. The record is written and returned, and its passes are handed to pytest-benchmark; what the runtime
-    cannot run skips the test, and what fails fails it. It runs only with `--benchmark`.
+    The test gives runtime (`NAME` or `NAME:PRECISION`) and workload (`BATCHxLENGTH`); the command line gives model,
+    device and time cap. The function writes and returns the record, and hands its passes to pytest-benchmark. It skips
+    the test if the runtime does not support the cell, and fails it if the cell fails. It needs `--benchmark`.
     """
 
     def profile(
@@ -226,7 +227,7 @@ def skyline_profile(
     ) -> Record:
         if not benchmark.enabled:
             pytest.skip(
-                "pytest-benchmark is disabled, by --benchmark-disable or since tests run side by side"
+                "pytest-benchmark is disabled, by --benchmark-disable or because tests run in parallel"
             )
         asked = replace(
             asked_for(request.config),
@@ -255,11 +256,10 @@ def skyline_profile(
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Say what was measured: pytest-benchmark's table has no speedups."""
+    """Print one line per cell with its speedup, which pytest-benchmark's table lacks."""
     bench = config.stash.get(BENCH, None)
     if bench is None or not bench.done:
         return
-
     terminalreporter.section("Skyline")
     for benchmark in bench.done:
         terminalreporter.write_line(measuring.summary_line(benchmark))

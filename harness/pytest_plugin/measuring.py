@@ -1,4 +1,4 @@
-"""One benchmark: a profile cell measured and recorded as `skyline run` does, its passes handed to pytest-benchmark."""
+"""Measure profile cells and write their records as `skyline run` does, and describe them for pytest-benchmark."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ from harness.runs.progress import cell_name, describe_failure
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A cell's record, and the seconds of the candidate's passes in the paired run that the record's latency is made
-    of (none where the cell gave no figures).
-    """
+    """A measured cell, with its record."""
 
     cell: Cell
     record: Record
     passes: tuple[float, ...] = ()
+    """Seconds of the candidate's passes in the paired timing. Empty if the cell was not measured."""
 
 
 @dataclass
 class Bench:
-    """Measures cells one after the other, each anew, and keeps their records in a store whose lock is held."""
+    """Measures cells one by one, and writes their records to a locked store."""
 
     store: Store
     done: list[Benchmark] = field(default_factory=list)
@@ -39,16 +38,15 @@ class Bench:
     @classmethod
     @contextmanager
     def opened(cls, folder: Path) -> Iterator[Bench]:
-        """A bench whose records go to `folder`. Raises SkylineError where that cannot be written to, or another run
-        does so.
-        """
+        """Open a bench that writes its records to `folder`. Raises the errors of `Store.lock`."""
         store = Store(folder)
         with store.lock():
             yield cls(store)
 
     def measure(self, job: Job) -> Benchmark:
-        """Measure a profile and record it, whatever there was before. What the runtime cannot run is recorded as
-        skipped; what fails or runs out of memory, as that.
+        """Measure a profile and write its record, even if one exists.
+
+        The record's status is `skipped` if the runtime does not support the job, and `failed` or `oom` if it fails.
         """
         runs: list[Speed] = []
         listener = Listener(timed=lambda cell, speed: runs.append(speed))
@@ -59,8 +57,8 @@ class Bench:
 
 
 def extra_info(benchmark: Benchmark) -> dict[str, Any]:
-    """What pytest-benchmark's JSON says of a cell beside its times: the costs against the baseline's, and which record
-    has the rest.
+    """Return the fields that pytest-benchmark's JSON gets in addition to times: costs, their ratios to the baseline's,
+    and the name of the record with all other figures. Empty if the cell was not measured.
     """
     profile = benchmark.record.profile
     if profile is None or profile.latency is None:
@@ -83,12 +81,12 @@ def extra_info(benchmark: Benchmark) -> dict[str, Any]:
 
 
 def _speed(latency: Latency) -> dict[str, Any]:
-    left_out = {"median_ms", "p10_ms", "p90_ms"}  # pytest-benchmark says these itself
-    return latency.model_dump(mode="json", exclude=left_out)
+    # pytest-benchmark computes the excluded fields itself.
+    return latency.model_dump(mode="json", exclude={"median_ms", "p10_ms", "p90_ms"})
 
 
 def summary_line(benchmark: Benchmark) -> str:
-    """A benchmark in one line."""
+    """Describe a benchmark in one line: the cell, its median latency in ms, and its speedup with interval."""
     profile = benchmark.record.profile
     if profile is None or profile.latency is None:
         found = describe_failure(benchmark.record)
@@ -98,11 +96,11 @@ def summary_line(benchmark: Benchmark) -> str:
 
 
 def _figures(profile: Profile, latency: Latency) -> str:
-    said = f"{latency.median_ms:.2f} ms"
+    text = f"{latency.median_ms:.2f} ms"
     if latency.speedup is None or latency.speedup_ci95 is None:
-        return f"{said}, no verdict on the speedup"
+        return f"{text}, no verdict on the speedup"
     low, high = latency.speedup_ci95
-    said += f", {latency.speedup:.2f} × the baseline's speed (95 % {low:.2f}–{high:.2f})"
+    text += f", {latency.speedup:.2f} × the baseline's speed (95 % {low:.2f}–{high:.2f})"
     if profile.flops_ratio is not None:
-        said += f", {profile.flops_ratio:.2f} by FLOPs"
-    return said
+        text += f", {profile.flops_ratio:.2f} by FLOPs"
+    return text

@@ -1,4 +1,4 @@
-"""Durations that were measured in another process, handed to pytest-benchmark."""
+"""Replay durations that were measured in another process, so that pytest-benchmark reports them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 
 class Recording:
-    """A clock that plays durations back: pytest-benchmark times its own calls, but what is measured here ran in turn
-    with the baseline in another process.
+    """A clock that replays durations.
 
-    `replay_clock` stands in for the timer (the marker `benchmark` takes one); each round of `play` does nothing but
-    let it show the next duration. Statistics, comparison and JSON are pytest-benchmark's.
+    pytest-benchmark times calls in its own process, but Skyline times candidate and baseline in turn in another one.
+    The marker `benchmark` therefore gets `replay_clock` as its timer, and each round of `play` only moves this clock by
+    the next duration. Statistics, comparison and JSON come from pytest-benchmark.
     """
 
     def __init__(self) -> None:
         self._now = 0.0
 
     def replay_clock(self) -> float:
-        """Seconds since the round began."""
+        """Return the seconds since the round began."""
         return self._now
 
     def play(self, benchmark: Any, durations: Sequence[float]) -> None:
-        """Hand durations in seconds over to the fixture `benchmark`, whose timer is this clock: a round each."""
+        """Run one round of the fixture `benchmark`, whose timer is this clock, for each duration in seconds."""
         left = iter(durations)
 
         def begin() -> None:

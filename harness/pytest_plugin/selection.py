@@ -1,4 +1,4 @@
-"""Which cells `pytest --benchmark` measures: every recipe × runtime × workload that its options choose."""
+"""Select the cells that `pytest --benchmark` measures: every recipe × runtime × workload that its options name."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ with lazy_imports():
 
 MODEL, TIME_CAP_S = "bert-base", 20.0
 TINY_MODEL, TINY_TIME_CAP_S = "bert-tiny", 0.5
-"""What `--benchmark-tiny` puts in their place."""
+"""Defaults with `--benchmark-tiny`."""
 RUNTIME, WORKLOAD = "eager", "1x128"
 _WORKLOAD = re.compile(r"([0-9]{1,9})[x×]([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What the options ask for, as they say it. Methods are ids or adapter files, runtimes `NAME` or
-    `NAME:PRECISION`, workloads `BATCHxLENGTH`; where nothing is said of recipes and methods, the usual ones are meant.
+    """The values of the options, not parsed yet.
+
+    `methods` are ids or adapter files, `runtimes` have the form `NAME` or `NAME:PRECISION`, `workloads` the form
+    `BATCHxLENGTH`. `usual_recipes` are measured if there are neither recipes nor methods.
     """
 
     recipes: tuple[str, ...] = ()
@@ -43,14 +45,15 @@ class Selection:
     time_cap_s: float = TIME_CAP_S
 
     def cells(self) -> list[ProfileCell]:
-        """The cells, each once. Raises SkylineError for what cannot be read, and for unknown names."""
-        # First what can be said without loading torch.
+        """Return the cells, without repeats. Raises SkylineError for an option that cannot be parsed, an unknown name,
+        or a number out of range.
+        """
+        # First the checks that do not load torch.
         executions = [parse_execution(runtime) for runtime in self.runtimes]
         workloads = [parse_workload(workload) for workload in self.workloads]
         within("benchmark-time-cap", self.time_cap_s, MIN_TIME_CAP_S, MAX_TIME_CAP_S)
         recipes = [Recipe.parse(recipe) for recipe in self.recipes]
         recipes += [Recipe.parse(method) for method in self._bare_methods(recipes)]
-
         recipes = recipes or usual_recipes(self.model)
         cells = [
             ProfileCell(
@@ -69,15 +72,16 @@ class Selection:
         return list({cell.key: cell for cell in cells}.values())
 
     def _bare_methods(self, recipes: Sequence[Recipe]) -> list[str]:
-        """The methods that no recipe uses: these are measured with their default options."""
+        """Return the methods that no recipe uses. They are measured with their default options."""
         used = {call.id for recipe in recipes for call in recipe.calls}
         named = [method_id(method) for method in self.methods]
         return [name for name in dict.fromkeys(named) if name not in used]
 
 
 def usual_recipes(model: str) -> list[Recipe]:
-    """What is measured where no recipe is named: the baseline against itself, int8, half of the layers, and the same
-    sparsity with and without structure. Raises SkylineError for an unknown model.
+    """Return the default recipes: the baseline against itself, int8, half of the layers, and two kinds of sparsity.
+
+    Raises SkylineError for an unknown model.
     """
     half = max(1, len(checkpoints.base_config(model).layers) // 2)
     recipes = (
@@ -91,23 +95,23 @@ def usual_recipes(model: str) -> list[Recipe]:
 
 
 def label(cell: ProfileCell) -> str:
-    """A cell's name within the suite: the same in every run, so that runs can be compared."""
+    """Return the test id of a cell. It is the same in every run, so that pytest-benchmark can compare runs."""
     recipe = cell.recipe.replace(" ", "")
     return f"{recipe}-{execution_text(cell)}-{workload_text(cell)}-{cell.model}-{cell.device}"
 
 
 def execution_text(cell: ProfileCell) -> str:
-    """A cell's runtime and precision, as `parse_execution` reads them."""
+    """Write a cell's runtime and precision in the form that `parse_execution` reads."""
     return cell.runtime if cell.precision == "float32" else f"{cell.runtime}:{cell.precision}"
 
 
 def workload_text(cell: ProfileCell) -> str:
-    """A cell's workload, as `parse_workload` reads it."""
+    """Write a cell's workload in the form that `parse_workload` reads."""
     return f"{cell.workload.batch}x{cell.workload.length}"
 
 
 def parse_execution(text: str) -> tuple[str, Precision]:
-    """Read `RUNTIME` or `RUNTIME:PRECISION`. Raises SkylineError (with the nearest name) for an unknown one."""
+    """Parse `RUNTIME` or `RUNTIME:PRECISION`. Raises SkylineError (`unknown-name`) for an unknown one."""
     runtime, colon, precision = text.strip().partition(":")
     if runtime not in runtime_names():
         raise unknown_name("runtime", runtime, runtime_names())
@@ -115,11 +119,11 @@ def parse_execution(text: str) -> tuple[str, Precision]:
 
 
 def parse_workload(text: str) -> Workload:
-    """Read `BATCHxLENGTH`. Raises SkylineError where it is none or a number is out of range."""
+    """Parse `BATCHxLENGTH`. Raises SkylineError for another form (`invalid`) or a number out of range."""
     match = _WORKLOAD.fullmatch(text.strip())
     if match is None:
         raise SkylineError(
-            f"cannot read the workload '{text}'; write BATCHxLENGTH, as in {WORKLOAD}", Code.INVALID
+            f"cannot read the workload '{text}'; write BATCHxLENGTH, such as {WORKLOAD}", Code.INVALID
         )
     batch, length = int(match[1]), int(match[2])
     if not 1 <= batch <= MAX_BATCH:
@@ -130,27 +134,29 @@ def parse_workload(text: str) -> Workload:
 
 
 def is_file(method: str) -> bool:
-    """Whether a method is named by its adapter file."""
+    """Return whether `method` is a path of an adapter file, not an id."""
     return method.endswith(".py") or os.sep in method
 
 
 def adapter_files_of(methods: Iterable[str], folder: Path) -> list[Path]:
-    """The adapter files among `methods`; relative ones stand under `folder`. Raises SkylineError where one is not
-    there.
+    """Return the adapter files among `methods`. Relative paths begin at `folder`.
+
+    Raises SkylineError (`not-found`) if a file does not exist.
     """
     paths = [folder / method for method in methods if is_file(method)]
     for path in paths:
         if not path.is_file():
             raise SkylineError(
-                f"there is no adapter file {path}; name a method's .py file, or its id", Code.NOT_FOUND
+                f"there is no adapter file {path}; give a method's id or its .py file", Code.NOT_FOUND
             )
     return list(dict.fromkeys(path.resolve() for path in paths))
 
 
 def method_id(method: str) -> str:
-    """The id of a method that is named by its id or by its adapter file, which SKYLINE_METHODS has to name as well.
+    """Return the id of a method, given its id or its adapter file. SKYLINE_METHODS must contain the file.
 
-    Raises SkylineError for an unknown id, and a file that defines no method that can be used.
+    Raises SkylineError for an unknown id (`unknown-name`), a file that cannot be loaded (`unreadable`), and a file
+    without a method (`wrong-kind`).
     """
     registry = discover()
     if not is_file(method):
@@ -162,6 +168,4 @@ def method_id(method: str) -> str:
     for identity, found in registry.methods.items():
         if found.path is not None and found.path.resolve() == path:
             return identity
-    raise SkylineError(
-        f"{method} is no method's file that can be used; run 'skyline check' on it", Code.WRONG_KIND
-    )
+    raise SkylineError(f"{method} does not define a method; run 'skyline check' on it", Code.WRONG_KIND)

@@ -1,6 +1,4 @@
-"""The timed suite that is shipped: a test for each chosen cell. `pytest --benchmark` makes its items; a runner finds
-none of them by this file's name.
-"""
+"""The timed suite: one test per chosen cell. `pytest --benchmark` adds its items; pytest does not collect this file."""
 
 from __future__ import annotations
 
@@ -16,23 +14,25 @@ from harness.records.schema import Record
 from harness.runs.job import Job
 
 JOBS = pytest.StashKey[list[Job]]()
-"""Where a session keeps the jobs of the suite."""
+"""Key of the suite's jobs in a session's stash."""
 NAME = "skyline"
-"""The beginning of its node ids, wherever this package is installed: saved runs are compared by node ids."""
+"""Beginning of the suite's node ids. It does not depend on where the package is installed, because pytest-benchmark
+compares saved runs by node id.
+"""
 
 
 def suite_items(session: pytest.Session) -> list[pytest.Item]:
-    """The suite's items in a session, whose stash holds the jobs."""
+    """Return the suite's test items. The session's stash must hold the jobs under `JOBS`."""
     here = sys.modules[__name__]
     module: pytest.Module = pytest.Module.from_parent(
         session, path=Path(str(here.__file__)), name=NAME, nodeid=NAME
     )
-    module.obj = here  # imported as it stands, by its own name
+    module.obj = here  # keep pytest from importing this file again under another name
     return list(session.genitems(module))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test for each cell."""
+    """Make one test per cell."""
     cells = [job.cell for job in metafunc.config.stash[JOBS] if isinstance(job.cell, ProfileCell)]
     metafunc.parametrize(
         ("recipe", "runtime", "workload"),
@@ -42,5 +42,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_profile(recipe: str, runtime: str, workload: str, skyline_profile: Callable[..., Record]) -> None:
-    """Measure and record one cell; a failed or skipped one fails or skips the test."""
+    """Measure one cell and write its record. A failed or skipped cell fails or skips the test."""
     skyline_profile(recipe, runtime=runtime, workload=workload)

@@ -1,1 +1,1 @@
-"""Runs: what is to be done, done cell by cell, and recorded."""
+"""Runs: resolve the cells of a suite into jobs, run those whose record is missing or stale, and write their records."""

@@ -1,4 +1,4 @@
-"""Training and scoring a cell, in a process of its own."""
+"""Train and score a quality cell. A run calls this in a child process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.common.lazy import lazy_imports
 from harness.runs.record_making import make_record
@@ -23,9 +23,8 @@ with lazy_imports():
 if TYPE_CHECKING:
     from harness.common.hardware import Hardware
     from harness.records.cells import QualityCell
+    from harness.runs.engines.base import Message
     from harness.tasks.base import Task
-
-Report = Callable[[Any], None]
 
 
 def execute_quality(
@@ -35,10 +34,12 @@ def execute_quality(
     stamp: str,
     machine: Hardware,
     threads: int,
-    report: Report,
+    report: Callable[[Message], None],
 ) -> str:
-    """Train and score a quality cell; `report` gets (stage, step, steps, loss). Returns the record as JSON, with the
-    fingerprint `stamp` and the hardware that the launching process found.
+    """Train and score a quality cell, and return its record as JSON.
+
+    `stamp` is the record's fingerprint and `machine` its hardware; the parent process found both. `report` gets the
+    progress of each training. Raises SkylineError if the training or the evaluation fails by a mistake of the user.
     """
     started = time.time()
     torch.set_num_threads(threads)
@@ -57,27 +58,25 @@ def execute_quality(
     )
     recipe = resolver.recipe(cell.recipe)
     built = builder.build(recipe)
-    # Loaded from disk again: what is scored is what is weighed.
+    # Score the artifact as it is on disk, since its size is measured there.
     model = artifacts.load_artifact(built.folder)
     quality = evaluation.evaluate_quality(model.to(cell.trained_on), task, cell.trained_on, built.training)
-    facts = size.artifact_facts(built.folder)
-    record = make_record(
+    return make_record(
         cell,
         recipe,
         stamp,
         machine,
         started,
-        reason=_cut(task, model.config.positions),
-        artifact=facts,
+        reason=_truncation_note(task, model.config.positions),
+        artifact=size.artifact_facts(built.folder),
         quality=quality,
         data=task.fingerprint(),
         weights=model.origin,
-    )
-    return record.to_json()
+    ).to_json()
 
 
-def _cut(task: Task, positions: int) -> str:
-    """A note if a model has too few positions for the task's usual length; else the empty string."""
+def _truncation_note(task: Task, positions: int) -> str:
+    """Return a note if the model has fewer positions than the task's usual length, else an empty string."""
     length = task.length_within(positions)
     if length == task.max_length:
         return ""

@@ -1,4 +1,4 @@
-"""A job: a cell with everything that its text stands for, and whether it can run."""
+"""A job: a cell together with everything that its text names (recipe, task, runtime, …), and whether it can run."""
 
 from __future__ import annotations
 
@@ -23,80 +23,77 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Build:
-    """An artifact that a job needs: its recipe, and the fingerprint of all that it depends on."""
+    """An artifact that a job needs: its recipe, and a fingerprint of everything that determines its content."""
 
     recipe: Recipe
     fingerprint: str
 
     @property
     def trains(self) -> bool:
-        """Whether making it, once what it is built on is there, takes a training."""
+        """Whether the last stage of the recipe trains. The stages before it belong to the parent's build."""
         return self.recipe.is_baseline or self.recipe.stages[-1].trains
 
 
 @dataclass(frozen=True)
 class Job:
-    """A cell that was resolved (see `harness.runs.resolution`): whatever plans and runs it reads this."""
+    """A resolved cell. `harness.runs.resolution` makes it; planning and engines read it and resolve nothing again."""
 
     cell: Cell
     recipe: Recipe
     task: Task | None
-    """What the artifact is trained on; None for an untrained one."""
+    """The task that the artifact is trained on; None for an untrained artifact."""
     runtime: Runtime | None
-    """What executes a profile; None for a score."""
+    """The runtime that executes a profile; None for a quality cell."""
     base: EncoderConfig
+    """Configuration of the base model."""
     shape: Shape
-    """What the recipe makes of the base model, as far as it is known before training."""
+    """Shape of the compressed model, as far as it is known before training."""
     lineage: tuple[Build, ...]
-    """The cell's artifact, then what that is built on, the nearest first and the baseline last. An untrained artifact
-    stands alone.
+    """The cell's artifact, its parent, the parent's parent, and so on to the baseline. An untrained artifact has no
+    parents here.
     """
     fingerprint: str
-    """What the record depends on."""
+    """Hash of everything that makes the record stale."""
     hardware: Hardware
-    """The machine that the record belongs to."""
+    """The machine under which the record is stored."""
 
     @property
     def trained(self) -> bool:
-        """Whether the cell's artifact is a trained one."""
+        """Whether the cell's artifact is trained."""
         return self.task is not None and self.cell.budget is not None
 
     @cached_property
     def refusal(self) -> SkylineError | None:
-        """What `supports` says of it."""
+        """The answer of `supports`, asked once."""
         return supports(self)
 
     @property
     def unsupported(self) -> str | None:
-        """Why its runtime is not made for it: it is recorded as skipped. None for every other job."""
+        """The reason if the job's runtime does not support it (a run then records it as skipped), else None."""
         return str(self.refusal) if isinstance(self.refusal, Unsupported) else None
 
 
 def supports(job: Job) -> SkylineError | None:
-    """Why a job cannot run, as far as that is known before its artifact is made. None where it can.
+    """Return the reason why a job cannot run, or None if nothing that is known before its artifact is built forbids it.
 
-    An `Unsupported` is a limit of the runtime; the other jobs of a run go on. Every other error is a mistake of the
-    user, for which nothing of the run starts.
+    If the reason is an `Unsupported`, the runtime has a limit, and the other jobs of the run go on. Any other error is
+    a mistake of the user, and the run must not start.
     """
+    cell = job.cell
+    if job.task is not None and job.recipe.start is not None:
+        return SkylineError(
+            f"'{cell.recipe}' starts from an architecture without weights, so it can only be profiled; "
+            "use a method to train",
+            Code.CONFLICT,
+        )
     try:
-        _check(job)
+        if job.task is not None:
+            job.task.length_within(job.base.positions)
+        check_device(cell.trained_on)
+        if isinstance(cell, ProfileCell) and job.runtime is not None:
+            # The baseline is timed on the same workload, and it has the base model's positions.
+            check_length(cell.workload.length, job.base.positions, cell.model)
+            check_support(job.runtime, cell.precision, cell.device, cell.workload, job.shape)
     except SkylineError as error:
         return error
     return None
-
-
-def _check(job: Job) -> None:
-    cell = job.cell
-    if job.task is not None:
-        if job.recipe.start is not None:
-            raise SkylineError(
-                f"'{cell.recipe}' starts from an architecture without weights, so it can be profiled, not trained; "
-                "name a method instead",
-                Code.CONFLICT,
-            )
-        job.task.length_within(job.base.positions)
-    check_device(cell.trained_on)
-    if isinstance(cell, ProfileCell) and job.runtime is not None:
-        # The baseline, which has the base model's positions, is timed on the same workload.
-        check_length(cell.workload.length, job.base.positions, cell.model)
-        check_support(job.runtime, cell.precision, cell.device, cell.workload, job.shape)

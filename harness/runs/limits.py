@@ -1,24 +1,27 @@
-"""How far the numbers may go that a user gives on the command line or in a suite."""
+"""Limits of the numbers that a user gives on the command line or in a suite."""
 
 from __future__ import annotations
 
 from harness.common.errors import Code, SkylineError
 
 MAX_SEED = 2**32 - 1
-"""The largest seed that every generator takes."""
+"""The largest seed that all random generators accept."""
 MAX_SEEDS = 1000
-"""Seeds of one experiment."""
+"""Seeds per experiment."""
 MAX_BATCH = 65536
-"""Sequences in one pass."""
+"""Sequences per forward pass."""
 MIN_TIME_CAP_S, MAX_TIME_CAP_S = 0.1, 3600.0
 """Seconds for the paired timing of one profile."""
 MAX_SITTINGS = 100
-"""Parts of the paired timing of one profile."""
+"""Sittings per profile (see `harness.profiling.latency.sittings`)."""
 MAX_FURTHER_MIN = 24 * 60.0
-"""Minutes of further parts, of all profiles of a run."""
+"""Minutes for further sittings, for all profiles of a run together."""
 
 
 def within(option: str, value: float, low: float, high: float) -> None:
-    """Raise SkylineError if the value of a command's option is out of range or NaN."""
+    """Check that `value` of the command's option `--option` lies between `low` and `high`, both included.
+
+    Raises SkylineError (`out-of-range`) if it does not, or if it is NaN.
+    """
     if not low <= value <= high:
         raise SkylineError(f"--{option} {value} is out of range: use {low:,} to {high:,}", Code.OUT_OF_RANGE)

@@ -1,6 +1,4 @@
-"""Planning a run: resolve its cells, check them, compare them with the records that are there, list what is left to
-do.
-"""
+"""Plan a run: resolve and check its cells, compare them with the stored records, and list the jobs that are left."""
 
 from __future__ import annotations
 
@@ -29,14 +27,14 @@ ENGINES = ("local",)
 
 @dataclass
 class Plan:
-    """What a run has to do: `jobs` to run; `fresh` are the records that stand."""
+    """The `jobs` that a run has to do, and the `fresh` records, which it keeps."""
 
     jobs: list[Job] = field(default_factory=list)
     fresh: list[Record] = field(default_factory=list)
 
 
 def check_engine(engine: str, workers: int) -> None:
-    """Raise SkylineError for an unknown engine and a number of workers below 1."""
+    """Raise SkylineError for an unknown engine (`unknown-name`), or for fewer than one worker (`out-of-range`)."""
     if engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
     if workers < 1:
@@ -44,11 +42,10 @@ def check_engine(engine: str, workers: int) -> None:
 
 
 def resolve_cells(cells: Sequence[Cell], data_dir: Path | None = None) -> list[Job]:
-    """The jobs of a run, in the order of its cells.
+    """Return the jobs of a run, in the order of its cells.
 
-    Raises SkylineError for a mistake in any of them: a base model that does not load, what `Resolver.job` raises, and
-    what `supports` answers. A job that its runtime is not made for (`Job.unsupported`) is no mistake. Of checkpoints
-    only configuration, tokenizer, the weights' header and their hash are read.
+    Raises SkylineError if a base model does not load, and the errors of `Resolver.job` and `supports`. A job that its
+    runtime does not support (`Job.unsupported`) raises nothing. The weights of checkpoints are hashed, not loaded.
     """
     for model in dict.fromkeys(cell.model for cell in cells):
         reads = any(cell.model == model and _reads_texts(cell) for cell in cells)
@@ -66,8 +63,8 @@ def _reads_texts(cell: Cell) -> bool:
 
 
 def make_plan(jobs: Sequence[Job], store: Store, *, want_verdicts: bool = False) -> Plan:
-    """Compare jobs with the store. A job is run again if its record is missing, is not `ok` or has another
-    fingerprint; with `want_verdicts` also if its profile has no verdict on the speed.
+    """Compare jobs with the store. A job has to run if its record is missing, is not `ok` or has another fingerprint;
+    with `want_verdicts` also if its profile has no verdict on the speedup.
     """
     plan = Plan()
     for job in jobs:
@@ -85,16 +82,15 @@ def make_plan(jobs: Sequence[Job], store: Store, *, want_verdicts: bool = False)
 
 
 def has_no_verdict(record: Record) -> bool:
-    """Whether a profile's interval stayed too wide for a speedup."""
+    """Return whether the record is a profile whose confidence interval stayed too wide for a speedup."""
     latency = None if record.profile is None else record.profile.latency
     return latency is not None and latency.verdict == "none"
 
 
 def count_trainings(plan: Plan, store: Store) -> int:
-    """How many trainings a plan takes: the training stages whose artifact is not there, each once.
+    """Return how many trainings a plan takes. Each training stage whose artifact is missing counts once.
 
-    A profile needs its artifact and its baseline as a score does. What an artifact that is there was built on is not
-    needed again.
+    A profile needs its artifact and its baseline, as a score does. The parents of an existing artifact are not needed.
     """
     built: dict[str, bool] = {}
 
@@ -111,7 +107,7 @@ def count_trainings(plan: Plan, store: Store) -> int:
             continue
         *chain, baseline = job.lineage
         needed = list(takewhile(is_missing, chain))
-        # The baseline is the teacher of every stage, and every profile is timed beside it.
+        # The baseline is the teacher of every stage, and every profile is timed against it.
         if needed or not chain or isinstance(job.cell, ProfileCell):
             needed += filter(is_missing, [baseline])
         missing |= {build.fingerprint: build for build in needed}

@@ -1,5 +1,6 @@
-"""Artifacts made, and their FLOPs and bytes counted, before any of them is timed: that is work on one core, so it is
-done for several at once.
+"""Build untrained artifacts, and count their FLOPs and bytes, before any of them is timed.
+
+This work uses one core per artifact, so several artifacts are built in parallel.
 """
 
 from __future__ import annotations
@@ -15,48 +16,38 @@ from harness.records.cells import Cell, ProfileCell
 from harness.runs.profile_run import ProfileRun
 
 
-def untrained_artifacts(cells: Sequence[Cell]) -> list[ProfileCell]:
-    """One cell for each untrained artifact that some cells profile, the baselines first."""
-    found: dict[tuple[str, str, int], ProfileCell] = {}
+def untrained_artifacts(cells: Sequence[Cell]) -> list[list[ProfileCell]]:
+    """Return the profiles of each untrained artifact that `cells` profile, one per workload. Baselines come first.
+
+    A baseline is measured on the workloads of all recipes with its base model and seed.
+    """
+    found: dict[tuple[str, str, int], dict[str, ProfileCell]] = {}
     for cell in cells:
         if isinstance(cell, ProfileCell) and cell.task is None:
-            base = cell.model_copy(update={"recipe": "baseline"})
-            for each in (base, cell):
-                found.setdefault((each.recipe, each.model, each.seed), each)
-    return sorted(found.values(), key=lambda cell: cell.recipe != "baseline")
-
-
-def on_each_workload(cells: Sequence[Cell], artifact: ProfileCell) -> list[ProfileCell]:
-    """The profiles of an untrained artifact, one for each workload that it is measured on: a baseline is on all that
-    are of its base model.
-    """
-    found: dict[str, ProfileCell] = {}
-    for cell in cells:
-        if not isinstance(cell, ProfileCell) or cell.task is not None:
-            continue
-        of = "baseline" if artifact.recipe == "baseline" else cell.recipe
-        if (of, cell.model, cell.seed) == (artifact.recipe, artifact.model, artifact.seed):
-            own = artifact.model_copy(update={"workload": cell.workload})
-            found.setdefault(cell.workload.model_dump_json(), own)
-    return list(found.values())
+            for each in (cell.model_copy(update={"recipe": "baseline"}), cell):
+                profiles = found.setdefault((each.recipe, each.model, each.seed), {})
+                profiles.setdefault(each.workload.model_dump_json(), each)
+    artifacts = [list(profiles.values()) for profiles in found.values()]
+    return sorted(artifacts, key=lambda profiles: profiles[0].recipe != "baseline")
 
 
 def build_ahead(cells: Sequence[Cell], run: ProfileRun, workers: int) -> None:
-    """Build, describe and count the untrained artifacts of some cells for a run, `workers` at once. What fails here
-    fails in its own cell again, which then records why.
+    """Build, describe and count the untrained artifacts of `cells`, `workers` of them in parallel.
+
+    Errors are ignored here: the artifact's own cell meets them again and records them.
     """
 
-    def build(artifact: ProfileCell) -> None:
+    def build(profiles: list[ProfileCell]) -> None:
         with suppress(SkylineError, IsolationError):
-            made = run.make(artifact, 1, Stopwatch())
-            for cell in on_each_workload(cells, artifact):
+            made = run.make(profiles[0], 1, Stopwatch())
+            for cell in profiles:
                 with suppress(SkylineError, IsolationError):
                     run.count(cell, made)
 
-    # The baselines alone: all others are built on them, and would each begin with them.
-    wanted = untrained_artifacts(cells)
-    bases = [cell for cell in wanted if cell.recipe == "baseline"]
-    for cell in bases:
-        build(cell)
+    # First the baselines, one by one: each other artifact is built on one of them, and would build it too.
+    artifacts = untrained_artifacts(cells)
+    baselines = [profiles for profiles in artifacts if profiles[0].recipe == "baseline"]
+    for profiles in baselines:
+        build(profiles)
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(build, wanted[len(bases) :]))
+        list(pool.map(build, artifacts[len(baselines) :]))

@@ -1,9 +1,9 @@
-"""Profile cells: their artifacts are made, described and measured, each step in a process of its own."""
+"""Run profile cells: build, describe and measure their artifacts. Each step runs in a child process."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.common.errors import SkylineError
 from harness.common.lazy import lazy_imports
-from harness.common.processes import IsolationError, await_server, run_isolated, start_server
+from harness.common.processes import IsolationError, await_server, run_isolated
 from harness.profiling.stopwatch import Stopwatch
 from harness.recipes.recipe import Recipe
 from harness.records.cells import ProfileCell
@@ -44,20 +44,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Made:
-    """A profile cell's artifact and its baseline, and what weights they hold; `facts` are the artifact's."""
+    """The built artifact of a profile cell, and its baseline."""
 
     folder: Path
     baseline: Path
     origin: str
+    """Origin of the weights of both, such as a checkpoint's hash."""
     facts: ArtifactFacts
+    """Sizes of the artifact."""
 
 
-_EXECUTION = {"runtime", "precision", "device", "time_cap_s"}
+_EXECUTION = {"workload", "runtime", "precision", "device", "time_cap_s"}
+"""Fields of a profile cell that do not change its artifact."""
 
 
 class ProfileRun:
-    """What the profiles of one run share: an artifact is built, found to be whole and described once, whatever it is
-    profiled under, and its baseline's costs are measured once.
+    """Work that the profiles of one run share.
+
+    Each artifact is built, checked and described once for all its runtimes and workloads. The costs of each baseline
+    are measured once.
     """
 
     def __init__(self, workspace: Path, data_dir: Path | None = None) -> None:
@@ -77,44 +82,41 @@ class ProfileRun:
 
     @property
     def kept(self) -> costs_kept.KeptCosts:
-        """Costs that were measured. The first call waits for the server of processes."""
+        """Costs that were measured before. The first access waits for the server of child processes."""
         if self._kept is None:
-            start_server()  # which imports what this process imports meanwhile
-
             await_server()
             self._kept = costs_kept.KeptCosts(self.workspace)
         return self._kept
 
     def make(self, cell: ProfileCell, threads: int, watch: Stopwatch) -> Made:
-        """The cell's artifact and baseline, made in a process of their own unless this run has them."""
-        key = cell.model_dump_json(exclude={"workload", *_EXECUTION})
+        """Return the cell's artifact and baseline. They are built in a child process unless this run has them.
+
+        `watch` gets the seconds that building and describing took. Raises the errors of `run_isolated`.
+        """
+        key = cell.model_dump_json(exclude=_EXECUTION)
         known = self._made.get(key)
         if known is not None and known.folder.is_dir() and known.baseline.is_dir():
             return known
-        asked = (cell, self.workspace, self.data_dir, threads, self._whole)
-        self._made[key], own = run_isolated(make_for_profile, *asked)
+        whole = {folder for made in self._made.values() for folder in (made.folder, made.baseline)}
+        self._made[key], own = run_isolated(
+            make_for_profile, cell, self.workspace, self.data_dir, threads, whole
+        )
         watch.add(own)
         return self._made[key]
 
-    def rows(self, cell: ProfileCell, folder: Path) -> NDArray[np.int64]:
-        """The cell's real inputs, in the tokens of the artifact in a folder. They are read once for all artifacts that
-        share one.
-        """
+    def real_batches(self, cell: ProfileCell, made: Made) -> batch.Batch | None:
+        """Return the cell's real inputs as one batch, or None if its inputs are synthetic."""
+        if cell.workload.inputs == "synthetic":
+            return None
+        # Some architectures have no tokenizer. All artifacts must read the same rows, so the baseline's encodes them.
+        folder = made.folder if cell.workload.task is None else made.baseline
         key = f"{folder} {cell.task_file or cell.task} {cell.workload.model_dump_json()}"
         if key not in self._rows:
             self._rows[key] = run_isolated(real_inputs, folder, cell, self.data_dir)
-        return self._rows[key]
-
-    def real_batches(self, cell: ProfileCell, made: Made) -> batch.Batch | None:
-        """The cell's real inputs as one batch; None where it has synthetic ones."""
-        if cell.workload.inputs == "synthetic":
-            return None
-        # Not every architecture has a tokenizer, and all are to read the same.
-        tokens = made.folder if cell.workload.task is None else made.baseline
-        return batch.Batch.of_arrays(self.rows(cell, tokens))
+        return batch.Batch.of_arrays(self._rows[key])
 
     def count(self, cell: ProfileCell, made: Made) -> None:
-        """Count what needs no timing of a cell's artifact on its workload; its profile finds it kept."""
+        """Count FLOPs and bytes of a cell's artifact on its workload, and keep them for its profile."""
         profiler.count_once(
             made.folder,
             profiling_inputs.Inputs.of(cell.workload, self.real_batches(cell, made)),
@@ -122,8 +124,9 @@ class ProfileRun:
         )
 
     def sit(self, job: Job, threads: int, share: float) -> None:
-        """Take a sitting of a profile's pairs before the profile, for a `share` of its time cap, where its runtime
-        loads in little time. Whatever is wrong with the cell is left for its profile to say.
+        """Time pairs of a profile for a `share` of its time cap, before the profile itself is made.
+
+        Does nothing if the runtime takes long to load. Errors are ignored here: the profile meets them again.
         """
         cell, runtime = job.cell, job.runtime
         if not isinstance(cell, ProfileCell) or runtime is None or not sittings.takes_sittings(runtime):
@@ -136,29 +139,39 @@ class ProfileRun:
                 cell, made.folder, made.baseline, inputs, share, before
             )
 
-    def sat(self, job: Job) -> Sitting | None:
-        """The sittings that were taken of a job; they are for one profile."""
+    def take_sittings(self, job: Job) -> Sitting | None:
+        """Remove and return the sittings of a job, which serve one profile. None if it took none."""
         return self._sittings.pop(job.cell.key, None)
 
     def half_width(self, job: Job) -> float:
-        """The half-width of the interval that a job's sittings give so far (see `Sitting`); 0 if it took none."""
-        sat = self._sittings.get(job.cell.key)
-        return 0.0 if sat is None else sat.half_width
-
-    @property
-    def _whole(self) -> set[Path]:
-        return {folder for made in self._made.values() for folder in (made.folder, made.baseline)}
+        """Half-width of the interval that a job's sittings give so far (see `Sitting`); 0 if it took none."""
+        sitting = self._sittings.get(job.cell.key)
+        return 0.0 if sitting is None else sitting.half_width
 
 
 def make_for_profile(
     cell: ProfileCell, workspace: Path, data_dir: Path | None, threads: int, whole: set[Path]
 ) -> tuple[Made, Stopwatch]:
-    """Make a profile cell's artifact and its baseline, but for those known to be `whole`, and describe the first,
-    unless that was done. Runs in a process of its own; trainings use as many threads as those of quality cells.
+    """Build a profile cell's artifact and its baseline, and measure the artifact's sizes. Runs in a child process.
+
+    Folders in `whole` are known to be complete and are not checked again. `threads` must be the threads of a quality
+    cell's training, because sums are rounded by it.
     """
     watch = Stopwatch()
+    torch.set_num_threads(threads)
     with watch.on("making"):
-        folder, baseline, origin = build_for_profile(cell, workspace, data_dir, threads, whole)
+        resolver = Resolver(data_dir)
+        recipe, task = resolver.recipe(cell.recipe), resolver.task(cell)
+        if task is None or cell.budget is None:
+            folder, baseline = recipes_builder.build_untrained(
+                recipe, cell.model, workspace, cell.seed, whole
+            )
+        else:
+            builder = recipes_builder.Builder(
+                workspace, cell.model, task, cell.seed, cell.budget, cell.trained_on
+            )
+            folder, baseline = builder.build(recipe).folder, builder.build(Recipe()).folder
+        origin = artifacts.read_config(folder).origin
     with watch.on("describing"):
         described = {"artifact": costs_kept.contents(folder), "isal": version("isal")}
         facts = costs_kept.KeptCosts(workspace).once(
@@ -167,26 +180,11 @@ def make_for_profile(
     return Made(folder, baseline, origin, facts), watch
 
 
-def build_for_profile(
-    cell: ProfileCell, workspace: Path, data_dir: Path | None, threads: int, whole: Collection[Path] = ()
-) -> tuple[Path, Path, str]:
-    """A profile cell's artifact and its baseline: their folders, and what weights they hold."""
-    torch.set_num_threads(threads)
-    resolver = Resolver(data_dir)
-    recipe, task = resolver.recipe(cell.recipe), resolver.task(cell)
-    if task is None or cell.budget is None:
-        folder, baseline = recipes_builder.build_untrained(recipe, cell.model, workspace, cell.seed, whole)
-    else:
-        builder = recipes_builder.Builder(
-            workspace, cell.model, task, cell.seed, cell.budget, cell.trained_on
-        )
-        folder, baseline = builder.build(recipe).folder, builder.build(Recipe()).folder
-    return folder, baseline, artifacts.read_config(folder).origin
-
-
 def real_inputs(folder: Path, cell: ProfileCell, data_dir: Path | None) -> NDArray[np.int64]:
-    """Rows of a profile cell's task, or of its workload's, from the dev split, in the tokens of an artifact (see
-    `real_rows`). Runs in a process of its own. Raises SkylineError where neither has a task.
+    """Return dev rows of the workload's task, or else of the cell's, encoded by the artifact's tokenizer (see
+    `real_rows`). Runs in a child process.
+
+    Raises SkylineError (`incomplete`) if neither names a task.
     """
     examples = Resolver(data_dir).rows(cell).dev()
     pairs = [example.pair or "" for example in examples]
@@ -201,18 +199,21 @@ def execute_profile(
     timed: Callable[[Speed], None] | None = None,
     share: float = 1.0,
 ) -> Record:
-    """Measure a profile. Called in the launching process, which only waits: each measurement has its own child.
+    """Measure a profile and return its record. This process only waits: each measurement runs in a child process.
 
-    `run` has what the profiles before this one made, and keeps what this one makes. `timed` is given the paired run
-    with its single passes. A job with sittings is timed for a `share` of its time cap, as in each of those.
+    `run` holds what earlier profiles built, and keeps what this one builds. `timed` gets the paired timing with its
+    single passes. A job with earlier sittings is timed for a `share` of its time cap, like each of them.
+
+    Raises SkylineError for a mistake of the user, Unsupported if the runtime cannot run the artifact, and
+    IsolationError if a child process fails.
     """
     cell = job.cell
     assert isinstance(cell, ProfileCell)
     kept = run.kept
     started, began, watch = time.time(), time.perf_counter(), Stopwatch()
-    if (sat := run.sat(job)) is not None:
-        began -= sat.whole_s
-        watch.add(sat.watch)
+    if (sitting := run.take_sittings(job)) is not None:
+        began -= sitting.whole_s
+        watch.add(sitting.watch)
     made = run.make(cell, threads, watch)
     profile = profiler.profile_artifact(
         made.folder,
@@ -227,8 +228,8 @@ def execute_profile(
         time_cap_s=cell.time_cap_s,
         real_batches=run.real_batches(cell, made),
         timed=timed,
-        earlier=None if sat is None else sat.times,
-        share=1.0 if sat is None else share,
+        earlier=None if sitting is None else sitting.times,
+        share=1.0 if sitting is None else share,
         kept=kept,
         watch=watch,
     )

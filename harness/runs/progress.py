@@ -1,4 +1,4 @@
-"""Progress of a run on stderr, and cells and results in words."""
+"""Show the progress of a run on stderr, and describe cells and their results in words."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class Display:
-    """Progress on stderr: a bar over all cells with the time left, and one for each training under way.
+    """Progress bars on stderr: one for all cells with the time left, and one for each running training.
 
-    It draws only when something is reported. Nothing is reported while a cell is timed, so this process then
-    sleeps.
+    It draws only when an engine reports something. While a cell is timed, engines report nothing, so this process
+    sleeps and does not disturb the timing.
     """
 
     def __init__(self, plan: Plan, quiet: bool) -> None:
@@ -40,11 +40,10 @@ class Display:
             console=self.console,
             auto_refresh=False,
             transient=True,
-            # Off a terminal no bar can be drawn, and rich would end with a blank line.
+            # Without a terminal there are no bars, and rich would end with a blank line.
             disable=not self.console.is_interactive,
         )
-        self.count = len(plan.jobs)
-        self.overall = self.progress.add_task("cells", total=self.count)
+        self.overall = self.progress.add_task("cells", total=len(plan.jobs))
         self.bars: dict[str, TaskID] = {}
         self.drawn = 0.0
         if plan.fresh:
@@ -52,7 +51,7 @@ class Display:
 
     @property
     def listener(self) -> Listener:
-        """What an engine tells this display."""
+        """The listener that passes an engine's reports to this display."""
         return Listener(self.started, self.message, self.building, self.finished)
 
     def __enter__(self) -> Display:
@@ -63,7 +62,7 @@ class Display:
         self.progress.stop()
 
     def started(self, cell: Cell) -> None:
-        """A cell begins."""
+        """Show that a cell begins."""
         if isinstance(cell, ProfileCell):
             self.progress.update(self.overall, description=f"cells, now timing {cell.recipe}")
         else:
@@ -71,7 +70,7 @@ class Display:
         self.progress.refresh()
 
     def message(self, cell: Cell, message: Message) -> None:
-        """A training reports (stage, step, steps, loss); drawn twice a second at most."""
+        """Show the progress of a training. The bars are drawn at most twice per second."""
         stage, step, steps, loss = message
         if cell.key in self.bars:
             self.progress.update(
@@ -85,13 +84,13 @@ class Display:
             self.progress.refresh()
 
     def building(self, count: int) -> None:
-        """Several artifacts are built at once, or found to be whole."""
+        """Say that `count` artifacts are built in parallel, unless they exist already."""
         self.console.print(
-            f"building what is missing of {count} artifacts, before anything is timed", markup=False
+            f"building the missing ones of {count} artifacts before any is timed", markup=False
         )
 
     def finished(self, cell: Cell, record: Record) -> None:
-        """A cell is recorded."""
+        """Print the result of a recorded cell."""
         if cell.key in self.bars:
             self.progress.remove_task(self.bars.pop(cell.key))
         self.progress.advance(self.overall)
@@ -100,36 +99,33 @@ class Display:
 
 
 def cell_name(cell: Cell) -> str:
-    """A cell in words."""
+    """Describe a cell in words: recipe, task, seed or workload, and the runtime if it is not `eager`."""
     if isinstance(cell, QualityCell):
         return f"{cell.recipe} on {cell.task}, seed {cell.seed}"
-    return f"profile of {cell.recipe} ({cell.task or 'untrained'}) at {cell.workload}{_way(cell)}"
-
-
-def _way(cell: ProfileCell) -> str:
-    """How a cell is executed, where that is not the usual way."""
-    way = executed_by(cell.runtime, cell.precision)
-    return "" if way == "eager" else f" under {way}"
+    runtime = executed_by(cell.runtime, cell.precision)
+    under = "" if runtime == "eager" else f" under {runtime}"
+    return f"profile of {cell.recipe} ({cell.task or 'untrained'}) at {cell.workload}{under}"
 
 
 def _result(record: Record) -> str:
+    """Return the scores or the latency of a record, or the reason why it has none."""
     if record.quality is not None:
         return ", ".join(f"{name} {value:.2f}" for name, value in record.quality.scores.items())
     if record.profile is not None and record.profile.latency is not None:
         latency = record.profile.latency
         speedup = "no verdict" if latency.speedup is None else f"{latency.speedup:.2f} × the baseline's speed"
         return f"{latency.median_ms:.1f} ms, {speedup}"
-    # Where what it builds on failed, the reason is that cell's, and was printed with it.
-    waits = record.status == "skipped" and record.reason.startswith(BUILDS_ON)
-    return "skipped, since what it builds on failed" if waits else describe_failure(record)
+    # The reason of a failed parent was printed with the parent.
+    orphan = record.status == "skipped" and record.reason.startswith(BUILDS_ON)
+    return "skipped, because a cell that it builds on failed" if orphan else describe_failure(record)
 
 
 def record_name(record: Record) -> str:
-    """The cell of a record in words."""
+    """Describe the cell of a record in words (see `cell_name`)."""
     kind = QualityCell if record.kind == "quality" else ProfileCell
     return cell_name(kind.model_validate(record.cell))
 
 
 def describe_failure(record: Record) -> str:
-    """Why a cell gave no figures."""
+    """Return status and reason of a cell that was not measured, in one line."""
     return f"{record.status}: {' '.join(record.reason.split())}"

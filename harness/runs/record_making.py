@@ -1,4 +1,4 @@
-"""Records of cells, with the provenance of this process."""
+"""Make the record of a cell, with the provenance of this process."""
 
 from __future__ import annotations
 
@@ -10,16 +10,9 @@ from harness.common.hardware import Hardware, versions
 from harness.recipes.fingerprints import declared_versions
 from harness.recipes.recipe import Recipe
 from harness.records.cells import Cell, QualityCell
-from harness.records.schema import Provenance, Record, Status
+from harness.records.schema import Provenance, Record, Spent, Status
 from harness.records.versions import EVALUATION_VERSION, PROFILING_VERSION
 from harness.version import __version__
-
-
-def result_versions(cell: Cell) -> dict[str, int]:
-    """The version of what measured a cell."""
-    if isinstance(cell, QualityCell):
-        return {"evaluation": EVALUATION_VERSION}
-    return {"profiling": PROFILING_VERSION}
 
 
 def make_record(
@@ -30,16 +23,22 @@ def make_record(
     started: float,
     status: Status = "ok",
     reason: str = "",
+    *,
+    data: str | None = None,
+    weights: str = "",
+    spent: Spent | None = None,
     **measured: Any,
 ) -> Record:
-    """Make the record of a cell from what was measured. `recipe` is the cell's, `stamp` its fingerprint, `machine` the
-    one that it belongs to; `started` is the wall clock's reading at the start, in seconds.
+    """Make the record of a cell.
+
+    `recipe` is the cell's parsed recipe, `stamp` the record's fingerprint, `machine` the hardware under which it is
+    stored, `started` the Unix time in seconds at which the cell began. `data`, `weights` and `spent` are fields of its
+    `Provenance`, and `measured` holds fields of `Record`.
     """
-    data = measured.pop("data", None)
-    weights = measured.pop("weights", "")
-    spent = measured.pop("spent", None)
+    scored = isinstance(cell, QualityCell)
+    measured_by = {"evaluation": EVALUATION_VERSION} if scored else {"profiling": PROFILING_VERSION}
     return Record(
-        kind="quality" if isinstance(cell, QualityCell) else "profile",
+        kind="quality" if scored else "profile",
         key=cell.key,
         status=status,
         reason=reason,
@@ -50,14 +49,14 @@ def make_record(
         cell=cell.identity(),
         provenance=Provenance(
             fingerprint=stamp,
-            declared=declared_versions(recipe) | result_versions(cell),
+            declared=declared_versions(recipe) | measured_by,
             skyline=__version__,
             versions=versions(),
             hardware=machine,
-            weights=weights,
-            data=data,
             started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
             seconds=round(time.time() - started, 3),
+            weights=weights,
+            data=data,
             spent=spent,
         ),
         **measured,

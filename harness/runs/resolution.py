@@ -1,6 +1,6 @@
-"""From cells to jobs: the only place in which a cell's recipe, task, runtime, base model and machine are read.
+"""Resolve cells into jobs. Recipe, task, runtime, base model and machine of a cell are read here and nowhere else.
 
-A process has one resolver for its cells, so that what they share is read once. A child process begins with one too.
+A process uses one resolver for all its cells, so that what they share is read once. A child process makes its own.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 
 class Resolver:
-    """Resolves cells into jobs. Whatever several cells name is read once: a recipe, a task's description and data, a
-    runtime, a base model, a machine, the fingerprint of an artifact.
+    """Resolves cells into jobs, and caches what several cells share: recipes, tasks and their data, runtimes, base
+    models, machines and fingerprints of artifacts.
     """
 
     def __init__(self, data_dir: Path | None = None) -> None:
@@ -54,11 +54,10 @@ class Resolver:
         self._artifacts: dict[tuple[Recipe, str], str] = {}
 
     def job(self, cell: Cell) -> Job:
-        """The job of a cell.
+        """Resolve a cell into a job. `harness.runs.job.supports` then tells whether the job can run.
 
-        Raises SkylineError for a recipe, task, runtime, base model or device that does not exist or cannot be read,
-        and for a recipe whose methods cannot work on what they are given. Whether a job can run is
-        `harness.runs.job.supports`'s answer.
+        Raises SkylineError if a recipe, task, runtime, base model or device does not exist or cannot be read, or if a
+        method of the recipe cannot work on the model that it would get.
         """
         recipe, task = self.recipe(cell.recipe), self.task(cell)
         shape = self._shape(recipe, cell.model, None)
@@ -81,9 +80,9 @@ class Resolver:
         )
 
     def task(self, cell: Cell) -> Task | None:
-        """The task that a cell's artifact is trained on, or None.
+        """Return the task that a cell's artifact is trained on, or None.
 
-        Raises what `load_task` raises, and SkylineError if the user's description of the task was changed since the
+        Raises the errors of `load_task`, and SkylineError (`changed`) if the user's task description changed after the
         cell was made.
         """
         if cell.task is None:
@@ -91,16 +90,19 @@ class Resolver:
         task = self._load_task(cell.task_file or cell.task)
         if task.described != cell.description:
             raise SkylineError(
-                f"{cell.task_file or cell.task} was changed since the run began; run again", Code.CHANGED
+                f"{cell.task_file or cell.task} changed after the run began; run again", Code.CHANGED
             )
         return task
 
     def rows(self, cell: ProfileCell) -> Task:
-        """The task whose rows are a profile's real inputs. Raises SkylineError for a cell without one."""
+        """Return the task whose dev rows are a profile's real inputs.
+
+        Raises SkylineError (`incomplete`) if neither workload nor cell names a task.
+        """
         task = self.task(cell) if cell.workload.task is None else self._load_task(cell.workload.task)
         if task is None:
             raise SkylineError(
-                "real inputs are a task's, and this profile has none; use synthetic ones", Code.INCOMPLETE
+                "real inputs need a task, and this profile has none; use synthetic inputs", Code.INCOMPLETE
             )
         return task
 
@@ -127,7 +129,7 @@ class Resolver:
         return self._artifacts[key]
 
     def _record_fingerprint(self, cell: Cell, artifact: str) -> str:
-        """The hash of everything that makes a cell's record stale."""
+        """Return the hash of everything that makes a cell's record stale."""
         if isinstance(cell, QualityCell):
             return digest({"artifact": artifact, "evaluation": EVALUATION_VERSION})
         rows = {} if cell.workload.task is None else {"rows": self.rows(cell).fingerprint()}
@@ -144,8 +146,10 @@ class Resolver:
 
 
 def check_recipe(recipe: Recipe, model: str, task: Task | None = None) -> Shape:
-    """The shape that a recipe makes of a base model, as far as it is known before training. Raises SkylineError
-    where a method cannot work on what the methods before it leave, naming both, or not on the `task`'s kind and texts.
+    """Return the shape of the model that a recipe makes of a base model, as far as it is known before training.
+
+    Raises SkylineError if a method cannot work on the model that the methods before it leave, or on the kind and texts
+    of `task`. The message names both methods.
     """
     baseline = Baseline(checkpoints.base_config(model), lambda: checkpoints.base_tokenizer(model))
     if task is not None:

@@ -1,4 +1,4 @@
-"""A run: the execution of what is missing or stale among cells, with progress and time left."""
+"""Run the cells whose records are missing or stale, and show progress."""
 
 from __future__ import annotations
 
@@ -17,29 +17,31 @@ from harness.runs.progress import Display
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did: the records that it wrote, and the records that were up to date before."""
+    """The result of a run: the `records` that it wrote, and the `fresh` records that were up to date before."""
 
     records: list[Record]
     fresh: list[Record]
 
     @property
     def recorded(self) -> list[Record]:
-        """The records of the cells that gave figures."""
+        """Records of the cells that were measured."""
         return self._with("ok")
 
     @property
     def failed(self) -> list[Record]:
-        """Those of the cells that gave none."""
+        """Records of the cells that failed or ran out of memory."""
         return self._with("failed", "oom")
 
     @property
     def skipped(self) -> list[Record]:
-        """Those of the cells that were not tried: what they build on failed, or their runtime cannot run them."""
+        """Records of the cells that were not tried: a cell that they build on failed, or their runtime does not
+        support them.
+        """
         return self._with("skipped")
 
     @property
     def unsupported(self) -> list[Record]:
-        """Of the skipped ones, those that their runtime cannot run."""
+        """Records of the skipped cells that their runtime does not support."""
         return [record for record in self.skipped if not record.reason.startswith(BUILDS_ON)]
 
     def _with(self, *statuses: Status) -> list[Record]:
@@ -57,13 +59,13 @@ def run_cells(
     further_s: float = 0.0,
     quiet: bool = False,
 ) -> Outcome:
-    """Run what is missing or stale among `cells` and record it under `out`; profiles in so many `sittings`.
+    """Run the cells whose records are missing or stale, and write their records under `out`.
 
-    `further_s` seconds more go to sittings of profiles whose intervals are wide then, those recorded without a verdict
-    among them.
+    Each profile is timed in `sittings` parts. After them, profiles whose interval is still wide get further sittings
+    for `further_s` seconds; profiles that were recorded without a verdict are then measured again.
 
-    Raises SkylineError before anything is run for an unknown engine and for cells that cannot run (see
-    `planning.resolve_cells`), and where another run holds `out`.
+    Raises SkylineError before anything runs: for an unknown engine, for cells that cannot run (see
+    `planning.resolve_cells`), and if another run holds `out` or `out` cannot be written (see `Store.lock`).
     """
     check_engine(engine, workers)
     jobs = resolve_cells(cells, data_dir)

@@ -1,4 +1,4 @@
-"""What `skyline reproduce` measures, and what is said of it: cells of the survey's rows, their records in tables."""
+"""The work of `skyline reproduce`: make cells of the survey's rows, run them, and put their records into tables."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from leaderboard.tables.model import Table
 
 SUITE = "ganesh2021"
 LATER = ("gordon2020", "lilbobby", "movva2022")
-"""Tables whose measuring is not built yet."""
+"""Published tables that cannot be measured yet."""
 GRID = tuple((batch, length) for batch in (1, 8, 32) for length in (32, 128, 256, 512))
 QUICK_CAP_S = 3.0
 SITTINGS = 2
@@ -42,10 +42,11 @@ Shapes = Sequence[tuple[int, int]]
 
 
 def check_table(table: str) -> None:
-    """Raise SkylineError for a table that cannot be measured (yet)."""
+    """Raise SkylineError for an unknown table (`unknown-name`), or one that cannot be measured yet (`unsupported`)."""
     if table in LATER:
         raise SkylineError(
-            f"measuring '{table}' again is not built yet; 'skyline board published' shows it, {SUITE} can be reproduced"
+            f"'{table}' cannot be reproduced yet, only {SUITE} can; 'skyline board published' shows its figures",
+            Code.UNSUPPORTED,
         )
     if table != SUITE:
         raise unknown_name("table", table, [SUITE, *LATER])
@@ -53,7 +54,7 @@ def check_table(table: str) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """The options of the command. None: the suite's own, or the usual."""
+    """The options of the command. None stands for the suite's value or the command's default."""
 
     rows: Sequence[str] = ()
     quick: bool = False
@@ -71,18 +72,18 @@ class Request:
     further_min: float = 0.0
 
     def readings(self) -> tuple[Reading, ...]:
-        """The rows asked for. Raises SkylineError for an unknown one."""
+        """Return the chosen rows. Raises SkylineError (`unknown-name`) for an unknown row."""
         chosen = chosen_rows(self.rows)
         return with_published_speedup(chosen) if self.quick and not self.rows else chosen
 
     def cells(self, readings: Sequence[Reading]) -> list[Cell]:
-        """The cells of rows. Raises SkylineError for an option that cannot be read or is out of range."""
+        """Return the cells of rows. Raises SkylineError for an unknown name or a value out of range."""
         task = None if self.task is None else _built_in(self.task, self.data_dir)
         shapes = self._shapes()
-        runtimes = list(dict.fromkeys(self.runtimes or ["eager"]))
+        runtimes = self.runtimes or ("eager",)
         for name in runtimes:
             get_runtime(name)
-        precisions = [precision_named(name) for name in dict.fromkeys(self.precisions or ["float32"])]
+        precisions = [precision_named(name) for name in self.precisions or ("float32",)]
         cap = QUICK_CAP_S if self.quick and self.time_cap_s is None else self.time_cap_s
         if cap is not None:
             limits.within("time-cap", cap, limits.MIN_TIME_CAP_S, limits.MAX_TIME_CAP_S)
@@ -98,17 +99,19 @@ class Request:
         )
 
     def parts(self) -> int:
-        """The sittings of each profile. Raises SkylineError for a number out of range, or too few for --further."""
-        parts = (
-            (1 if self.quick and not self.further_min else SITTINGS)
-            if self.sittings is None
-            else self.sittings
-        )
+        """Return the number of sittings per profile.
+
+        Raises SkylineError for a number out of range, and for `--further` with a single sitting (`conflict`).
+        """
+        parts = self.sittings
+        if parts is None:
+            parts = 1 if self.quick and not self.further_min else SITTINGS
         limits.within("sittings", parts, 1, limits.MAX_SITTINGS)
         limits.within("further", self.further_min, 0, limits.MAX_FURTHER_MIN)
         if self.further_min and parts == 1:
             raise SkylineError(
-                "--further adds to profiles of two --sittings or more; name at least 2", Code.CONFLICT
+                "--further needs at least 2 --sittings; raise --sittings, or leave out --further",
+                Code.CONFLICT,
             )
         return parts
 
@@ -127,12 +130,12 @@ class Request:
 
 
 def _built_in(task: str, data_dir: Path | None) -> str:
-    """The id of a task whose rows are there. Raises SkylineError for another, or a description of one's own."""
+    """Return the id of a built-in task. Raises SkylineError for a task without data or one that a user described."""
     load_task(task, data_dir)
     known = built_in_name(task)
     if known is None:
         raise SkylineError(
-            f"--task {task}: rows of built-in tasks are read here; name one, such as mrpc", Code.WRONG_KIND
+            f"--task {task} is not a built-in task; name a built-in one, such as mrpc", Code.WRONG_KIND
         )
     return known
 
@@ -148,9 +151,10 @@ def cells_of(
     model: str | None = None,
     time_cap_s: float | None = None,
 ) -> list[Cell]:
-    """The suite's profile cells of some rows and of the baseline, under each runtime and precision; `shapes` in the
-    place of the suite's uncached ones, of synthetic rows or of a task's. Cached passages are for one shape, without a
-    grid.
+    """Return the suite's profile cells of rows and of the baseline, for each runtime and precision, without repeats.
+
+    `shapes` replace the workloads of the suite. They have synthetic rows, or rows of `task`. The suite's workloads with
+    cached passages have a shape of their own, so `shapes` leave them out.
     """
     wanted = {"baseline", *map(recipe_of, readings)}
     own = [
@@ -184,7 +188,7 @@ def _workloads(own: Workload, shapes: Shapes | None, task: str | None) -> list[W
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What was measured: the table of the rows, the survey's claims held against it, and what the run did."""
+    """The result: the table of the rows, the survey's claims compared with it, and the outcome of the run."""
 
     table: Table
     claims: list[MeasuredClaim]
@@ -192,7 +196,7 @@ class Reproduction:
     outcome: Outcome
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, without the failures."""
+        """Return the result as plain JSON values, without the failures."""
         return {
             "board": {**self.table.to_dict(), "notes": [*self.notes, *self.table.notes]},
             "claims": [{**claim.model_dump(mode="json"), "reached": claim.reached} for claim in self.claims],
@@ -203,7 +207,7 @@ class Reproduction:
 
 
 def reproduce(request: Request, out: Path, workers: int, quiet: bool) -> Reproduction:
-    """Measure what a request asks for and is not recorded under `out` yet. Raises what `run_cells` raises."""
+    """Measure the requested rows that have no up-to-date record under `out`. Raises the errors of `run_cells`."""
     readings = request.readings()
     cells, sittings = request.cells(readings), request.parts()
     outcome = run_cells(
@@ -221,33 +225,30 @@ def reproduce(request: Request, out: Path, workers: int, quiet: bool) -> Reprodu
     return Reproduction(
         reproduction_table(records, **shared),
         measured_claims(records, **shared),
-        [*_left_out(request.quick), *_without_verdict(records)],
+        _notes(request.quick, records),
         outcome,
     )
 
 
-def _left_out(quick: bool) -> list[str]:
-    if not quick:
-        return []
-    return [
-        "quick leaves out the rows without a published CPU speedup above 1, unless --row names them; "
-        f"the pairs of a profile take {QUICK_CAP_S:g} s at most, so that intervals are wider or missing",
-    ]
-
-
-def _without_verdict(records: Sequence[Record]) -> list[str]:
-    count = sum(has_no_verdict(record) for record in records)
-    if not count:
-        return []
-    return [
-        f"{count} of {len(records)} profiles have no verdict on their speed, since their pairs differ too much; "
-        "use a machine that nothing else loads, or time these for longer, as by --further 20 (minutes)"
-    ]
+def _notes(quick: bool, records: Sequence[Record]) -> list[str]:
+    notes = []
+    if quick:
+        notes.append(
+            "--quick leaves out rows without a published CPU speedup above 1, unless --row names them; "
+            f"it times each profile for at most {QUICK_CAP_S:g} s, so intervals are wider or missing"
+        )
+    if count := sum(has_no_verdict(record) for record in records):
+        notes.append(
+            f"{count} of {len(records)} profiles have no verdict on their speed, because their pairs differ too much; "
+            "use an idle machine, or time them for longer, for example with --further 20 (minutes)"
+        )
+    return notes
 
 
 def repeat(out: Path, against: Path) -> tuple[Table, list[str]]:
-    """The speedups of two runs side by side, and a line for each file that is no record. Raises SkylineError for a
-    folder without records.
+    """Return a table of the speedups of two runs, and one line for each file that is not a record.
+
+    Raises SkylineError (`no-data`) for a folder without records.
     """
     folders, problems = [], []
     for folder in (out, against):

@@ -1,5 +1,6 @@
-"""`skyline reproduce`: what it measures, what it refuses, and a run on a tiny model; architectures in recipes; passages
-whose states are cached; exits as stated.
+"""`skyline reproduce`: its cells, wrong options, and a run on a tiny model.
+
+Also architectures in recipes, passages with cached states, and exits at a given layer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import pytest
 import torch
 
 from harness.cli.reproduce import reproduce
+from harness.common.errors import Code
 from harness.models.architectures import ARCHITECTURES
+from harness.models.artifacts import load_artifact
 from harness.models.config import EncoderConfig, ExitRule, LayerConfig, SegmentAttention
 from harness.models.encoder.encoder import Encoder
 from harness.models.encoder.exits import Judge
@@ -23,11 +26,12 @@ from harness.profiling.inputs import Inputs
 from harness.recipes.builder import build_untrained
 from harness.recipes.fingerprints import artifact_fingerprint
 from harness.recipes.recipe import Recipe
-from harness.records.cells import ProfileCell, QualityCell
+from harness.records.cells import BudgetSpec, ProfileCell, QualityCell
 from harness.records.schema import Workload
-from harness.records.store import read_records
+from harness.records.store import Store, read_records
 from harness.runs.planning import resolve_cells
 from harness.runs.prebuilding import untrained_artifacts
+from harness.runs.run import run_cells
 from harness.runs.suites import load_suite
 from leaderboard.survey.artifacts import READINGS
 from leaderboard.survey.reproducing import GRID, cells_of
@@ -67,32 +71,29 @@ def test_sixteen_rows_have_a_published_speedup() -> None:
 
 def test_each_artifact_is_built_once_the_baseline_first() -> None:
     cells = cells_of(chosen_rows(["deformer"]), None, ["eager", "openvino"], ["float32"])
-    assert [cell.recipe for cell in untrained_artifacts(cells)] == ["baseline", "deformer:layers=9"]
+    recipes = [profiles[0].recipe for profiles in untrained_artifacts(cells)]
+    assert recipes == ["baseline", "deformer:layers=9"]
 
 
-def test_tables_that_are_not_there_are_refused() -> None:
-    with refused("not built yet"):
-        reproduce("movva2022")
-    with refused("did you mean 'ganesh2021'"):
-        reproduce("ganesh2020")
-    with refused("did you mean 'mobilebert'"):
-        reproduce("ganesh2021", row=["mobilbert"])
-    with refused("did you mean 'openvino'"):
-        reproduce("ganesh2021", runtime=["openvin"])
-    with refused("did you mean 'int8'"):
-        reproduce("ganesh2021", precision=["int"])
-    with refused("leave out"):
-        reproduce("ganesh2021", grid=True, seq=32)
-    with refused("did you mean 'mrpc'"):
-        reproduce("ganesh2021", task="mrcp")
-    with refused("no records"):
-        reproduce("ganesh2021", against=Path("nowhere"), out=Path("nowhere"))
-    with refused("--further"):
-        reproduce("ganesh2021", further=-1.0)
-    with refused("name at least 2"):
-        reproduce("ganesh2021", further=1.0, sittings=1)
-    with refused("positions"):
-        reproduce("ganesh2021", row=["q-bert"], seq=4096, model="bert-tiny")
+@pytest.mark.parametrize(
+    ("table", "options", "code", "name"),
+    [
+        ("movva2022", {}, Code.UNSUPPORTED, "'movva2022'"),
+        ("ganesh2020", {}, Code.UNKNOWN_NAME, "'ganesh2021'"),
+        ("ganesh2021", {"row": ["mobilbert"]}, Code.UNKNOWN_NAME, "'mobilebert'"),
+        ("ganesh2021", {"runtime": ["openvin"]}, Code.UNKNOWN_NAME, "'openvino'"),
+        ("ganesh2021", {"precision": ["int"]}, Code.UNKNOWN_NAME, "'int8'"),
+        ("ganesh2021", {"grid": True, "seq": 32}, Code.CONFLICT, "--grid"),
+        ("ganesh2021", {"task": "mrcp"}, Code.UNKNOWN_NAME, "'mrpc'"),
+        ("ganesh2021", {"against": Path("none"), "out": Path("none")}, Code.NO_DATA, "none"),
+        ("ganesh2021", {"further": -1.0}, Code.OUT_OF_RANGE, "--further -1.0"),
+        ("ganesh2021", {"further": 1.0, "sittings": 1}, Code.CONFLICT, "--sittings"),
+        ("ganesh2021", {"row": ["q-bert"], "seq": 4096, "model": "bert-tiny"}, Code.TOO_LONG, "4096"),
+    ],
+)
+def test_impossible_options_are_refused(table: str, options: dict[str, Any], code: Code, name: str) -> None:
+    with refused(code, name):
+        reproduce(table, **options)
 
 
 def test_a_recipe_can_start_from_an_architecture() -> None:
@@ -103,9 +104,9 @@ def test_a_recipe_can_start_from_an_architecture() -> None:
     assert recipe.parent is not None
     assert recipe.parent.parent == Recipe()
     assert not recipe.parent.is_baseline
-    with refused("did you mean 'mobilebert'"):
+    with refused(Code.UNKNOWN_NAME, "'mobilebert'"):
         Recipe.parse("[mobilebrt]")
-    with refused("cannot read"):
+    with refused(Code.INVALID, "[mobilebert]"):
         Recipe.parse("dynamic-int8 > [mobilebert]")
 
 
@@ -119,20 +120,16 @@ def test_architectures_have_fingerprints_of_their_own() -> None:
 
 
 def test_an_architecture_cannot_be_trained() -> None:
-    from harness.records.cells import BudgetSpec
-
     cell = QualityCell(
         recipe="[zhao-48]", model="bert-tiny", task="toy-sentiment", seed=0, budget=BudgetSpec()
     )
-    with refused("profiled, not trained"):
+    with refused(Code.CONFLICT, "[zhao-48]"):
         resolve_cells([cell])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_architectures_are_built(name: str, tmp_path: Path) -> None:
-    from harness.models.artifacts import load_artifact
-
     folder, _ = build_untrained(Recipe.parse(f"[{name}]"), "bert-tiny", tmp_path)
     model = load_artifact(folder)
     (batch,) = Inputs.of(Workload(batch=2, length=8)).batches(model.config.vocab_size)
@@ -191,7 +188,7 @@ def test_other_models_read_whole_rows() -> None:
 
 
 def test_a_cached_workload_leaves_tokens_to_read_and_keeps_older_keys() -> None:
-    with pytest.raises(ValueError, match="left to read"):
+    with pytest.raises(ValueError, match="cached"):
         Workload(batch=1, length=8, cached=8)
     assert "cached" not in Workload(batch=1, length=8).model_dump()
     assert Workload.model_validate_json(Workload(length=8, cached=4).model_dump_json()).cached == 4
@@ -266,9 +263,6 @@ def test_rows_of_a_task_are_read_by_all_artifacts(tmp_path: Path, capsys: pytest
 
 @pytest.mark.slow
 def test_cached_passages_are_profiled(tmp_path: Path) -> None:
-    from harness.records.store import Store
-    from harness.runs.run import run_cells
-
     workload = Workload(batch=1, length=16)
     plain = ProfileCell(recipe="deformer:layers=1", model="bert-tiny", workload=workload, time_cap_s=1.0)
     cached = plain.model_copy(update={"workload": workload.model_copy(update={"cached": 12})})

@@ -95,7 +95,7 @@ def test_what_is_wrong_with_a_profile_is_said_once(tmp_path: Path) -> None:
     job = Resolver().job(tiny("baseline", length=10_000))  # longer than its positions
     with ProfileRun(tmp_path) as run:
         run.sit(job, 1, 0.5)
-        assert run.sat(job) is None
+        assert run.take_sittings(job) is None
 
 
 def test_sittings_belong_to_one_profile(tmp_path: Path) -> None:
@@ -104,10 +104,10 @@ def test_sittings_belong_to_one_profile(tmp_path: Path) -> None:
         for expected in (1, 2):
             run.sit(job, 1, 0.5)
             assert run._sittings[job.cell.key].times.sittings == expected
-        found = run.sat(job)
+        found = run.take_sittings(job)
         assert found is not None
         assert found.whole_s >= sum(found.watch.seconds.values())
-        assert run.sat(job) is None
+        assert run.take_sittings(job) is None
 
 
 def test_a_run_asks_for_sittings(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which cells `pytest --benchmark` measures, how they are named, and how their durations reach pytest-benchmark."""
+"""The cells that `pytest --benchmark` measures, their names, and the durations that pytest-benchmark gets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.pytest_plugin.replay import Recording
 from harness.pytest_plugin.selection import (
     Selection,
@@ -32,6 +32,7 @@ from harness.runs.limits import MAX_BATCH
 from harness.runs.planning import resolve_cells
 from harness.runtimes import runtime_names
 from tests.support.adapter_files import METHOD, written
+from tests.support.one_line_errors import refused
 
 TINY = Selection(recipes=("baseline",), model="bert-tiny", workloads=("1x16",), time_cap_s=0.5)
 
@@ -90,36 +91,34 @@ def test_a_method_is_measured_with_its_defaults_unless_a_recipe_uses_it() -> Non
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "code", "name"),
     [
-        ({"runtimes": ("onnxruntim",)}, "unknown runtime 'onnxruntim'; did you mean 'onnxruntime'?"),
-        ({"runtimes": ("eager:int9",)}, "unknown precision 'int9'; did you mean 'int8'?"),
-        ({"runtimes": ("eager:",)}, "unknown precision ''; known: "),
-        ({"workloads": ("128",)}, "cannot read the workload '128'; write BATCHxLENGTH, as in 1x128"),
-        ({"workloads": ("0x128",)}, "batch size 0 is out of range"),
-        ({"workloads": ("1x0",)}, "sequence length 0 is out of range"),
-        ({"workloads": (f"{MAX_BATCH + 1}x1",)}, f"batch size {MAX_BATCH + 1} is out of range"),
-        ({"workloads": ("1x513",)}, "512"),
-        ({"recipes": ("dynamic-int9",)}, "unknown method 'dynamic-int9'; did you mean 'dynamic-int8'?"),
-        ({"recipes": ("magnitude:sparsity=2",)}, "sparsity"),
-        ({"methods": ("magnitud",)}, "unknown method 'magnitud'; did you mean 'magnitude'?"),
-        ({"model": "bert-bas"}, "bert-base"),
-        ({"device": "gpu"}, "cuda"),
-        ({"time_cap_s": 0.0}, "--benchmark-time-cap 0.0 is out of range"),
-        ({"time_cap_s": float("nan")}, "--benchmark-time-cap nan is out of range"),
+        ({"runtimes": ("onnxruntim",)}, Code.UNKNOWN_NAME, "'onnxruntime'"),
+        ({"runtimes": ("eager:int9",)}, Code.UNKNOWN_NAME, "'int8'"),
+        ({"runtimes": ("eager:",)}, Code.UNKNOWN_NAME, "float32"),
+        ({"workloads": ("128",)}, Code.INVALID, "'128'"),
+        ({"workloads": ("0x128",)}, Code.OUT_OF_RANGE, "0"),
+        ({"workloads": ("1x0",)}, Code.OUT_OF_RANGE, "0"),
+        ({"workloads": (f"{MAX_BATCH + 1}x1",)}, Code.OUT_OF_RANGE, str(MAX_BATCH + 1)),
+        ({"workloads": ("1x513",)}, Code.TOO_LONG, "512"),
+        ({"recipes": ("dynamic-int9",)}, Code.UNKNOWN_NAME, "'dynamic-int8'"),
+        ({"recipes": ("magnitude:sparsity=2",)}, "out of range", "sparsity=2"),
+        ({"methods": ("magnitud",)}, Code.UNKNOWN_NAME, "'magnitude'"),
+        ({"model": "bert-bas"}, Code.UNKNOWN_NAME, "bert-base"),
+        ({"device": "gpu"}, Code.UNKNOWN_NAME, "cuda"),
+        ({"time_cap_s": 0.0}, Code.OUT_OF_RANGE, "--benchmark-time-cap 0.0"),
+        ({"time_cap_s": float("nan")}, Code.OUT_OF_RANGE, "--benchmark-time-cap nan"),
     ],
 )
-def test_what_cannot_be_measured_is_said_in_one_line(asked: dict[str, Any], said: str) -> None:
-    with pytest.raises(SkylineError) as raised:
+def test_a_mistake_in_the_options_is_one_line(asked: dict[str, Any], code: Code | str, name: str) -> None:
+    with refused(code, name):
         resolve_cells(replace(TINY, **asked).cells())
-    assert said in str(raised.value)
-    assert len(str(raised.value).splitlines()) == 1
 
 
-def test_a_method_may_stand_in_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_can_be_given_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path)
     assert adapter_files_of(["leave_alone.py", "magnitude", str(path)], tmp_path) == [path.resolve()]
-    with pytest.raises(SkylineError, match="unknown method 'leave-alone'"):
+    with refused(Code.UNKNOWN_NAME, "'leave-alone'"):
         replace(TINY, recipes=("leave-alone",)).cells()
     monkeypatch.setenv(FILES, str(path))
     assert discover().methods["leave-alone"].path == path
@@ -130,7 +129,7 @@ def test_a_method_may_stand_in_a_file_of_its_own(tmp_path: Path, monkeypatch: py
     assert "leave-alone" not in discover().methods
 
 
-def test_a_file_of_the_package_is_no_second_method(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_the_package_is_not_a_second_method(monkeypatch: pytest.MonkeyPatch) -> None:
     path = discover().methods["magnitude"].path
     assert path is not None
     monkeypatch.setenv(FILES, str(path))
@@ -139,33 +138,32 @@ def test_a_file_of_the_package_is_no_second_method(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "said"),
+    ("text", "name", "reason"),
     [
         ("import nothing_of_this_name\n", "broken.py", "ModuleNotFoundError"),
-        ("x = 1\n", "empty.py", "defines 0 methods"),
-        (METHOD, "other_name.py", "must be 'other-name'"),
-        (METHOD.replace("leave-alone", "magnitude"), "magnitude.py", "id 'magnitude' is taken by"),
+        ("x = 1\n", "empty.py", "0 methods"),
+        (METHOD, "other_name.py", "'other-name'"),
+        (METHOD.replace("leave-alone", "magnitude"), "magnitude.py", "'magnitude'"),
     ],
 )
-def test_a_file_that_is_no_method_is_named(
-    text: str, name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_without_a_method_is_named(
+    text: str, name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, bad = written(tmp_path), written(tmp_path, text, name)
     monkeypatch.setenv(FILES, os.pathsep.join(map(str, (bad, good))))
-    with pytest.raises(SkylineError) as raised:
+    with refused(Code.UNREADABLE, reason) as error:
         method_id(str(bad))
-    assert said in str(raised.value)
-    assert str(raised.value).count(str(bad)) == 1
-    assert method_id(str(good)) == "leave-alone", "a broken file hides no other"
+    assert str(error.value).count(str(bad)) == 1
+    assert method_id(str(good)) == "leave-alone", "a broken file must not hide other files"
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SkylineError, match=r"there is no adapter file .*none\.py"):
+def test_a_missing_file(tmp_path: Path) -> None:
+    with refused(Code.NOT_FOUND, str(tmp_path / "none.py")):
         adapter_files_of(["none.py"], tmp_path)
 
 
 class Rounds:
-    """What `benchmark.pedantic` does around each round: read the timer, call, read it again."""
+    """Do what `benchmark.pedantic` does in each round: read the timer, call the target, read the timer."""
 
     def __init__(self, timer: Any) -> None:
         self.timer = timer

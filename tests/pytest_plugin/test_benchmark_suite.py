@@ -1,4 +1,4 @@
-"""Whole sessions of `pytest --benchmark` on a tiny model, in folders that know nothing of this repository."""
+"""Whole sessions of `pytest --benchmark` on a tiny model, in folders outside the repository."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_plain():
 
 @pytest.fixture(autouse=True)
 def _no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pytest-benchmark measures nothing in a worker of xdist, and would take the inner process for one."""
+    """Hide xdist: pytest-benchmark would take the inner process for a worker of it, and measure nothing."""
     for name in [name for name in os.environ if "XDIST" in name]:
         monkeypatch.delenv(name)
 
@@ -65,7 +65,7 @@ def name_of(recipe: str) -> str:
 
 @pytest.mark.slow
 def test_a_folder_with_nothing_but_a_method(pytester: pytest.Pytester) -> None:
-    """Its method is measured in other processes, recorded, and compared with the next run."""
+    """The folder's method is measured in child processes, recorded, and compared with the next run."""
     written(pytester.path)
     asked = ["-p", "harness.pytest_plugin", "--benchmark", *TINY, "--benchmark-method=leave_alone.py"]
     saved = ["--benchmark-json=out.json", "--benchmark-autosave"]
@@ -81,7 +81,7 @@ def test_a_folder_with_nothing_but_a_method(pytester: pytest.Pytester) -> None:
         assert profile is not None
         assert profile.latency is not None
         assert profile.baseline is not None
-        # The passes are those of the record's paired run, no others.
+        # The passes are exactly the ones of the record's paired timing.
         assert median(entry.ms) == pytest.approx(profile.latency.median_ms, rel=1e-12)
         assert len(entry.ms) >= profile.latency.samples
         info = entry.whole["extra_info"]
@@ -104,7 +104,7 @@ def test_a_folder_with_nothing_but_a_method(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.slow
-def test_a_test_of_ones_own(pytester: pytest.Pytester) -> None:
+def test_a_users_test(pytester: pytest.Pytester) -> None:
     """Named tests run alone, under the model that the command line names; nothing else is measured."""
     pytester.makepyfile(test_mine=OWN_TEST)
     where = ["--benchmark-records=kept", "--benchmark-json=out.json"]
@@ -122,7 +122,7 @@ def test_without_the_flag_nothing_is_measured(pytester: pytest.Pytester) -> None
     assert not (pytester.path / "runs").exists()
 
 
-def test_side_by_side_nothing_is_measured(pytester: pytest.Pytester) -> None:
+def test_in_parallel_nothing_is_measured(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_mine=OWN_TEST)
     result = pytester.runpytest_subprocess("--benchmark", "--benchmark-disable", *TINY, "test_mine.py")
     result.assert_outcomes(skipped=1, deselected=1)
@@ -130,19 +130,18 @@ def test_side_by_side_nothing_is_measured(pytester: pytest.Pytester) -> None:
 
 
 @NEEDS_ONNX
-def test_what_a_runtime_cannot_run_is_skipped(pytester: pytest.Pytester) -> None:
+def test_an_unsupported_cell_is_skipped(pytester: pytest.Pytester) -> None:
     asked = ["--benchmark-recipe=deebert:speed=1.5", "--benchmark-runtime=onnxruntime"]
     result = pytester.runpytest_subprocess("-rs", "--benchmark", *TINY, *asked)
     result.assert_outcomes(skipped=1)
-    said = "runtime 'onnxruntime' cannot let rows exit early"
-    result.stdout.fnmatch_lines([f"SKIPPED*{said}*"])
     (record,) = records_in(pytester.path / "runs")
     assert record.status == "skipped"
-    assert record.reason.startswith(said)
+    assert "'onnxruntime'" in record.reason
+    assert any("SKIPPED" in line and record.reason in line for line in result.outlines)
 
 
 @NEEDS_ONNX
-def test_what_fails_is_recorded_and_the_rest_goes_on(pytester: pytest.Pytester) -> None:
+def test_a_failed_cell_is_recorded_and_the_others_run(pytester: pytest.Pytester) -> None:
     broken = METHOD + "\n    def finish(self, student, context):\n        raise RuntimeError('it broke')\n"
     written(pytester.path, broken)
     asked = ["--benchmark-method=leave_alone.py", "--benchmark-recipe=deebert:speed=1.5"]
@@ -167,7 +166,7 @@ def test_options_choose_cells_before_anything_is_collected(pytester: pytest.Pyte
     assert collected == [name_of("magnitude:sparsity=0.6"), name_of("kd-logits:layers=1>dynamic-int8")]
 
 
-def test_without_options_the_usual_cells_run_beside_the_timed_tests(pytester: pytest.Pytester) -> None:
+def test_without_options_the_usual_cells_run_with_the_timed_tests(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_mine=OWN_TEST)
     result = pytester.runpytest_subprocess("--benchmark", "--benchmark-tiny", "--collect-only", "-q")
     collected = [line for line in result.outlines if "::" in line]
@@ -177,30 +176,27 @@ def test_without_options_the_usual_cells_run_beside_the_timed_tests(pytester: py
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "name"),
     [
-        ("--benchmark-runtime=onnxruntim", "unknown runtime 'onnxruntim'; did you mean 'onnxruntime'?"),
-        ("--benchmark-workload=1-16", "cannot read the workload '1-16'; write BATCHxLENGTH, as in 1x128"),
-        (
-            "--benchmark-method=none.py",
-            "there is no adapter file {folder}/none.py; name a method's .py file, or its id",
-        ),
-        ("--benchmark-method=torn.py", "{folder}/torn.py: SyntaxError: '(' was never closed"),
+        ("--benchmark-runtime=onnxruntim", "'onnxruntime'"),
+        ("--benchmark-workload=1-16", "'1-16'"),
+        ("--benchmark-method=none.py", "none.py"),
+        ("--benchmark-method=torn.py", "torn.py: SyntaxError"),
     ],
 )
-def test_a_mistake_is_one_line(asked: str, said: str, pytester: pytest.Pytester) -> None:
+def test_a_mistake_is_one_line(asked: str, name: str, pytester: pytest.Pytester) -> None:
     written(pytester.path, "x = (\n", "torn.py")
     result = pytester.runpytest_subprocess("--benchmark", asked)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     (line,) = [line for line in result.errlines if line.strip()]
-    assert line.startswith(f"ERROR: {said.format(folder=pytester.path)}")
+    assert line.startswith("ERROR: ")
+    assert name in line
     assert not (pytester.path / "runs").exists()
 
 
-def test_records_that_another_run_writes_to(pytester: pytest.Pytester) -> None:
+def test_a_folder_of_records_that_another_run_holds(pytester: pytest.Pytester) -> None:
     with Store(pytester.path / "runs").lock():
         result = pytester.runpytest_subprocess("--benchmark", *TINY, "--benchmark-recipe=dynamic-int8")
     result.assert_outcomes(errors=1)
-    said = "another run is writing to runs; wait for it or choose another --benchmark-records"
-    assert said in result.outlines
+    assert any("--benchmark-records" in line for line in result.outlines)
     assert "Traceback" not in result.stdout.str()

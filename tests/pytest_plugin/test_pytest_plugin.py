@@ -1,5 +1,6 @@
-"""`pytest --benchmark` runs the timed tests and writes pytest-benchmark's JSON; without the flag they are skipped. The
-plugin is loaded once, however it is asked for.
+"""`pytest --benchmark` runs the timed tests and writes pytest-benchmark's JSON; without the flag they are skipped.
+
+The plugin is loaded once, whether an entry point, an option or a conftest.py asks for it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def test_plain():
 
 @pytest.fixture(autouse=True)
 def _no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pytest-benchmark measures nothing in a worker of xdist, and would take the inner process for one."""
+    """Hide xdist: pytest-benchmark would take the inner process for a worker of it, and measure nothing."""
     for name in [name for name in os.environ if "XDIST" in name]:
         monkeypatch.delenv(name)
 
@@ -59,7 +60,4 @@ def test_without_other_plugins_it_says_what_it_needs(
     pytester.makepyfile(CODE)
     result = pytester.runpytest_subprocess("-p", "harness.pytest_plugin", "--benchmark")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert (
-        "ERROR: --benchmark needs pytest-benchmark, which is not active; add '-p benchmark'"
-        in result.errlines
-    )
+    assert any("'-p benchmark'" in line for line in result.errlines)

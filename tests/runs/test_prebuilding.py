@@ -1,4 +1,4 @@
-"""Artifacts that are built, and their work counted, before any of them is timed."""
+"""Untrained artifacts are built, and their FLOPs and bytes counted, before any of them is timed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.records.schema import Workload
 from harness.records.store import Store
 from harness.runs.engines.local import LocalEngine
 from harness.runs.planning import resolve_cells
-from harness.runs.prebuilding import build_ahead, on_each_workload, untrained_artifacts
+from harness.runs.prebuilding import build_ahead, untrained_artifacts
 from harness.runs.profile_run import ProfileRun, execute_profile
 
 
@@ -27,6 +27,7 @@ def cell(recipe: str, runtime: str = "eager", length: int = 8) -> ProfileCell:
         model="bert-tiny",
         runtime=runtime,
         workload=Workload(batch=1, length=length),
+        time_cap_s=0.2,
     )
 
 
@@ -34,8 +35,8 @@ def test_each_artifact_is_built_once_for_all_its_profiles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells = [cell("dynamic-int8"), cell("dynamic-int8", "openvino"), cell("magnitude:sparsity=0.6")]
-    wanted = untrained_artifacts(cells)
-    assert [each.recipe for each in wanted] == ["baseline", "dynamic-int8", "magnitude:sparsity=0.6"]
+    recipes = [profiles[0].recipe for profiles in untrained_artifacts(cells)]
+    assert recipes == ["baseline", "dynamic-int8", "magnitude:sparsity=0.6"]
     with ProfileRun(tmp_path) as run:
         build_ahead(cells, run, 2)
 
@@ -51,7 +52,7 @@ def test_each_artifact_is_built_once_for_all_its_profiles(
 
 
 def test_what_cannot_be_built_is_left_to_its_own_cell(tmp_path: Path) -> None:
-    # The file stands where the workspace's folder of artifacts should be.
+    # This file takes the name of the workspace's folder of artifacts.
     (tmp_path / "untrained").write_text("in the way", encoding="utf-8")
     with ProfileRun(tmp_path) as run:
         build_ahead([cell("dynamic-int8")], run, 2)
@@ -67,8 +68,8 @@ def test_a_baseline_is_measured_on_the_workloads_of_all() -> None:
         cell("svd", length=4),
     ]
     lengths = {
-        artifact.recipe: [each.workload.length for each in on_each_workload(cells, artifact)]
-        for artifact in untrained_artifacts(cells)
+        profiles[0].recipe: [profile.workload.length for profile in profiles]
+        for profiles in untrained_artifacts(cells)
     }
     assert lengths == {"baseline": [8, 16, 4], "dynamic-int8": [8, 16], "svd": [4]}
 

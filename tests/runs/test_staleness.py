@@ -1,16 +1,15 @@
-"""What makes a result stale: declared versions, options that a recipe leaves out, the files behind a model, and a
-task's description.
-"""
+"""Changes that make a result stale: declared versions, default options, the files of a model, a task's description."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from harness.common.errors import Code, SkylineError
+from harness.common.errors import Code
 from harness.common.hardware import hardware
 from harness.conformance import tiny
 from harness.models.checkpoints import origin_of, random_model, save_checkpoint
@@ -21,6 +20,7 @@ from harness.records.cells import BudgetSpec, Cell, ProfileCell, QualityCell, ta
 from harness.runs.record_making import make_record
 from harness.runs.resolution import Resolver
 from harness.tasks import Task, load_task, rows
+from tests.support.one_line_errors import refused
 
 ADAPTER = """
 from harness import Card, Method, Paper, options
@@ -66,7 +66,7 @@ def test_a_raised_version_makes_results_stale_and_other_code_does_not(tmp_path: 
     assert declared_versions(Recipe((stage(tmp_path, version=2),)))["mine"] == 2
 
 
-def test_a_given_option_is_as_good_as_the_default_that_it_equals() -> None:
+def test_an_option_equal_to_its_default_changes_nothing() -> None:
     written, default = Recipe.parse("magnitude:end=0.6,sparsity=0.5"), Recipe.parse("magnitude")
     assert resolved_options(default.stages[0])[0][1]["end"] == 0.6
     assert stamp(written.stages[0]) == stamp(default.stages[0])
@@ -109,7 +109,7 @@ columns = {text = "text", label = "label"}
 
 @pytest.fixture
 def described(tmp_path: Path) -> Path:
-    """A task of one's own in a file that is named as one of GLUE's."""
+    """A user's task in a file that has the name of a GLUE task."""
     (tmp_path / "rows.csv").write_text("text,label\nall fine,yes\nall bad,no\nvery good,yes\nvery dull,no\n")
     path = tmp_path / "sst2.toml"
     path.write_text(DESCRIPTION)
@@ -127,7 +127,7 @@ def artifact_of(cell: Cell, resolver: Resolver | None = None) -> str:
     return (resolver or Resolver()).job(cell).lineage[0].fingerprint
 
 
-def test_a_task_of_ones_own_is_recorded_by_its_name(described: Path) -> None:
+def test_a_users_task_is_recorded_by_its_name(described: Path) -> None:
     for cell in cells(str(described)):
         record = make_record(cell, Recipe(), "f", hardware(), 0.0)
         assert record.task == cell.task == "mine-csv"
@@ -137,7 +137,7 @@ def test_a_task_of_ones_own_is_recorded_by_its_name(described: Path) -> None:
         text = record.to_json()
         assert "sst2" not in text
         assert str(described.parent) not in text
-        # The cell's own process finds the file all the same.
+        # The cell's child process still finds the file.
         again = type(cell).model_validate_json(cell.model_dump_json())
         assert again.task_file == str(described)
         assert again.key == cell.key
@@ -200,9 +200,8 @@ def test_data_are_read_once_for_all_cells_and_again_after_they_changed(
 def test_a_description_that_changes_under_a_run_is_noticed(described: Path) -> None:
     cell, _ = cells(str(described))
     described.write_text(DESCRIPTION.replace("24", "25"))
-    with pytest.raises(SkylineError, match=r"sst2\.toml") as refused:
+    with refused(Code.CHANGED, str(described)):
         Resolver().job(cell)
-    assert refused.value.code is Code.CHANGED
 
 
 def test_cells_of_built_in_tasks_keep_their_keys() -> None:
@@ -249,9 +248,7 @@ def test_a_model_of_few_positions_lowers_a_default_and_the_record_says_so(
         assert record.quality is not None
         reasons[name] = record.reason
     length = load_task("toy-sentiment").max_length
-    assert reasons["toy-sentiment"] == (
-        f"sequences are cut at {positions} tokens, the model's positions, and not at {length}"
-    )
+    assert {str(positions), str(length)} <= set(re.findall(r"\d+", reasons["toy-sentiment"]))
     assert reasons["described"] == ""
 
 

@@ -31,7 +31,7 @@ def test_every_recipe_is_accepted(recipe: str, model: str) -> None:
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_no_recipe_stands_twice_in_a_table(name: str) -> None:
+def test_no_table_lists_a_recipe_twice(name: str) -> None:
     suite = load_suite(name)
     for table in (*suite.experiments, *suite.profiling):
         assert len(set(table.recipes)) == len(table.recipes)
@@ -53,7 +53,7 @@ def test_a_profiling_has_runtimes_precisions_and_a_time_cap_of_its_own() -> None
         for cell in suite.cells()
         if isinstance(cell, ProfileCell)
     }
-    # The baseline is profiled as long for one recipe as for another.
+    # One profile of the baseline serves both tables, so it has the suite's time cap.
     assert found == {
         ("baseline", "eager", "float32", 1.0),
         ("dynamic-int8", "eager", "float32", 1.0),

@@ -1,4 +1,4 @@
-"""What every engine is: it runs jobs, writes their records and says how far it is."""
+"""The interface of engines. An engine runs jobs, writes their records and reports progress to a listener."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from harness.runs.job import Job
 
 BUILDS_ON = "it builds on"
-"""The beginning of a record's reason if the job was skipped because another one failed."""
+"""A record's reason begins with these words if the job was skipped because a job before it failed."""
 
 Message = tuple[str, int, int, float]
-"""(stage, step, steps, loss) of a training."""
+"""Progress of a training: (stage, step, steps, loss)."""
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,22 @@ class Listener:
 
     started: Callable[[Cell], None] = lambda cell: None
     message: Callable[[Cell, Message], None] = lambda cell, message: None
-    """A training has done some steps."""
+    """Called after some steps of a training."""
     building: Callable[[int], None] = lambda count: None
-    """Several artifacts are about to be built at once."""
+    """Called before several artifacts are built in parallel, with their number."""
     finished: Callable[[Cell, Record], None] = lambda cell, record: None
+    """Called after the cell's record was written."""
     timed: Callable[[Cell, Speed], None] = lambda cell, speed: None
-    """A profile's paired run, with its single passes, is done; its record follows."""
+    """Called after the paired timing of a profile, before its record is made. `speed` has the single passes."""
 
 
 class Engine(Protocol):
-    """Runs jobs somewhere."""
+    """Runs jobs, on this machine or elsewhere."""
 
     def run(self, jobs: Iterable[Job]) -> list[Record]:
-        """Run all jobs, parents first, and write their records. An interrupt leaves what is recorded.
+        """Run all jobs, parents first, and return their records. Each record is written as soon as its job ends, so
+        an interrupt loses only the jobs that are running.
 
-        A job is recorded as skipped if its runtime is not made for it, or if what it builds on failed in this run.
+        A job is recorded as skipped if its runtime does not support it, or if a job that it builds on failed.
         """
         ...

@@ -1,6 +1,4 @@
-"""The local engine: each cell in a process of its own on this machine; trainings side by side, measurements
-alone.
-"""
+"""The local engine runs each cell in a child process on this machine. Trainings run in parallel, profiles alone."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.common.errors import SkylineError, Unsupported
 from harness.common.lazy import lazy_imports
-from harness.common.processes import CellTimeout, ChildDied, ChildRaised, run_isolated
+from harness.common.processes import IsolationError, run_isolated
 from harness.records.cells import ProfileCell, QualityCell
 from harness.records.schema import Record, Status, parse_record
 from harness.records.store import Store
@@ -35,25 +33,27 @@ if TYPE_CHECKING:
 
 @dataclass
 class LocalEngine:
-    """Runs jobs and writes their records. `workers` trainings run side by side, each with its share of the
-    cores; so many untrained artifacts are built at once, before the first is timed.
-    """
+    """Runs jobs and writes their records."""
 
     store: Store
     data_dir: Path | None
     workers: int = 1
+    """Trainings that run in parallel, each with its share of the cores. Before the first profile is timed, untrained
+    artifacts are built with the same number of workers.
+    """
     sittings: int = 1
-    """In how many parts the pairs of a profile are timed, one part of every profile after the other (see
+    """Parts of each profile's timing. One part of every profile is timed before the next part of any (see
     `harness.profiling.latency.sittings`).
     """
     further_s: float = 0.0
-    """Seconds for further sittings of the profiles whose interval is still wide before their last one."""
+    """Seconds for further sittings of profiles whose interval is still wide. They come before each profile's last part.
+    """
     listener: Listener = field(default_factory=Listener)
     _failed: dict[str, str] = field(default_factory=dict, init=False)
-    """Why trainings of this run failed, by the artifact's fingerprint."""
+    """Reasons why trainings of this run failed, by the fingerprint of the artifact."""
 
     def run(self, jobs: Iterable[Job]) -> list[Record]:
-        """See `Engine.run`: all trainings, then the measurements one by one."""
+        """Run all trainings, then all profiles one by one (see `Engine.run`)."""
         jobs = list(jobs)
         profiles = [job for job in jobs if isinstance(job.cell, ProfileCell)]
         self._failed.clear()
@@ -69,7 +69,7 @@ class LocalEngine:
     def _build_ahead(self, profiles: Sequence[Job], run: ProfileRun) -> None:
         cells = [job.cell for job in profiles if job.unsupported is None]
         wanted = untrained_artifacts(cells)
-        # One by one, they are as well built in their own cells.
+        # Building one after the other would save no time: each cell can build its own artifact.
         if self.workers > 1 and len(wanted) > 1:
             self.listener.building(len(wanted))
             build_ahead(cells, run, self.workers)
@@ -81,8 +81,10 @@ class LocalEngine:
                 run.sit(job, self._threads, 1 / self.sittings)
 
     def _sit_further(self, profiles: Sequence[Job], run: ProfileRun) -> None:
-        """In rounds, so that a profile's pairs stay minutes apart, and the widest intervals first, for whom the last
-        round may be too short.
+        """Take further sittings of profiles with wide intervals until the time is over.
+
+        They are taken in rounds, so that the pairs of one profile stay minutes apart. Each round begins with the widest
+        intervals, because the last round may be cut short.
         """
         ends = time.monotonic() + self.further_s
         while time.monotonic() < ends:
@@ -101,7 +103,8 @@ class LocalEngine:
             by_artifact.setdefault(job.lineage[0].fingerprint, []).append(place)
         graph: dict[int, set[int]] = {}
         for place, job in enumerate(jobs):
-            # Cells of one artifact, as the baseline of two budgets for recipes: side by side, both would train it.
+            # Two cells can share an artifact (a baseline, if only the recipe's budget differs). In parallel, both would
+            # train it, so the second waits for the first.
             first = by_artifact[job.lineage[0].fingerprint][0]
             graph[place] = {first} - {place}
             graph[place] |= {
@@ -138,12 +141,12 @@ class LocalEngine:
         return record
 
     def _skipped(self, job: Job) -> Record | None:
-        """The record of a job that builds on a failed one or has no runtime for it; None if it can be run."""
+        """Return a record if a job cannot run: its runtime does not support it, or a parent failed. Else None."""
         failed = (
             self._failed[each.fingerprint] for each in built_on(job) if each.fingerprint in self._failed
         )
         reason = job.unsupported or next(failed, None)
-        return None if reason is None else _without_figures(job, time.time(), "skipped", reason)
+        return None if reason is None else _unmeasured(job, time.time(), "skipped", reason)
 
     def _quality(self, job: Job) -> Record:
         if (skipped := self._skipped(job)) is not None:
@@ -175,33 +178,37 @@ class LocalEngine:
 
     @property
     def _threads(self) -> int:
-        """Of each training: its share of the cores. Sums are rounded by it, so an artifact that has to be trained
-        again for its profile comes out bit-equal only with as many.
+        """Threads of each training: its share of the cores.
+
+        They change how sums are rounded. An artifact that is trained again for its profile is bit-equal only with the
+        same number of threads.
         """
         return max(1, len(os.sched_getaffinity(0)) // self.workers)
 
 
 def _guarded(job: Job, work: Callable[[], Record]) -> Record:
-    """The record that `work` makes, or one that says why it made none."""
+    """Return the record that `work` makes, or, if it raises, a record with the reason."""
     started = time.time()
+    status: Status
     try:
         return work()
-    except SkylineError as error:
-        return _without_figures(
-            job, started, "skipped" if isinstance(error, Unsupported) else "failed", str(error)
-        )
-    except CellTimeout as error:
-        return _without_figures(job, started, "failed", str(error))
-    except (ChildDied, ChildRaised) as error:
-        return _without_figures(job, started, "oom" if error.out_of_memory else "failed", str(error))
+    except (SkylineError, IsolationError) as error:
+        if isinstance(error, Unsupported):
+            status = "skipped"
+        else:
+            status = "oom" if getattr(error, "out_of_memory", False) else "failed"
+        return _unmeasured(job, started, status, str(error))
 
 
-def _without_figures(job: Job, started: float, status: Status, reason: str) -> Record:
+def _unmeasured(job: Job, started: float, status: Status, reason: str) -> Record:
     return make_record(job.cell, job.recipe, job.fingerprint, job.hardware, started, status, reason)
 
 
 def built_on(job: Job) -> tuple[Build, ...]:
-    """The trained artifacts that a score's own is built on, or that a profile measures, the nearest first."""
+    """Return the trained artifacts that a job needs, the nearest parent first.
+
+    A quality cell needs its artifact's parents. A profile needs also the artifact itself.
+    """
     if not job.trained:
         return ()
     return job.lineage[1:] if isinstance(job.cell, QualityCell) else job.lineage

@@ -1,1 +1,1 @@
-"""Migrations of committed records that reading them cannot make: each is run once, and stays as a document."""
+"""Migrations that rewrite committed records. Each was run once and stays as documentation."""

@@ -1,14 +1,14 @@
 """Record format 1 to 2: fingerprints over source files become fingerprints over declared versions.
 
-Until format 2 a record's fingerprint hashed the source of the files that define its methods, so a renamed module made
-it stale and an edited helper did not. `source_hashes.json` holds those hashes as they were when the last record of
-format 1 was up to date. A record whose fingerprint is the one that these give was up to date, and is stamped anew;
-any other stays as it is and counts as stale. All that a fingerprint is made of comes from the record: its cell, the
-versions of its packages, its hardware. The content of a task is that of the scores on it.
+In format 1 a record's fingerprint hashed the source files of its methods. A renamed module made the record stale, and
+an edited helper did not. `source_hashes.json` holds the hashes from the time when the last records of format 1 were up
+to date. A record whose fingerprint agrees with these hashes was up to date and gets a new fingerprint. Any other record
+is left unchanged and counts as stale. The fingerprint is computed from the record alone (cell, package versions,
+hardware). The fingerprint of a task's data comes from the quality records on that task.
 
     python -m harness.runs.migrations.declared_versions profiles
 
-The formulas are written out here, so that this file goes on meaning what it meant.
+The formulas are copied here, so that later changes of the harness do not change this migration.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from harness.records.schema import Record, parse_record
 from harness.runtimes import get_runtime
 
 TRAINING, EVALUATION, PROFILING = 2, 1, 1
-"""The result versions at the time."""
+"""The harness's result versions when the migration was written."""
 SOURCES = Path(__file__).with_name("source_hashes.json")
 
 Json = dict[str, Any]
 
 
 def old_methods(ids: list[str]) -> dict[str, str]:
-    """The source hash of each file behind some methods, by module, as format 1 had them."""
+    """Return format 1's identity of methods: the source hash of each module that they use."""
     known = json.loads(SOURCES.read_text(encoding="utf-8"))
     modules = {module for each in ids for module in known["methods"][each]}
     return {module: known["modules"][module] for module in sorted(modules)}
 
 
 def new_methods(ids: list[str]) -> dict[str, int]:
-    """The version of each method, as format 2 has them: all began with 1."""
+    """Return format 2's identity of methods: the version of each. All methods began with version 1."""
     return dict.fromkeys(ids, 1)
 
 
 def artifact_stamp(recipe: Recipe, record: Json, data: str, methods: Any) -> str:
-    """The fingerprint of a record's artifact; `methods` gives what tells one version of a method from another."""
+    """Return the fingerprint of a record's artifact. `methods` is `old_methods` or `new_methods`."""
     cell, versions = record["cell"], record["provenance"]["versions"]
     budget = cell.get("budget") or {"baseline": {}, "recipe": {}}
     if recipe.is_baseline:
@@ -81,13 +81,13 @@ def artifact_stamp(recipe: Recipe, record: Json, data: str, methods: Any) -> str
 
 
 def origin(record: Json) -> str:
-    """What identified the base model: MiniLM's weights, or the name of a model of random weights."""
+    """Return the identity of the base model: the hash of MiniLM's weights, or the name of a model of random weights."""
     weights = record["provenance"]["weights"]
     return weights if weights.startswith("sha256:") else f"random:{record['model']}"
 
 
 def stamp(record: Json, contents: Mapping[str, str], methods: Any) -> str:
-    """The fingerprint of a record."""
+    """Return the fingerprint of a record. `contents` maps tasks to the fingerprints of their data."""
     cell = record["cell"]
     data = contents[cell["task"]] if cell.get("task") else "none"
     parts: Json = {"artifact": artifact_stamp(Recipe.parse(cell["recipe"]), record, data, methods)}
@@ -108,7 +108,7 @@ def stamp(record: Json, contents: Mapping[str, str], methods: Any) -> str:
 
 
 def migrated(record: Json, contents: Mapping[str, str]) -> Record | None:
-    """A record in format 2; None where it was stale."""
+    """Return a record in format 2, or None if it was stale."""
     if record["provenance"]["fingerprint"] != stamp(record, contents, old_methods):
         return None
     calls = Recipe.parse(record["cell"]["recipe"]).calls
@@ -122,7 +122,7 @@ def migrated(record: Json, contents: Mapping[str, str]) -> Record | None:
 
 
 def main(profiles: Path) -> None:
-    """Stamp the records of format 1 under `profiles` anew, and say how many were, and which were stale."""
+    """Migrate the records of format 1 under `profiles`. Print the stale ones, and how many were migrated."""
     paths = sorted((profiles / "measured").glob("*/*.json"))
     records = {path: json.loads(path.read_text(encoding="utf-8")) for path in paths}
     contents = {
@@ -133,11 +133,11 @@ def main(profiles: Path) -> None:
     for path, record in old.items():
         new = migrated(record, contents)
         if new is None:
-            print(f"stale, left as it is: {path}")
+            print(f"stale, left unchanged: {path}")
         else:
             write_atomically(path, new.to_json())
             done += 1
-    print(f"{done} of {len(old)} records of format 1 stamped anew")
+    print(f"{done} of {len(old)} records of format 1 migrated")
 
 
 if __name__ == "__main__":

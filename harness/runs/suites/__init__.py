@@ -16,7 +16,7 @@ from harness.common.validation import first_fault
 from harness.recipes.recipe import Recipe
 from harness.records.cells import BudgetSpec, Cell, ProfileCell, QualityCell, task_fields
 from harness.records.schema import Precision, Workload
-from harness.runs.limits import MAX_BATCH, MAX_SEED, MAX_SEEDS, MAX_TIME_CAP_S, MIN_TIME_CAP_S
+from harness.runs.limits import MAX_BATCH, MAX_SEED, MAX_SEEDS, MAX_TIME_CAP_S, MIN_TIME_CAP_S, within
 from harness.tasks import load_task
 
 with lazy_imports():
@@ -35,8 +35,10 @@ class _Table(BaseModel):
 
 
 class Experiment(_Table):
-    """Recipes trained and scored on tasks: every recipe × task × seed. Profiles are taken on synthetic inputs, or on
-    `real` ones of the task's dev split; on these always where the cost of a row depends on what it says.
+    """Recipes that are trained and scored: every recipe × task × seed.
+
+    With `profile`, the artifacts of the first seed are profiled too. `inputs` chooses synthetic rows or `real` rows of
+    the task's dev split. Recipes whose cost depends on the row always read real rows.
     """
 
     tasks: Names
@@ -48,8 +50,9 @@ class Experiment(_Table):
 
 
 class Profiling(_Table):
-    """Recipes profiled without training: every recipe × workload × runtime × precision. `cached`: as of a workload.
-    Runtime and time cap are the suite's unless they are given.
+    """Recipes that are profiled without training: every recipe × workload × runtime × precision.
+
+    `cached` has the meaning of `Workload.cached`. `runtimes` and `time_cap_s` (seconds) are by default the suite's.
     """
 
     recipes: Names
@@ -61,8 +64,10 @@ class Profiling(_Table):
 
 
 class Suite(_Table):
-    """What a suite file says. `time_cap_s` bounds the timing of one profile; `workload` is that of the
-    trained artifacts.
+    """The content of a suite file.
+
+    `workload` is (batch, sequence length) for profiles of trained artifacts; `time_cap_s` limits the paired timing of
+    one profile, in seconds.
     """
 
     title: str
@@ -70,16 +75,16 @@ class Suite(_Table):
     profile_model: str = "bert-base"
     runtime: str = "eager"
     device: str = "cpu"
-    """Where artifacts are profiled."""
+    """Device that profiles artifacts."""
     train_on: str = "cpu"
-    """Where they are trained."""
+    """Device that trains artifacts."""
     workload: BatchAndLength = (1, 128)
     time_cap_s: TimeCap = 20.0
     experiments: tuple[Experiment, ...] = ()
     profiling: tuple[Profiling, ...] = ()
 
     def cells(self, data_dir: Path | None = None) -> list[Cell]:
-        """The cells in the order of the file, parents before what is built on them, each once.
+        """Return the cells in the order of the file, without repeats. Parents stand before the recipes built on them.
 
         Raises SkylineError for a recipe, task or budget that is not valid, and for a task without data.
         """
@@ -93,7 +98,7 @@ class Suite(_Table):
         return list(found.values())
 
     def _profiling_cells(self, profiling: Profiling) -> Iterator[Cell]:
-        # What can be cached is of use to a recipe only: its own baseline is timed beside it.
+        # A baseline cannot use cached states, so a cached workload needs no profile of the baseline.
         recipes = ("baseline", *profiling.recipes) if profiling.cached is None else profiling.recipes
         own_cap = profiling.time_cap_s or self.time_cap_s
         for runtime, precision in product(profiling.runtimes or (self.runtime,), profiling.precisions):
@@ -105,7 +110,7 @@ class Suite(_Table):
                     precision=precision,
                     device=self.device,
                     workload=Workload(batch=batch, length=length, cached=profiling.cached),
-                    # The baseline's own profile is the same for all of a suite's recipes.
+                    # All [[profiling]] tables share one profile of the baseline, so it gets the suite's time cap.
                     time_cap_s=self.time_cap_s if recipe == "baseline" else own_cap,
                 )
 
@@ -142,7 +147,7 @@ class Suite(_Table):
 
 
 def with_parents(recipes: Sequence[str]) -> list[Recipe]:
-    """The recipes and all that they build on, the baseline first, each once."""
+    """Parse recipes, and add the recipes that they build on. The baseline comes first, and each recipe once."""
     found: dict[str, Recipe] = {"baseline": Recipe()}
     for text in recipes:
         chain = [Recipe.parse(text)]
@@ -164,13 +169,14 @@ def chosen_suite(
     device: str | None = None,
     train_on: str | None = None,
 ) -> Suite:
-    """The suite of that name, or one made of recipes and tasks; what is given replaces what the suite says.
+    """Return the suite `name`, or make one from recipes and tasks. Options that are given replace the suite's values.
 
-    A suite that trains nothing is profiled on `model`. Raises SkylineError where neither a suite nor recipe and
-    task are given, for a value out of range, and for what would change nothing.
+    For a suite that only profiles, `model` is the profiled model. Raises SkylineError if neither a suite nor recipes
+    and tasks are given (`incomplete`), if both are, or if an option would change nothing (`conflict`), and for a value
+    out of range.
     """
-    if seeds is not None and not 1 <= seeds <= MAX_SEEDS:
-        raise SkylineError(f"--seeds {seeds} is out of range: use 1 to {MAX_SEEDS}", Code.OUT_OF_RANGE)
+    if seeds is not None:
+        within("seeds", seeds, 1, MAX_SEEDS)
     _check_options(budget)
     given = {"device": device, "train_on": train_on}
     devices = {option: value for option, value in given.items() if value is not None}
@@ -179,31 +185,22 @@ def chosen_suite(
             raise SkylineError(
                 f"name a suite ({', '.join(suite_names())}), or give --recipe and --task", Code.INCOMPLETE
             )
-        spec = BudgetSpec(baseline=budget, recipe=budget)
-        experiment = Experiment(
-            tasks=tuple(tasks),
-            recipes=tuple(recipes),
-            seeds=tuple(range(seeds or 1)),
-            budget=spec,
-            profile=profile,
-        )
-        made = Suite(
-            title="chosen on the command line", model=model or "minilm-l6", experiments=(experiment,)
-        )
-        return made.model_copy(update=devices)
-    if recipes or tasks:
+        experiment = Experiment(tasks=tuple(tasks), recipes=tuple(recipes))
+        suite = Suite(title="chosen on the command line", experiments=(experiment,))
+    elif recipes or tasks:
         raise SkylineError(
-            "a suite names its own recipes and tasks; leave out --recipe and --task, or the suite",
+            "a suite has its own recipes and tasks; leave out --recipe and --task, or the suite",
             Code.CONFLICT,
         )
-    suite = load_suite(name)
+    else:
+        suite = load_suite(name)
     if not suite.experiments:
         idle = [f"--{option.replace('_', '-')}" for option in budget]
         idle += ["--seeds"] * (seeds is not None) + ["--no-profile"] * (not profile)
         idle += ["--train-on"] * (train_on is not None)
         if idle:
             raise SkylineError(
-                f"suite {name} trains nothing, so that {idle[0]} changes nothing; leave it out",
+                f"suite {name} trains nothing, so {idle[0]} has no effect; leave it out",
                 Code.CONFLICT,
             )
         return suite.model_copy(update={**devices, "profile_model": model or suite.profile_model})
@@ -225,24 +222,24 @@ def chosen_suite(
 
 
 def _check_options(budget: dict[str, Any]) -> None:
-    """Raise SkylineError for a budget from the command line, naming the option."""
+    """Raise SkylineError for a wrong value of a budget's option. The message names the option."""
     try:
         context.Budget.model_validate(budget)
     except ValidationError as error:
         fault = first_fault(error, context.Budget.model_fields)
-        raise SkylineError(
-            fault.of(f"--{fault.key.replace('_', '-')} {fault.value}"), Code.OUT_OF_RANGE
-        ) from None
+        option = f"--{fault.key.replace('_', '-')}"
+        raise SkylineError(fault.of(f"{option} {fault.value}"), fault.code) from None
 
 
 def suite_names() -> list[str]:
-    """The names of the built-in suites."""
+    """Return the names of the built-in suites."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.toml"))
 
 
 def load_suite(name: str) -> Suite:
-    """Read a suite: a built-in name, or the path of a TOML file. Raises SkylineError naming the key that is
-    wrong.
+    """Read a suite by its built-in name or by the path of its TOML file.
+
+    Raises SkylineError (`unknown-name`) for an unknown name, and the errors of `parse_suite`.
     """
     path = Path(name)
     if path.suffix != ".toml":
@@ -253,19 +250,23 @@ def load_suite(name: str) -> Suite:
 
 
 def parse_suite(path: Path) -> Suite:
-    """Read a suite file. Raises SkylineError naming the key that is wrong, and where it lists no cells."""
+    """Read a suite file.
+
+    Raises SkylineError if the file does not exist (`not-found`), is not TOML (`unreadable`), has a wrong key or value
+    (the message names the key), or lists no cells (`incomplete`).
+    """
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SkylineError(
-            f"there is no suite {path}; built-in suites: {', '.join(suite_names())}", Code.NOT_FOUND
+            f"there is no suite file {path}; built-in suites: {', '.join(suite_names())}", Code.NOT_FOUND
         ) from None
     except OSError as error:
         raise SkylineError(
             f"{path} cannot be read ({error.strerror}); name a TOML file", Code.UNREADABLE
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SkylineError(f"{path} is no TOML: {error}", Code.UNREADABLE) from None
+        raise SkylineError(f"{path} is not TOML: {error}", Code.UNREADABLE) from None
     try:
         suite = Suite.model_validate(data)
     except ValidationError as error:
@@ -275,9 +276,10 @@ def parse_suite(path: Path) -> Suite:
             "budget": BudgetSpec,
         }
         tables = {name: table.model_fields for name, table in inner.items()}
-        raise SkylineError(f"{path}: {first_fault(error, Suite.model_fields, tables).line}") from None
+        fault = first_fault(error, Suite.model_fields, tables)
+        raise SkylineError(f"{path}: {fault.line}", fault.code) from None
     if not (suite.experiments or suite.profiling):
         raise SkylineError(
-            f"{path}: it lists no cells; add an [[experiments]] or [[profiling]] table", Code.INCOMPLETE
+            f"{path} lists no cells; add an [[experiments]] or [[profiling]] table", Code.INCOMPLETE
         )
     return suite
