@@ -106,7 +106,6 @@ NAMES = {
     ("harness.training", "harness.compression.task_loss"): "task_loss",
     ("harness.training", "harness.common.hardware"): "has_bfloat16",
     ("harness.method", "harness.compression.card"): "FAMILIES Need Scope Fidelity options Paper Claim Card",
-    ("harness.execute", "harness.runs.staleness"): "task_of artifact_fingerprint_of fingerprint",
     ("harness.execute", "harness.runs.record_making"): "make_record",
     ("harness.execute", "harness.runs.profile_run"): (
         "Made ProfileRun make_for_profile build_for_profile real_inputs execute_profile"
