@@ -29,17 +29,17 @@ def check_effects(subject: Subject) -> None:
         if not reason.strip():
             raise Broken(f"inert_when_tiny gives no reason why '{name}' changes nothing here")
     start = subject.runs.stage
+    # Most options act alone at once. Those that need another option are cheaper to find there than by more values.
     inert = {name for name in names if not _acting(subject, start, {name}, 0)}
-    inert -= _acting(subject, start, inert, 1)
+    inert -= _acting(subject, start, inert, 1) or set()
     others = _others(start)
     while inert and (stage := next(others, None)) is not None:
         for rank in count():
-            acting = _acting(subject, stage, inert, rank)
-            inert -= acting
-            if not acting:
+            if (acting := _acting(subject, stage, inert, rank)) is None:
                 break
+            inert -= acting
     for rank in range(2, max((len(_values(start, name)) for name in inert), default=0)):
-        inert -= _acting(subject, start, inert, rank)
+        inert -= _acting(subject, start, inert, rank) or set()
     if silent := sorted(inert - set(declared)):
         raise Broken(
             f"option '{silent[0]}' changes neither the artifact nor a figure; use it, drop it, give the suite another "
@@ -66,9 +66,10 @@ def _others(start: RecipeStage) -> Iterator[RecipeStage]:
     yield RecipeStage((replace(call, options=call.method.Options()),))
 
 
-def _acting(subject: Subject, stage: RecipeStage, names: set[str], rank: int) -> set[str]:
+def _acting(subject: Subject, stage: RecipeStage, names: set[str], rank: int) -> set[str] | None:
     """Return the options that change a stage's result if they get the other value number `rank`. All are changed at
-    once first, and each alone only if that changes the result: this saves trainings.
+    once first, and each alone only if that changes the result: this saves trainings. Return None if none was changed
+    alone.
     """
     plain = _made(subject, stage)
     together: dict[str, Any] = {}
@@ -79,6 +80,8 @@ def _acting(subject: Subject, stage: RecipeStage, names: set[str], rank: int) ->
             (together if fits else alone)[name] = value
     if plain is None or _made(subject, _with(stage, together)) != plain:
         alone |= together
+    if not alone:
+        return None
     made = {name: _made(subject, _with(stage, {name: value})) for name, value in alone.items()}
     return {name for name, each in made.items() if each is not None and each != plain}
 
