@@ -1,4 +1,4 @@
-"""What a student can be compared with its teacher in, known before anything is trained."""
+"""Checks, before any training, that a student can be compared with its teacher token by token and layer by layer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.models.config import EncoderConfig, LinformerAttention
 from harness.models.shape_checks import refuse_eliminated
 from harness.models.students.bottleneck_config import BottleneckConfig
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 Shape = EncoderConfig | StudentConfig | BottleneckConfig
-"""What a model of any kind looks like."""
+"""The configuration of a model of any kind."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What is known of a run's baseline, which is its teacher, before anything is trained."""
+    """The facts about a run's baseline, which is also its teacher, that are known before any training."""
 
     config: EncoderConfig
     tokenizer: Callable[[], Tokenizer | None]
-    """Reads it; few methods ask."""
+    """Reads the tokenizer when called, because few methods need it."""
     texts: Callable[[], Iterable[str]] = tuple
-    """The task's training texts; none where no task is known."""
+    """Returns the task's training texts; empty if no task is known."""
 
 
 def refuse_other_places(needs: frozenset[Need], config: Shape) -> None:
-    """Raise SkylineError where what is compared with the teacher layer by layer belongs to tokens that the student's
-    layers have no longer.
+    """Raise SkylineError (`wrong-shape`) if distillation would compare hidden states or attention maps of tokens that
+    the student of shape `config` has already dropped.
     """
     if not isinstance(config, EncoderConfig) or not needs & {"hidden_states", "attentions"}:
         return
@@ -43,16 +43,18 @@ def refuse_other_places(needs: frozenset[Need], config: Shape) -> None:
         isinstance(layer.attention, LinformerAttention) for layer in config.layers
     ):
         raise SkylineError(
-            "its attention is to fewer places than there are tokens, so it cannot be compared; distil first"
+            "its attention is to fewer places than there are tokens, so it cannot be compared; distil first",
+            Code.WRONG_SHAPE,
         )
 
 
 def refuse_other_tokens(needs: frozenset[Need], spans: bool = False) -> None:
-    """Raise SkylineError where what is read of the teacher belongs to tokens (its logits too, of `spans`), but the
-    student reads other tokens than its teacher.
+    """Raise SkylineError (`wrong-order`) if `needs` names outputs that belong to single tokens. Call it only if student
+    and teacher have different tokenizers. With `spans`, logits belong to tokens too.
     """
     if odd := needs - {"teacher_logits"} or ({"spans"} if spans and needs else set()):
         raise SkylineError(
             f"it compares {min(odd).replace('_', ' ')} token by token, but its teacher reads other tokens; "
-            "distil before the tokenizer is changed"
+            "distil before the tokenizer is changed",
+            Code.WRONG_ORDER,
         )

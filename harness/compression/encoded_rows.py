@@ -1,4 +1,4 @@
-"""Tokenized examples, and batches of rows of similar length."""
+"""Tokenized examples, and batches of rows with similar lengths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.models.batch import Batch
 from harness.models.model import Model
 from harness.tasks import squad
@@ -17,19 +17,21 @@ if TYPE_CHECKING:
     from harness.tasks.base import Example, Kind
 
 CHUNK = 50
-"""Batches that are sorted together: long enough for tight buckets, short enough to stay random."""
+"""The number of batches whose rows are sorted by length together. More gives less padding, fewer more randomness."""
 
 
 class EncodedSplit:
-    """Tokenized rows in one flat tensor, with their targets. Row i holds tokens starts[i] … starts[i + 1] -
-    1.
+    """N tokenized rows in flat tensors `ids` and `segments` (tokens,), with `targets` and `lengths` (N,). Row i is
+    ids[starts[i] : starts[i + 1]].
     """
 
     def __init__(self, ids: list[list[int]], segments: list[list[int]], targets: Tensor, pad_id: int) -> None:
-        """`targets`: class ids or scores (N), or start and end tokens (N, 2)."""
+        """Take token ids and segments of each row. `targets` are class ids or scores (N,), or for spans the first and
+        last token (N, 2).
+        """
         self.lengths = torch.tensor([len(row) for row in ids])
         self.starts = torch.cumsum(torch.cat([torch.zeros(1, dtype=torch.long), self.lengths]), 0).tolist()
-        # Typed, as there may be no token at all.
+        # The type is given because without tokens it would be float.
         self.ids = torch.tensor([token for row in ids for token in row], dtype=torch.long)
         self.segments = torch.tensor([segment for row in segments for segment in row], dtype=torch.long)
         self.targets = targets
@@ -39,15 +41,15 @@ class EncodedSplit:
         return len(self.lengths)
 
     def part(self, start: int, stop: int) -> EncodedSplit:
-        """The rows start … stop-1 alone."""
+        """Return the rows start … stop - 1."""
         slices = [slice(*self.starts[row : row + 2]) for row in range(start, stop)]
         ids, segments = ([tensor[s].tolist() for s in slices] for tensor in (self.ids, self.segments))
         return EncodedSplit(ids, segments, self.targets[start:stop], self.pad_id)
 
     def batch(self, rows: Sequence[int]) -> Batch:
-        """The rows as one batch, padded to the longest of them."""
+        """Return b rows as one batch: ids, mask and segments (b, n), padded to the longest of the rows."""
         longest = max(int(self.lengths[row]) for row in rows)
-        ids = torch.full((len(rows), longest), self.pad_id)
+        ids = torch.full((len(rows), longest), self.pad_id)  # (b, n)
         mask, segments = torch.zeros_like(ids), torch.zeros_like(ids)
         for place, row in enumerate(rows):
             start, stop = self.starts[row], self.starts[row + 1]
@@ -57,7 +59,7 @@ class EncodedSplit:
         return Batch(ids, mask, segments)
 
     def shuffled_batches(self, size: int, generator: torch.Generator) -> Iterator[list[int]]:
-        """All rows once, in random batches of similar length (length bucketing)."""
+        """Yield the indices of all rows once, in random batches of `size` rows with similar lengths."""
         order = torch.randperm(len(self), generator=generator)
         batches: list[list[int]] = []
         for chunk in torch.split(order, size * CHUNK):
@@ -67,7 +69,7 @@ class EncodedSplit:
             yield batches[place]
 
     def sorted_batches(self, tokens: int) -> Iterator[list[int]]:
-        """All rows once, longest first, at most `tokens` (padding included) in a batch."""
+        """Yield the indices of all rows once, longest first, at most `tokens` tokens (with padding) in a batch."""
         rows = self.lengths.argsort(descending=True, stable=True).tolist()
         while rows:
             size = max(1, tokens // max(1, int(self.lengths[rows[0]])))
@@ -78,12 +80,13 @@ class EncodedSplit:
 def encode_examples(
     examples: Sequence[Example], model: Model, kind: Kind, max_length: int, source: str
 ) -> EncodedSplit:
-    """Tokenize labelled sentences or pairs for `model`; a row is a window of a context for spans.
+    """Tokenize labelled examples for `model`. For spans, a long context gives several rows, one for each window.
 
-    Raises SkylineError where `source` has no examples, or `max_length` exceeds the model's positions.
+    `source` names the examples in errors. Raises SkylineError without examples (`no-data`), if `max_length` exceeds
+    the model's positions (`too-long`), and if the model has no tokenizer or cannot read pairs.
     """
     if not examples:
-        raise SkylineError(f"{source} has no examples; check its files")
+        raise SkylineError(f"{source} has no examples; check its files", Code.NO_DATA)
     model.check_length(max_length)
     tokenizer = model.require_tokenizer()
     if kind == "span":

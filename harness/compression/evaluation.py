@@ -1,4 +1,4 @@
-"""Predictions of a model, and their scores with bootstrap intervals."""
+"""Predict with a model, and score its predictions with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ if TYPE_CHECKING:
     from harness.tasks.base import Example, Task, TrainingView
 
 TOKENS_PER_BATCH = 4096
+"""The most tokens in a batch, padding included."""
 REPLICATES = 1000
+"""Bootstrap resamples."""
 
 
 def predict_logits(model: Model, rows: EncodedSplit, device: str = "cpu") -> list[Tensor]:
-    """Float32 logits of every row, in the rows' order: each (outputs,), or (length, 2) for spans."""
+    """Return the float32 logits of every row, in the rows' order: each (outputs,), or (tokens of the row, 2) for spans.
+
+    Leaves the model in evaluation mode.
+    """
     model.eval()
     logits: list[Tensor] = [torch.empty(0)] * len(rows)
     with torch.inference_mode():
         for batch in rows.sorted_batches(TOKENS_PER_BATCH):
-            output = model(rows.batch(batch).to(device)).logits.float().cpu()
+            output = model(rows.batch(batch).to(device)).logits.float().cpu()  # (b, outputs) or (b, n, 2)
             for row, value in zip(batch, output, strict=True):
                 # A copy, so that no row keeps its whole batch in memory.
                 logits[row] = (value[: int(rows.lengths[row])] if value.dim() > 1 else value).clone()
@@ -38,9 +43,9 @@ def predict_logits(model: Model, rows: EncodedSplit, device: str = "cpu") -> lis
 def predict(
     model: Model, task: Task | TrainingView, examples: Sequence[Example], device: str = "cpu"
 ) -> list[Any]:
-    """Predictions for `examples`: class ids, scores, or answer texts.
+    """Return one prediction per example: a class id, a score, or an answer's text.
 
-    Raises SkylineError for a task whose `max_length` the model cannot hold (see `Task.length_within`).
+    Raises SkylineError (`too-long`) if the model has fewer positions than the task needs (see `Task.length_within`).
     """
     length = model.length_for(task)
     rows = encode_examples(examples, model, task.kind, length, task.name)
@@ -50,24 +55,24 @@ def predict(
         return squad.answers(
             found, [x[:, 0].numpy() for x in logits], [x[:, 1].numpy() for x in logits], examples
         )
-    stacked = torch.stack(logits)
+    stacked = torch.stack(logits)  # (N, outputs)
     return stacked[:, 0].tolist() if task.kind == "regression" else stacked.argmax(dim=1).tolist()
 
 
 def score(
     task: Task | TrainingView, predictions: Sequence[Any], examples: Sequence[Example]
 ) -> dict[str, float]:
-    """Every metric of the task, in points."""
+    """Return every metric of the task by name, in points (0 to 100)."""
     return compute(task, predictions, [example.label for example in examples])
 
 
 def evaluate_quality(
     model: Model, task: Task, device: str = "cpu", training: Sequence[Training] = ()
 ) -> Quality:
-    """Score `model` on the task's dev split(s), with 95 % bootstrap intervals and the primary metric's
-    replicates.
+    """Score `model` on the task's dev splits, with 95 % bootstrap intervals and the main metric's replicates.
 
-    Metrics of a second dev split (MNLI's mismatched) carry its name: `accuracy_mismatched`.
+    Metrics of a second dev split have its name as a suffix: `accuracy_mismatched` for MNLI. `training` is copied into
+    the result. Raises SkylineError as `predict` does.
     """
     scores: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}

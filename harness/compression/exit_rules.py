@@ -1,4 +1,4 @@
-"""Early exit: ramps that classify on inner layers, and rows that leave the batch when they are sure enough."""
+"""Exit rules: change a model's rule, and compute at which layer each row leaves by a rule."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.models.config import EncoderConfig, ExitRule
+from harness.models.encoder.exits import Judge
 from harness.models.model import Model, evaluating
 
 if TYPE_CHECKING:
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 
     from harness.compression.encoded_rows import EncodedSplit
     from harness.models.encoder.encoder import Encoder
-from harness.models.encoder.exits import Judge
 
 
 def with_exit_rule(model: Model, rule: ExitRule | None) -> Model:
-    """The same model, its weights shared, with another rule to leave by; without ramps it stays as it is."""
+    """Return a model with the same weights (shared, not copied) and another exit rule. A model without ramps is
+    returned as it is.
+    """
     config = model.config
     if not isinstance(config, EncoderConfig) or len(config.exit_depths) == 1:
         return model
@@ -30,7 +32,10 @@ def with_exit_rule(model: Model, rule: ExitRule | None) -> Model:
 
 
 def ramp_logits(model: Encoder, rows: EncodedSplit, tokens_per_batch: int) -> dict[int, Tensor]:
-    """The logits (N, outputs) of every row at each ramp, by its layer. The encoder must have no exit rule yet."""
+    """Return the float32 logits (N, outputs) of all rows at each ramp, by the index of its layer, from 0.
+
+    The encoder must not have an exit rule: each row must reach every ramp.
+    """
     outputs = model.config.head.outputs
     device = next(model.parameters()).device
     found = {depth - 1: torch.empty(len(rows), outputs) for depth in model.config.exit_depths[:-1]}
@@ -42,10 +47,12 @@ def ramp_logits(model: Encoder, rows: EncodedSplit, tokens_per_batch: int) -> di
 
 
 def leaving_depths(exits: Mapping[int, Tensor], rule: ExitRule, layers: int) -> Tensor:
-    """After how many layers each row leaves (N,) by a rule, from the logits (N, outputs) at every ramp."""
+    """Return the number of layers (N,) that each row passes before it leaves by `rule`. `exits` holds the logits
+    (N, outputs) of each ramp by the index of its layer; a row that leaves at no ramp passes all `layers`.
+    """
     judge, rows = Judge(rule), len(next(iter(exits.values())))
-    depths = torch.full((rows,), layers)
+    depths = torch.full((rows,), layers)  # (N,)
     for index, logits in sorted(exits.items()):
-        # Whoever is gone is judged on, which changes nothing for the others.
+        # The rule is also applied to rows that left before. That does not affect the others.
         depths[judge.done(logits) & (depths == layers)] = index + 1
     return depths

@@ -1,5 +1,5 @@
-"""Masked-language modelling (Devlin et al. 2019, section 3.1) on a task's training text: what a method needs that
-acts during pre-training.
+"""Masked-language modelling (Devlin et al. 2019, section 3.1) on a task's training texts, for methods that compress
+during pre-training.
 """
 
 from __future__ import annotations
@@ -11,41 +11,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.compression.method import Method
 from harness.compression.training import train_round
 from harness.models.batch import Batch
 from harness.models.encoder.encoder import Encoder
+from harness.models.encoder.mlm_head import MaskedLanguageModelHead
 
 if TYPE_CHECKING:
     from harness.compression.context import Context, Step
     from harness.models.tokenizer import Tokenizer
-from harness.models.encoder.mlm_head import MaskedLanguageModelHead
 
 SHARE = 0.15
-"""Of a sequence's tokens so many are to be predicted."""
+"""The share of a sequence's tokens that are to be predicted."""
 MASKED, RANDOM = 0.8, 0.1
-"""Of these, so many become [MASK] and so many a random token; the others stay."""
+"""The shares of these tokens that become [MASK] and a random token; the others stay as they are."""
 IGNORED = -100
-"""The target where nothing is to be predicted."""
+"""The target of tokens that are not to be predicted."""
 HEAD = "masked_language_model"
-"""The head's name in the student while it is pre-trained."""
+"""The head's name in the student during pre-training."""
 HEAD_LEARNING_RATE = 1e-3
-"""Peak, of the head: it begins anew, while the encoder is pre-trained."""
+"""The head's peak learning rate. It is higher than an encoder's, because the head starts from random weights."""
 
 
 def mask_tokens(
     batch: Batch, special: Tensor, mask_id: int, vocab_size: int, generator: torch.Generator
 ) -> tuple[Batch, Tensor]:
-    """Hide tokens of each sequence, round(0.15 · n) of its n and at least one: (batch, targets).
+    """Hide round(0.15 · m) of the m tokens of each sequence, at least one. Return the new batch and the targets (b, n).
 
-    `special` (k,) are the ids that are never hidden; padding is not either. Targets (b, n) are the true ids of the
-    hidden tokens and `IGNORED` elsewhere. `generator` is the CPU's.
+    `special` (k,) holds ids that are never hidden; neither they nor padding count in m. Targets are the true ids of
+    hidden tokens and `IGNORED` elsewhere. `generator` is on the processor.
     """
-    ids = batch.input_ids.cpu()
+    ids = batch.input_ids.cpu()  # (b, n), as all tensors below but `counts`
     free = batch.attention_mask.cpu().bool() & ~torch.isin(ids, special)
     order = torch.rand(ids.shape, generator=generator).masked_fill(~free, 2.0)
-    counts = (SHARE * free.sum(1, keepdim=True)).round().clamp_min(1)
+    counts = (SHARE * free.sum(1, keepdim=True)).round().clamp_min(1)  # (b, 1)
     chosen = free & (order.argsort(1).argsort(1) < counts)
     fate = torch.rand(ids.shape, generator=generator)
     others = torch.randint(0, vocab_size, ids.shape, generator=generator)
@@ -57,10 +57,10 @@ def mask_tokens(
 
 
 class MaskedLanguageModel(Method):
-    """Replaces the task loss of a training by the mean cross-entropy of the hidden tokens.
+    """Replace the task loss of a training by the mean cross-entropy of the hidden tokens.
 
-    The hooks of an encoder hide tokens before it reads a batch, and take the last states before its own head does:
-    so the logits of hidden tokens come from the pass that the training loop makes, in its precision.
+    Two hooks on the encoder do this within the loop's own forward pass, and so in its precision: one hides tokens
+    before the encoder reads a batch, the other computes their logits from the last hidden states.
     """
 
     replaces_task_loss = True
@@ -90,21 +90,21 @@ class MaskedLanguageModel(Method):
 
     def _predict(self, states: Tensor, words: Tensor) -> None:
         assert self._targets is not None
-        self._logits = self.head(states[self._targets != IGNORED], words)
+        self._logits = self.head(states[self._targets != IGNORED], words)  # (hidden tokens, V)
 
     def learning_rate(self, name: str) -> float | None:
-        """The head has a rate of its own."""
+        """Return the head's own peak rate, and None for every other parameter."""
         return HEAD_LEARNING_RATE if name.startswith(f"{HEAD}.") else None
 
     def loss(self, step: Step) -> Tensor:
-        """−log p of the hidden tokens, their mean; 0 where a batch has none to hide."""
+        """Return the mean of −log p over the hidden tokens; 0 if the batch has none."""
         assert self._targets is not None
         assert self._logits is not None
         logits, targets = self._logits.float(), self._targets[self._targets != IGNORED]
         return F.cross_entropy(logits, targets) if len(targets) else logits.sum()
 
     def end(self, student: Encoder) -> None:
-        """Take the head and the hooks away."""
+        """Remove the head and the hooks from the student."""
         for hook in self._hooks:
             hook.remove()
         delattr(student, HEAD)
@@ -113,10 +113,11 @@ class MaskedLanguageModel(Method):
 def pretrain(
     student: Encoder, methods: Sequence[Method], context: Context, stage: str, epochs: float
 ) -> float | None:
-    """Train `student` in place as a masked-language model on the text of the training set; `methods` act on it.
+    """Train `student` in place as a masked-language model on the texts of the training set, with the hooks of
+    `methods`. The task's head is not trained.
 
-    Returns the running mean of the loss at the end, in nats; None where nothing is trained. The task's head is not
-    trained. Raises SkylineError for a tokenizer without a token [MASK].
+    Returns the running mean of the loss at the end, in nats; None if the context wants shapes only. Raises
+    SkylineError (`wrong-kind`) if the tokenizer has no token [MASK].
     """
     if context.shapes_only:
         return None
@@ -129,11 +130,12 @@ def pretrain(
 
 
 def _special(tokenizer: Tokenizer) -> tuple[int, Tensor]:
-    """The id of [MASK], and the ids that a pair of empty texts is made of."""
+    """Return the id of [MASK], and the ids (k,) of a pair of empty texts: the special tokens."""
     mask_id = tokenizer.fast.token_to_id("[MASK]")
     if mask_id is None:
         raise SkylineError(
-            "the model's tokenizer has no token [MASK], so that nothing can be pre-trained; use "
-            "regime=after-fine-tuning, or a checkpoint with a masked language model's tokenizer"
+            "the model's tokenizer has no token [MASK], so it cannot be pre-trained; use regime=after-fine-tuning, or "
+            "a checkpoint whose tokenizer has one",
+            Code.WRONG_KIND,
         )
     return mask_id, torch.tensor(tokenizer.fast.encode("", "").ids, dtype=torch.long)

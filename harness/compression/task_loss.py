@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def task_loss(kind: Kind, logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of classes, squared error of scores, mean cross-entropy of start and end for spans."""
+    """Return the scalar loss in float32: cross-entropy of logits (b, classes), squared error of scores (b, 1), or for
+    spans (b, n, 2) the mean cross-entropy of the first and the last token. Targets are (b,), for spans (b, 2).
+    """
     logits = logits.float()
     if kind == "classification":
         return F.cross_entropy(logits, targets)

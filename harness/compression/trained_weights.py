@@ -1,29 +1,31 @@
-"""Weights as a training left them, for recipes that differ only in what is decided after it: the points of a curve."""
+"""Weights as a training left them, kept for recipes that differ only in what is decided after training, such as the
+threshold of an early exit.
+"""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from harness.compression.tensor_files import save_tensors
 from harness.models.model import Model
 from harness.records.schema import Training
 
 
 @dataclass(frozen=True)
 class TrainedWeights:
-    """A file of a trained student's weights with the record of the training, kept for the next recipe like it."""
+    """A file that holds a trained student's weights and the record of its training."""
 
     path: Path
 
     def load(self, student: Model) -> Training | None:
-        """Put the weights kept into `student` and return how they were trained; None where nothing fitting is kept."""
+        """Copy the file's weights into `student` and return the record of their training. Return None, and change
+        nothing, if the file is missing or unreadable or if its names and shapes are not the student's.
+        """
         contents = student.contents()
         try:
             with safe_open(self.path, framework="pt") as file:
@@ -41,19 +43,6 @@ class TrainedWeights:
         return training
 
     def keep(self, student: Model, training: Training) -> None:
-        """Write the weights and the record, whole or not at all."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # The store sweeps away names with a dot: what a killed run left half-written.
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".tmp")
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            tensors = {
-                name: tensor.detach().cpu().contiguous() for name, tensor in student.contents().items()
-            }
-            save_file(tensors, temporary, metadata={"training": training.model_dump_json()})
-            temporary.chmod(0o644)
-            temporary.replace(self.path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        """Write the student's weights and the record atomically."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.contents().items()}
+        save_tensors(self.path, tensors, {"training": training.model_dump_json()})

@@ -1,7 +1,7 @@
-"""The one training loop. Methods act on it through their hooks; it knows none of them.
+"""The one training loop. Methods act on it through their hooks; it does not depend on any method.
 
-Length-bucketed batches, AdamW with linear warm-up and decay, clipping, bfloat16 where the processor has the
-instructions, early stopping on a slice of the training set, all drawn from one seed.
+Batches of similar length, AdamW with linear warm-up and decay, gradient clipping, bfloat16 if the processor has the
+instructions, early stopping on a held-out slice of the training set. All random numbers come from one seed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.hardware import has_bfloat16
 from harness.compression.comparable import refuse_other_tokens
 from harness.compression.context import Budget, Context, Progress, Step
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 def parameter_groups(
     model: nn.Module, weight_decay: float, methods: Sequence[Method] = ()
 ) -> list[dict[str, object]]:
-    """Matrices decay; biases and norms do not (as in BERT's released code). What a method gives a learning rate
-    of its own (`Method.learning_rate`) does not decay either.
+    """Return AdamW's parameter groups. Matrices have weight decay; biases and norms have none (as in BERT's released
+    code), nor have parameters that a method gives their own learning rate (`Method.learning_rate`).
     """
     decaying, others = list[nn.Parameter](), list[nn.Parameter]()
     own: dict[float, list[nn.Parameter]] = {}
@@ -56,25 +56,27 @@ def parameter_groups(
 
 
 def linear_schedule(step: int, steps: int, warmup: float) -> float:
-    """The share of the peak learning rate at `step` (from 0): linear up over `warmup` of the steps, linear
-    down to 0.
+    """Return the learning rate at `step` (from 0) as a share of its peak: linear up over the share `warmup` of the
+    steps, then linear down to 0.
     """
     warm = max(1, round(steps * warmup))
     return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
 
 
 def train(student: Model, methods: Sequence[Method], context: Context, stage: str) -> Training:
-    """Train `student` in place with the hooks of `methods`, and say how it went.
+    """Train `student` in place with the hooks of `methods`, and return the record of the training. `stage` is the name
+    in that record. The student ends in evaluation mode.
 
-    Raises SkylineError for an empty training set, a task whose `max_length` the student cannot hold, and where
-    the loss is no finite number.
+    Raises SkylineError for an empty training set (`no-data`), a task longer than the student's positions (`too-long`),
+    a need that cannot be met with the teacher's tokenizer (`wrong-order`), and a loss that is not finite
+    (`not-finite`).
     """
     budget, task, device = context.budget, context.task, context.device
     examples = context.training_examples()
     held: Sequence[Example] = ()
     if budget.patience is not None:
         examples, held = task.with_examples(examples).holdout(budget.holdout, context.seed, at_most=1000)
-    # What was made of a held-out example must not be trained on.
+    # Examples augmented from a held-out example must not be trained on.
     out = {id(example) for example in held}
     sources = context.training_examples()
     made = [each.example for each in context.augmented if id(sources[each.source]) not in out]
@@ -89,7 +91,8 @@ def train(student: Model, methods: Sequence[Method], context: Context, stage: st
         teacher_rows = encode_examples(examples, context.teacher, task.kind, theirs, source)
     cached = None
     if "teacher_logits" in needs and context.teacher_logits is not None:
-        # What was made for itself: it has been labelled already, and the task's own may have been read before.
+        # Two parts, because each is probably cached: the task's examples by an earlier recipe, the augmented ones
+        # by the labelling.
         parts = (
             [teacher_rows.part(0, own), teacher_rows.part(own, own + len(made))] if made else [teacher_rows]
         )
@@ -109,7 +112,7 @@ def train(student: Model, methods: Sequence[Method], context: Context, stage: st
     context.teacher.to(device).eval()
     best, best_state, waited = -math.inf, None, 0
     running, done, seen, started = math.nan, 0, 0, time.monotonic()
-    # Dropout draws from torch's own generator; it is given back as it was.
+    # Dropout draws from torch's global generator, so its state is restored afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.generator("dropout").initial_seed())
         while done < steps and waited < (budget.patience or math.inf):
@@ -129,7 +132,8 @@ def train(student: Model, methods: Sequence[Method], context: Context, stage: st
                 if not math.isfinite(value):
                     raise SkylineError(
                         f"the loss is {value} at step {done + 1} of '{stage}' on {task.name}; "
-                        "lower the learning rate or use --precision float32"
+                        "lower the learning rate or use --precision float32",
+                        Code.NOT_FINITE,
                     )
                 torch.autograd.backward(loss)
                 nn.utils.clip_grad_norm_(student.parameters(), budget.clip)
@@ -168,10 +172,11 @@ def train(student: Model, methods: Sequence[Method], context: Context, stage: st
 def train_round(
     student: Model, methods: Sequence[Method], context: Context, stage: str, **budget: Any
 ) -> None:
-    """Train `student` in place before (or after) the stage's own training: one round of several, for example.
+    """Train `student` in place in addition to the stage's own training, for example one round of several.
 
-    `methods` act on it; `budget` changes fields of the stage's budget. Does nothing where only shapes are wanted. Only
-    methods with `trains` may call it.
+    The hooks of `methods` act on it; `budget` changes fields of the stage's budget. The record is added to
+    `context.trained`. It does nothing if the context wants shapes only. Only methods with `trains` may call it. Raises
+    SkylineError as `train` does.
     """
     if context.shapes_only:
         return

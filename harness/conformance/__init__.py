@@ -1,6 +1,6 @@
-"""The conformance suite: what every adapter has to keep, checked on a tiny encoder without a test of its own.
+"""The conformance suite: checks on a tiny encoder that every adapter must pass.
 
-`run_conformance(method, path)` lists what an adapter breaks. With pytest, in any repository:
+`run_conformance(method, path)` lists the checks that an adapter fails. With pytest, in any repository:
 
     from harness.conformance import CHECKS, Subject, run_check
 
@@ -13,7 +13,7 @@
     def test_conformance(subject, check):
         run_check(check, subject)
 
-Names are imported on first use, so that the processes which the suite starts load no more than they need.
+Names are imported on first use, so that the suite's own processes load only what they need.
 """
 
 from __future__ import annotations

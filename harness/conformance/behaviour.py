@@ -1,4 +1,4 @@
-"""Checks of what an adapter's hooks do: to the process, to the teacher, and to the artifact that they make."""
+"""Checks of an adapter's hooks: their effects on the process, on the teacher, and on the artifact that they make."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from harness.models.model import Model
 from harness.recipes.discovery import in_words
 
 TOLERANCE = 1e-4
-"""Logits may differ by so much with the padding and the rest of the batch: sums are taken in another order."""
+"""The most by which a row's logits may change with padding or with other rows, because sums are rounded differently."""
 SAME = 1e-6
-"""Logits of one artifact in two processes."""
+"""The most by which the logits of one artifact may differ between two processes."""
 
 
 def check_global_state(subject: Subject) -> None:
-    """Neither importing the file nor its hooks change the process's settings or draw from its random generators.
+    """Check that importing the file and running its hooks change no global setting and draw from no global generator.
 
-    torch's generator may advance: constructing any module does that. That nothing depends on it, `reproducible` checks.
+    torch's generator may advance, because constructing a module draws from it. The check `reproducible` shows that the
+    artifact does not depend on it.
     """
-    subject.run_hooks()  # first: the server of processes still imports
+    subject.run_hooks()  # meanwhile the process server finishes its imports
     if subject.path is not None:
         try:
             changed = run_isolated(fresh.import_effects, subject.path)
@@ -46,10 +47,11 @@ def check_global_state(subject: Subject) -> None:
 
 
 def check_runs(subject: Subject) -> None:
-    """The hooks run with the smoke options; every other value of the suite works too, or is refused in words.
+    """Check that the hooks run with the smoke options, and with every other value of the suite or refuse it by a
+    SkylineError.
 
-    Where the tiny encoder is too small for the smoke options the next configuration is taken. That all are
-    refused is a failure.
+    If the tiny encoder is too small for the smoke options, the next configuration is run instead. If all are refused,
+    the check fails.
     """
     if subject.why_not is not None:
         raise Broken(subject.why_not)
@@ -63,7 +65,7 @@ def check_runs(subject: Subject) -> None:
 
 
 def check_reproducible(subject: Subject) -> None:
-    """One seed gives one artifact, whatever the state of the global generators."""
+    """Check that two runs with one seed give the same artifact, from different states of the global generators."""
     one, other = subject.runs.made
     if one.hash == other.hash:
         return
@@ -80,7 +82,9 @@ def _equal(one: Tensor | None, other: Tensor | None) -> bool:
 
 
 def check_teacher(subject: Subject) -> None:
-    """The teacher and the encoder of the stage before stay: weights to the bit, flags, modules, storage."""
+    """Check that the hooks change neither the teacher nor the previous stage's encoder: not a bit of the weights, no
+    flag, no module, no storage.
+    """
     runs = subject.runs
     if runs.teacher:
         raise Broken(f"the hooks change the teacher: {', '.join(runs.teacher)}")
@@ -89,15 +93,14 @@ def check_teacher(subject: Subject) -> None:
 
 
 def check_finite(subject: Subject) -> None:
-    """The artifact's logits are finite numbers."""
+    """Check that the artifact's logits are finite."""
     if not torch.isfinite(logits_of(subject.loaded, subject.sentences)).all():
         raise Broken("the artifact's logits are not finite")
 
 
 def check_independence(subject: Subject) -> None:
-    """A row's logits depend neither on padding nor on the other rows of its batch.
-
-    Of a method whose cost depends on the input, the predictions do not.
+    """Check that a row's logits depend neither on padding nor on the other rows of its batch. If the method's cost
+    depends on the input, only predictions are compared.
     """
     model = subject.loaded
     sentences = subject.sentences
@@ -111,7 +114,7 @@ def check_independence(subject: Subject) -> None:
 
 
 def cut(batch: Batch, row: int, length: int) -> Batch:
-    """One row of a batch, its first `length` tokens."""
+    """Return the first `length` tokens of one row, as a batch (1, length)."""
     tensors = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
     return Batch(*(tensor[row : row + 1, :length] for tensor in tensors))
 
@@ -129,9 +132,9 @@ def _must_agree(subject: Subject, alone: Tensor, together: Tensor, what: str) ->
 
 
 def check_reload(subject: Subject) -> None:
-    """The artifact loads in a fresh process with the same logits, and computes what the student in memory did.
+    """Check that the artifact gives the same logits in a fresh process, and the logits of the student in memory.
 
-    The student is compared with its weights as their codecs give them back, and without kernels: these round
+    For the latter, the student's weights are encoded and decoded first, and kernels are off, because they round
     activations.
     """
     if subject.does_not_load is not None:
@@ -170,7 +173,7 @@ def _as_stored(student: Model) -> Model:
 
 
 def check_composes(subject: Subject) -> None:
-    """Joined with itself, by `+` and by `>`, the method is refused in words or works."""
+    """Check that the method, combined with itself by `+` and by `>`, works or is refused by a SkylineError."""
     stage = subject.runs.stage
     _ = subject.loaded
     for joint in ("+", ">"):
@@ -186,7 +189,7 @@ def check_composes(subject: Subject) -> None:
 
 
 def logits_of(model: Model, batch: Batch) -> Tensor:
-    """Float32 logits (b, outputs)."""
+    """Return the model's logits (b, outputs) in float32."""
     with torch.inference_mode():
         logits: Tensor = model(batch).logits.float()
     return logits.clone()

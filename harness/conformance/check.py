@@ -1,6 +1,4 @@
-"""What `skyline check` does: find what is wrong with records, artifacts, suites, tasks' descriptions and adapter
-files.
-"""
+"""The work of `skyline check`: find faults in records, artifacts, suites, task descriptions and adapter files."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.lazy import lazy_imports
 from harness.common.processes import start_server
 from harness.models.shape_checks import check_length
@@ -34,18 +32,18 @@ with lazy_imports():
 
 
 PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
-"""Endings of files that may hold pickled code."""
+"""Suffixes of files that may hold pickled code."""
 
 
 def check_path(path: Path) -> list[str]:
-    """What is wrong with a file or folder, one line each; empty where nothing is.
+    """Return the faults of a file or folder, one line each.
 
-    By its name it is a record (.json), a suite or a task's description (.toml), an adapter (.py), an artifact (a
-    folder with config.json or weights.safetensors) or a folder of records. Raises SkylineError where it is none of
-    these, or not there.
+    Its kind follows from its name: a record (.json), a suite or a task description (.toml), an adapter (.py), an
+    artifact (a folder with config.json or weights.safetensors) or a folder of records. Raises SkylineError if it does
+    not exist (`not-found`) or is of another kind (`wrong-kind`).
     """
     if not path.exists():
-        raise SkylineError(f"there is no file or folder {path}; check its name")
+        raise SkylineError(f"there is no file or folder {path}; check its name", Code.NOT_FOUND)
     if path.is_dir():
         check = _folder_check(path)
     else:
@@ -56,8 +54,9 @@ def check_path(path: Path) -> list[str]:
         }
         if path.suffix not in kinds:
             raise SkylineError(
-                f"{path} is nothing that can be checked; name a record (.json), a suite or a task's description "
-                "(.toml), an adapter (.py), an artifact's folder or a folder of records"
+                f"{path} cannot be checked; name a record (.json), a suite or a task description (.toml), an adapter "
+                "(.py), an artifact's folder or a folder of records",
+                Code.WRONG_KIND,
             )
         check = kinds[path.suffix]
     try:
@@ -73,15 +72,14 @@ def _folder_check(path: Path) -> Callable[[Path], list[str]]:
     if not _record_files(path):
         raise SkylineError(
             f"{path} holds neither an artifact ({artifacts.CONFIG}, {artifacts.WEIGHTS}) nor records (*.json); "
-            "name another folder"
+            "name another folder",
+            Code.WRONG_KIND,
         )
     return check_record_folder
 
 
 def _without(path: Path, problem: str) -> str:
-    """A problem as one line without the path: whoever prints it has said that. What is inside a folder is named
-    from there.
-    """
+    """Return a fault as one line without `path`, which the caller prints. Names of files are relative to it."""
     line = " ".join(problem.split())
     for start in (f"{path}: ", f"{path} "):
         line = line.removeprefix(start)
@@ -89,19 +87,19 @@ def _without(path: Path, problem: str) -> str:
 
 
 def check_record_file(path: Path) -> list[str]:
-    """Whether a file is a valid record, and passes the data tests."""
+    """Return the data tests that a record fails. Raises SkylineError if the file is not a valid record."""
     return check_records([read_record(path)])
 
 
 def _record_files(folder: Path) -> list[Path]:
-    """Those under `measured` where the folder has that (profiles, a run's --out), else all JSON files in it."""
+    """Return the files under `measured` if the folder has it (profiles, a run's --out), else all its JSON files."""
     measured = folder / "measured"
     found = measured.glob("*/*.json") if measured.is_dir() else folder.rglob("*.json")
     return sorted(path for path in found if not path.name.startswith("."))
 
 
 def check_record_folder(folder: Path) -> list[str]:
-    """Whether every JSON file of a folder is a valid record, and whether they pass the data tests together."""
+    """Return the files of a folder that are not valid records, and the data tests that the others fail together."""
     records, found = [], []
     for path in _record_files(folder):
         try:
@@ -112,9 +110,7 @@ def check_record_folder(folder: Path) -> list[str]:
 
 
 def check_artifact(folder: Path) -> list[str]:
-    """Whether an artifact is what was saved and works: its files and their hashes, its sizes, its tensors, its
-    tokenizer, and finite logits.
-    """
+    """Return the faults of an artifact: in its files and their hashes, sizes, tensors, tokenizer and logits."""
     found = []
     for path in sorted(folder.rglob("*")):
         if path.suffix in PICKLES:
@@ -123,17 +119,17 @@ def check_artifact(folder: Path) -> list[str]:
             path.name not in (artifacts.CONFIG, artifacts.WEIGHTS, artifacts.TOKENIZER)
             or path.parent != folder
         ):
-            found.append(f"{path.relative_to(folder)} is no part of an artifact; delete it")
+            found.append(f"{path.relative_to(folder)} does not belong to an artifact; delete it")
     try:
         artifacts.verify_artifact(folder)
     except SkylineError as error:
-        return [*found, str(error)]  # what other bytes than the saved ones hold says nothing
+        return [*found, str(error)]  # further checks of damaged files would say nothing
     facts = size.artifact_facts(folder)
     model = artifacts.load_artifact(folder)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     bad = [name for name, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()]
     if bad:
-        found.append(f"tensor '{bad[0]}' has values that are no finite numbers; make the artifact again")
+        found.append(f"tensor '{bad[0]}' has values that are not finite; make the artifact again")
     if facts.nonzero_params > facts.params:
         found.append("it stores more weights than its configuration has; make the artifact again")
     if model.tokenizer is not None and model.tokenizer.vocab_size > model.config.vocab_size:
@@ -142,15 +138,13 @@ def check_artifact(folder: Path) -> list[str]:
         batch = models_batch.Batch.synthetic(2, min(16, model.config.positions), model.config.vocab_size)
         with torch.inference_mode():
             if not torch.isfinite(model(batch).logits).all():
-                found.append("its logits are no finite numbers; make the artifact again")
+                found.append("its logits are not finite; make the artifact again")
     return found
 
 
 def check_suite(path: Path) -> list[str]:
-    """Whether a suite file is valid: its keys, and every model, recipe, task, budget, runtime and workload that it
-    names.
-
-    Whether the tasks' data and a hub's models are there is not asked.
+    """Return the faults of a suite: in its keys, and in every model, recipe, task, budget, runtime and workload that it
+    names. It does not check that data of tasks and models of a hub are available.
     """
     suite = parse_suite(path)
     checks: list[Callable[[], object]] = [partial(get_runtime, suite.runtime)]
@@ -182,8 +176,8 @@ def _check_model(name: str, lengths: list[int], *, trains: bool) -> None:
 
 
 def _positions(name: str, trains: bool) -> int | None:
-    """The positions of a base model; None where that cannot be told without the hub or an extra that is not
-    installed. Raises SkylineError for an unknown name and a local folder that does not load.
+    """Return the number of positions of a base model; None if it is known only to the hub or needs an extra that is not
+    installed. Raises SkylineError for an unknown name and for a local folder that cannot be loaded.
     """
     name = checkpoints.ALIASES.get(name, name)
     if name == checkpoints.MINILM:
@@ -206,7 +200,7 @@ def _check_task(name: str) -> None:
 
 
 def _describes_task(path: Path) -> bool:
-    """Whether a TOML file has keys of a task's description and none of a suite; a torn one counts as a suite."""
+    """Return whether a TOML file has keys of a task description and none of a suite; False if it cannot be parsed."""
     try:
         keys = set(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -215,7 +209,9 @@ def _describes_task(path: Path) -> bool:
 
 
 def check_task(path: Path) -> list[str]:
-    """Whether a task's description is valid, and every row of its files can be read."""
+    """Return the faults in the files that a task description names. Raises SkylineError if the description is not
+    valid.
+    """
     task, found = load_task(str(path)), []
     for split in task.splits:
         try:
@@ -226,8 +222,9 @@ def check_task(path: Path) -> list[str]:
 
 
 def check_adapter(path: Path) -> list[str]:
-    """Whether an adapter file defines one method that passes the conformance suite."""
+    """Return the conformance checks that an adapter file's method fails. Raises SkylineError if the file does not
+    define exactly one method.
+    """
     start_server()  # it imports torch while this process does
-
     method = single_method(load_file(path, f"skyline_adapter_{path.stem}"), path.stem)
     return [str(failure) for failure in checks.run_conformance(method, path)]

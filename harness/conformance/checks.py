@@ -1,6 +1,6 @@
-"""The conformance suite: its checks by name, and how they are run.
+"""The checks of the conformance suite by name, and functions that run them.
 
-A check is a plain function of a `Subject`: it returns where the method conforms and raises `Broken` where it does not.
+A check is a plain function of a `Subject`. It raises `Broken` if the method does not conform.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Check = Callable[[Subject], None]
 
 @dataclass(frozen=True)
 class Failure:
-    """One check that an adapter does not pass, and why, in one line."""
+    """A check that an adapter fails, and the reason in one line."""
 
     check: str
     message: str
@@ -70,16 +70,17 @@ CHECKS: dict[str, Check] = {
 
 
 def run_check(name: str, subject: Subject) -> None:
-    """Run one check; the process's settings and random generators are then what they were.
+    """Run a check, then restore the process's settings and random generators.
 
-    Raises Broken with a line for the adapter's author, or Blocked where another check's fault hides this one.
+    Raises Broken with one line for the adapter's author, or Blocked if the check could not run because of a fault that
+    another check reports.
     """
     try:
         with preserved():
             CHECKS[name](subject)
     except SkylineError as error:
         kind = Blocked if isinstance(error, Blocked) else Broken
-        raise kind(" ".join(str(error).split())) from None
+        raise kind(" ".join(str(error).split()), error.code) from None
     except Exception as error:
         raise Broken(f"the check stops with {in_words(error)}") from error
 
@@ -87,9 +88,11 @@ def run_check(name: str, subject: Subject) -> None:
 def run_conformance(
     method: type[Method], path: Path | None = None, checks: Collection[str] = tuple(CHECKS)
 ) -> list[Failure]:
-    """Run the checks on a method (`path`: the file that defines it) and list what it breaks: empty is good."""
+    """Run checks on a method and return the failures; blocked checks are left out. `path` is the file that defines the
+    method.
+    """
     failures = []
-    with Subject(method, path, beside="record" in checks) as subject:
+    with Subject(method, path, second_process="record" in checks) as subject:
         for name in checks:
             try:
                 run_check(name, subject)

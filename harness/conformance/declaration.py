@@ -1,4 +1,4 @@
-"""Checks of what an adapter declares: its card, its id, its options, and what importing its file costs."""
+"""Checks of an adapter's declarations: its card, its id, its options, and the cost of importing its file."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from harness.conformance.subject import Broken, Subject
 from harness.recipes.discovery import file_id, in_words
 
 IMPORT_SECONDS = 0.5
-"""Processor time that importing an adapter may take."""
+"""The most processor time that importing an adapter may take."""
 
 
 def check_card(subject: Subject) -> None:
-    """The card is complete, says only what the harness knows, and is plain JSON."""
+    """Check that the card is complete, uses only known values, and is plain JSON."""
     card = subject.method.card
     problems = card.problems()
     for claim in card.claims:
         if claim.split not in (allowed := get_args(get_type_hints(Claim)["split"])):
             problems.append(f"a claim's split is '{claim.split}', none of {', '.join(allowed)}")
-    # Of the card's own fields `problems` has said what is wrong, but for years that are yet to come.
+    # `Card.problems` does not look at the clock, so years in the future are found here.
     if datetime.now(UTC).year + 1 < card.paper.year <= 2100:
         problems.append(f"paper.year is {card.paper.year}, no year of publication")
     folder = file_id(subject.path.parent.name) if subject.path is not None else ""
@@ -45,7 +45,7 @@ def check_card(subject: Subject) -> None:
 
 
 def check_identity(subject: Subject) -> None:
-    """The id is in kebab case and is the file's name."""
+    """Check that the id is in kebab case and equals the file's name."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", subject.id):
         raise Broken(f"the id '{subject.id}' is not in kebab case, as in 'my-pruning'")
     if subject.path is not None and file_id(subject.path.stem) != subject.id:
@@ -53,7 +53,7 @@ def check_identity(subject: Subject) -> None:
 
 
 def check_interface(subject: Subject) -> None:
-    """Each public name of the class is part of the interface of methods, or of a base's: others may be misspelt."""
+    """Check that each public name of the class is also in a base class. Any other may be a misspelt hook."""
     bases = subject.method.__mro__[1:]
     known = {name for base in bases for name in (*vars(base), *inspect.get_annotations(base))}
     for name in vars(subject.method):
@@ -67,7 +67,9 @@ def check_interface(subject: Subject) -> None:
 
 
 def check_options(subject: Subject) -> None:
-    """Options are described, frozen and validated; the suite's values are valid; a recipe's text gives them back."""
+    """Check that options are documented, frozen and validated, that the suite's values are valid, and that a recipe's
+    text reads back as the same options.
+    """
     options = subject.method.Options
     parameters = getattr(options, "__dataclass_params__", None)
     if not is_dataclass(options) or not getattr(parameters, "frozen", False):
@@ -96,7 +98,7 @@ def check_options(subject: Subject) -> None:
 
 
 def _probe(method: type[Method], name: str) -> None:
-    """An option refuses a word that means nothing; a number, values far out on at least one side."""
+    """Check that an option refuses a meaningless word, and very large or very small numbers."""
     words = {text: _refuses(method, {name: text}) for text in ("no-such-value", "-1000000000", "1000000000")}
     if not words["no-such-value"]:
         raise Broken(f"option '{name}' takes any text; make it a Literal, a number with bounds or a bool")
@@ -132,7 +134,7 @@ def _refuses(method: type[Method], given: dict[str, str]) -> bool:
 
 
 def check_import(subject: Subject) -> None:
-    """In a fresh interpreter, importing the file is silent, quick and loads no heavy package."""
+    """Check in a fresh interpreter that importing the file prints nothing, is fast and loads no heavy package."""
     if subject.path is None:
         return
     command = [sys.executable, "-m", fresh.__name__, str(subject.path)]

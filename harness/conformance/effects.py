@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from itertools import count
 from math import inf
 from typing import Any
 
@@ -16,9 +17,9 @@ from harness.recipes.recipe import RecipeStage
 
 
 def check_effects(subject: Subject) -> None:
-    """Each option changes the artifact or its figures, alone or together with another value of the suite.
+    """Check that each option changes the artifact or its figures, alone or together with one other option.
 
-    Compared are trainings as a recipe has them, from one seed. An option in `inert_when_tiny` must change nothing.
+    It compares trainings with the same seed. An option in `inert_when_tiny` must change nothing.
     """
     names = [field.name for field in fields(subject.method.Options)]
     declared = subject.method.inert_when_tiny
@@ -28,10 +29,17 @@ def check_effects(subject: Subject) -> None:
         if not reason.strip():
             raise Broken(f"inert_when_tiny gives no reason why '{name}' changes nothing here")
     start = subject.runs.stage
-    inert = set(names) - _acting(subject, start, set(names))
+    # Most options act alone at once. Those that need another option are cheaper to find there than by more values.
+    inert = {name for name in names if not _acting(subject, start, {name}, 0)}
+    inert -= _acting(subject, start, inert, 1) or set()
     others = _others(start)
     while inert and (stage := next(others, None)) is not None:
-        inert -= _acting(subject, stage, inert, briefly=True)
+        for rank in count():
+            if (acting := _acting(subject, stage, inert, rank)) is None:
+                break
+            inert -= acting
+    for rank in range(2, max((len(_values(start, name)) for name in inert), default=0)):
+        inert -= _acting(subject, start, inert, rank) or set()
     if silent := sorted(inert - set(declared)):
         raise Broken(
             f"option '{silent[0]}' changes neither the artifact nor a figure; use it, drop it, give the suite another "
@@ -42,8 +50,8 @@ def check_effects(subject: Subject) -> None:
 
 
 def _others(start: RecipeStage) -> Iterator[RecipeStage]:
-    """Configurations in which an option may act that does not act in the first one: each with one other value of the
-    suite or another choice of a switch, then the defaults.
+    """Yield configurations in which an option may act although it does not act in `start`: `start` with another suite
+    value of an option, or with another value of a switch; then the defaults.
     """
     (call,) = start.calls
     choices = [
@@ -52,36 +60,34 @@ def _others(start: RecipeStage) -> Iterator[RecipeStage]:
         for value in reversed(_values(start, field.name))
         if isinstance(value, str | bool) or value in call.method.suite.get(field.name, ())
     ]
-    # A word is likelier than a number to switch something on.
+    # Words come first: they switch other options on more often than numbers do.
     choices.sort(key=lambda choice: not isinstance(choice[1], str))
     yield from filter(None, (_with(start, {name: value}) for name, value in choices))
     yield RecipeStage((replace(call, options=call.method.Options()),))
 
 
-def _acting(subject: Subject, stage: RecipeStage, names: set[str], briefly: bool = False) -> set[str]:
-    """Which options change what a stage makes. First all of them get another value at once; only where that changes
-    something, each alone. `briefly` stops where it changes nothing.
+def _acting(subject: Subject, stage: RecipeStage, names: set[str], rank: int) -> set[str] | None:
+    """Return the options that change a stage's result if they get the other value number `rank`. All are changed at
+    once first, and each alone only if that changes the result: this saves trainings. Return None if none was changed
+    alone.
     """
-    plain, found = _made(subject, stage), set[str]()
-    values = {name: _values(stage, name) for name in names}
-    for rank in range(max(map(len, values.values()), default=0)):
-        together: dict[str, Any] = {}
-        alone: dict[str, Any] = {}
-        for name in sorted(names - found):
-            for value in values[name][rank : rank + 1]:
-                fits = _with(stage, {**together, name: value}) is not None
-                (together if fits else alone)[name] = value
-        if plain is None or _made(subject, _with(stage, together)) != plain:
-            alone |= together
-        made = {name: _made(subject, _with(stage, {name: value})) for name, value in alone.items()}
-        found |= {name for name, each in made.items() if each is not None and each != plain}
-        if briefly and not alone:
-            break
-    return found
+    plain = _made(subject, stage)
+    together: dict[str, Any] = {}
+    alone: dict[str, Any] = {}
+    for name in sorted(names):
+        for value in _values(stage, name)[rank : rank + 1]:
+            fits = _with(stage, {**together, name: value}) is not None
+            (together if fits else alone)[name] = value
+    if plain is None or _made(subject, _with(stage, together)) != plain:
+        alone |= together
+    if not alone:
+        return None
+    made = {name: _made(subject, _with(stage, {name: value})) for name, value in alone.items()}
+    return {name for name, each in made.items() if each is not None and each != plain}
 
 
 def _made(subject: Subject, stage: RecipeStage | None) -> Content | None:
-    """What a stage makes, to be compared; None where the options or the method refuse it."""
+    """Return the content that training a stage gives; None if the options or the method refuse it."""
     if stage is None:
         return None
     try:
@@ -93,7 +99,7 @@ def _made(subject: Subject, stage: RecipeStage | None) -> Content | None:
 
 
 def _with(stage: RecipeStage, values: dict[str, Any]) -> RecipeStage | None:
-    """The stage with other values of its options; None where the options refuse them."""
+    """Return the stage with other values of its options; None if the options refuse them."""
     (call,) = stage.calls
     try:
         return RecipeStage((replace(call, options=replace(call.options, **values)),))
@@ -102,7 +108,7 @@ def _with(stage: RecipeStage, values: dict[str, Any]) -> RecipeStage | None:
 
 
 def _values(stage: RecipeStage, name: str) -> list[Any]:
-    """Other values of an option than the stage's: the suite's, then those that its type allows."""
+    """Return values of an option that differ from the stage's: the suite's, then others that its type allows."""
     (call,) = stage.calls
     now = getattr(call.options, name)
     schema = TypeAdapter(call.method.Options).json_schema()["properties"][name]
@@ -112,8 +118,8 @@ def _values(stage: RecipeStage, name: str) -> list[Any]:
 
 
 def _of_kind(kind: dict[str, Any], now: Any) -> list[Any]:
-    """Values of a type, which its JSON Schema describes. Of numbers: some near the ends of their range, half and twice
-    the present one. Some may be refused.
+    """Return values of a type that is described by JSON Schema. For numbers: some near the ends of the range, and half
+    and twice the present one. The options may refuse some.
     """
     if "enum" in kind:
         return list(kind["enum"])

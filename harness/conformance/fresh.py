@@ -1,6 +1,6 @@
-"""What conformance does in processes of their own: import an adapter, load an artifact.
+"""The parts of conformance that need a fresh process: import an adapter, load an artifact.
 
-`python -m harness.conformance.fresh FILE` prints, as JSON, what importing the adapter FILE costs.
+`python -m harness.conformance.fresh FILE` prints the cost of importing the adapter FILE as JSON.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ HEAVY = (
     "onnx",
     "jax",
 )
-"""What an adapter may import inside its hooks only: `skyline methods` imports every adapter."""
+"""Packages that an adapter may import only inside its hooks, because `skyline methods` imports every adapter."""
 
 
 def import_cost(path: Path) -> dict[str, object]:
-    """Import an adapter file: `seconds` of processor time beyond those of `harness.compression.method`, and `heavy`
-    packages.
+    """Import an adapter file. Return the `seconds` of processor time that this took after the harness was imported, and
+    the `heavy` packages that it loaded.
     """
     import harness.recipes.discovery
 
@@ -44,7 +44,7 @@ def import_cost(path: Path) -> dict[str, object]:
 
 
 def import_effects(path: Path) -> list[str]:
-    """Import an adapter file beside torch and NumPy, and say which global state that changed."""
+    """Import an adapter file after torch and NumPy, and return the names of global state that it changed."""
     import torch
 
     from harness.conformance.state import GlobalState
@@ -59,7 +59,7 @@ def import_effects(path: Path) -> list[str]:
 def artifact_logits(
     folder: Path, rows: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], threads: int
 ) -> NDArray[np.float32]:
-    """Load an artifact and run it on a batch (ids, mask, segments): logits as an array."""
+    """Load an artifact and return its logits (b, outputs) on a batch of ids, mask and segments (b, n)."""
     import torch
 
     from harness.models.artifacts import load_artifact

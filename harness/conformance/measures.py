@@ -1,4 +1,4 @@
-"""Checks of an artifact's figures: the costs that the card claims to reduce, its FLOPs, and its record."""
+"""Checks of an artifact's measurements: the costs that the card claims to reduce, FLOPs, and records."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from leaderboard.tables.printing import to_csv, to_json, to_markdown
 
 
 def check_costs(subject: Subject) -> None:
-    """Each cost that the card claims to reduce is smaller in the artifact than in the baseline's.
+    """Check that each cost which the card claims to reduce is smaller in the artifact than in the baseline's.
 
-    Latency and memory are not measured on so small an encoder. Latency instead: fewer multiply-adds, or fewer
-    bytes of weights outside the embedding in the loaded artifact. Memory: fewer bytes of loaded weights, or of
+    Latency and memory of the tiny encoder cannot be measured well, so others stand for them. Latency: fewer
+    multiply-adds, or fewer bytes of loaded weights outside the embedding. Memory: fewer bytes of loaded weights, or of
     activations.
     """
     own, base = subject.costs
@@ -52,7 +52,6 @@ def check_costs(subject: Subject) -> None:
 
 
 def _disk_bytes(made: Made) -> int:
-
     return artifact_facts(made.folder).disk_bytes
 
 
@@ -62,7 +61,9 @@ def _loaded_bytes(model: Model, embedding: bool) -> int:
 
 
 def _macs(subject: Subject, own: StaticCosts, base: StaticCosts) -> tuple[int, int]:
-    """Multiply-adds of the workload; where the cost depends on the input, of real rows one by one."""
+    """Return the multiply-adds of the artifact and the baseline on the workload; if the cost depends on the input, on
+    real rows one by one.
+    """
     if not subject.method.card.input_dependent:
         return own.work.total.macs, base.work.total.macs
     sentences = subject.sentences
@@ -73,7 +74,7 @@ def _macs(subject: Subject, own: StaticCosts, base: StaticCosts) -> tuple[int, i
 
 
 def check_flops(subject: Subject) -> None:
-    """Every operator that the artifact executes has a FLOP count, or is known to compute nothing."""
+    """Check that FLOPs are counted for every operator that the artifact executes and that computes something."""
     uncounted = subject.costs[0].work.uncounted
     if uncounted:
         raise Broken(
@@ -82,7 +83,7 @@ def check_flops(subject: Subject) -> None:
 
 
 def check_record(subject: Subject) -> None:
-    """The artifact's records pass schema and data tests, come back from JSON, and show on a board."""
+    """Check that the artifact's records pass schema and data tests, read back from JSON, and show on a board."""
     try:
         records = records_of(subject)
     except Blocked:

@@ -1,4 +1,4 @@
-"""The records that a method's artifact would have: scored on the tiny dev split and weighed, but not timed."""
+"""Records of a method's artifact on the tiny task: with scores, FLOPs and sizes, but without latency."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ MODEL = "conformance-tiny"
 
 
 def records_of(subject: Subject) -> list[Record]:
-    """A quality and a profile record of the baseline and of the method. Raises Blocked where it has no artifact."""
+    """Return a quality and a profile record of the baseline, then of the method. Raises Blocked if the method has no
+    artifact.
+    """
     (own, base), (quality, reference) = subject.costs, subject.qualities
     recipe = Recipe((subject.runs.stage,))
     return [

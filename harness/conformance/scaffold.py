@@ -1,4 +1,4 @@
-"""What `skyline new-method` does: write an adapter file to fill in, from the template."""
+"""The work of `skyline new-method`: write a new adapter file from the template."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from string import Template
 
-from harness.common.errors import SkylineError, unknown_name
+from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.files import write_atomically
 from harness.compression.card import FAMILIES
 from harness.models.config import COMPONENTS
@@ -18,26 +18,28 @@ KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def write_adapter(identity: str, family: str, folder: Path) -> Path:
-    """Write `folder`/family/id.py (dashes become underscores), and the family's __init__.py where there is none.
+    """Write `folder`/family/id.py (with underscores for dashes), and the family's __init__.py if it does not exist.
 
-    The file imports and its hooks run; its card is left to fill in, its option to use. Raises SkylineError for an id
-    that is not in kebab case or taken, an unknown family, and a folder that cannot be written to. Nothing is
-    overwritten.
+    The new file can be imported and its hooks run; the author must fill in the card and use the option. Nothing is
+    overwritten. Raises SkylineError for an id that is not in kebab case (`out-of-range`) or is taken (`duplicate`), an
+    unknown family (`unknown-name`), a file that exists (`exists`) and a folder that cannot be written (`not-writable`).
     """
     if not KEBAB.fullmatch(identity):
-        raise SkylineError(f"the id '{identity}' is not in kebab case; write it as in 'my-pruning'")
+        raise SkylineError(
+            f"the id '{identity}' is not in kebab case; write it as in 'my-pruning'", Code.OUT_OF_RANGE
+        )
     known = [name for name in FAMILIES if name != "baseline"]
     if family not in known:
         raise unknown_name("family", family, known)
     registry = discover()
     if identity in registry.methods or identity == "baseline":
         where = registry.methods[identity].source if identity in registry.methods else "the unchanged encoder"
-        raise SkylineError(f"the id '{identity}' is taken by {where}; choose another")
+        raise SkylineError(f"the id '{identity}' is taken by {where}; choose another", Code.DUPLICATE)
     stem = identity.replace("-", "_")
     path = folder / family.replace("-", "_") / f"{stem}.py"
     taken = sorted(folder.glob(f"*/{stem}.py"))
     if taken:
-        raise SkylineError(f"{taken[0]} exists already; choose another id or delete it")
+        raise SkylineError(f"{taken[0]} exists already; choose another id or delete it", Code.EXISTS)
     text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         identity=identity,
         family=family,
@@ -51,5 +53,7 @@ def write_adapter(identity: str, family: str, folder: Path) -> Path:
             write_atomically(package, f'"""The family {family}: one file a method."""\n')
         write_atomically(path, text)
     except OSError as error:
-        raise SkylineError(f"cannot write {path} ({error.strerror}); choose another --folder") from None
+        raise SkylineError(
+            f"cannot write {path} ({error.strerror}); choose another --folder", Code.NOT_WRITABLE
+        ) from None
     return path

@@ -1,4 +1,4 @@
-"""Snapshots of what an adapter must leave alone: the process's global state, and the encoders it is given."""
+"""Snapshots of what an adapter must not change: the process's global state, and the encoders that it is given."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _SETTINGS: dict[str, tuple[_Get, _Set]] = {
     "the import path": (lambda: list(sys.path), _set_path),
     "the working directory": (os.getcwd, os.chdir),
 }
-"""Global settings: how each is read, and set (the filters by whoever catches warnings)."""
+"""Global settings, with functions that read and set them. Warnings filters are restored by `catch_warnings` instead."""
 
 
 @dataclass(frozen=True)
 class RandomStates:
-    """The states of the three global generators."""
+    """The states of the global random generators of torch, NumPy and Python."""
 
     torch: Tensor
     numpy: Any
@@ -60,25 +60,25 @@ class RandomStates:
 
     @classmethod
     def now(cls) -> RandomStates:
-        """Read them."""
+        """Read the present states."""
         return cls(torch.get_rng_state(), np.random.get_state(), random.getstate())
 
     @classmethod
     def seed(cls, seed: int) -> RandomStates:
-        """Seed all three, and read them."""
+        """Seed all three generators, and read their states."""
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
         return cls.now()
 
     def restore(self) -> None:
-        """Put them back."""
+        """Set the generators to these states."""
         torch.set_rng_state(self.torch)
         np.random.set_state(self.numpy)
         random.setstate(self.python)
 
     def changes(self, later: RandomStates) -> list[str]:
-        """Which of them differ, in words."""
+        """Return the names of the generators whose states differ."""
         same_numpy = all(np.array_equal(a, b) for a, b in zip(self.numpy, later.numpy, strict=True))
         found = {
             "torch's global generator": not torch.equal(self.torch, later.torch),
@@ -90,25 +90,25 @@ class RandomStates:
 
 @dataclass(frozen=True)
 class GlobalState:
-    """Global settings and generators at one moment."""
+    """Global settings and the states of generators at one moment."""
 
     settings: dict[str, Any]
     random: RandomStates
 
     @classmethod
     def now(cls) -> GlobalState:
-        """Read them."""
+        """Read the present state."""
         return cls({name: get() for name, (get, _) in _SETTINGS.items()}, RandomStates.now())
 
     def restore(self) -> None:
-        """Put them back."""
+        """Set settings and generators to this state."""
         for name, (get, put) in _SETTINGS.items():
             if get() != self.settings[name]:
                 put(self.settings[name])
         self.random.restore()
 
     def changed_settings(self, later: GlobalState) -> list[str]:
-        """Which settings differ, in words."""
+        """Return the names of the settings that differ, for the environment with the variables' names."""
         found = [name for name, value in self.settings.items() if value != later.settings[name]]
         if "the environment" in found:
             own, other = self.settings["the environment"], later.settings["the environment"]
@@ -117,13 +117,13 @@ class GlobalState:
         return found
 
     def changes(self, later: GlobalState) -> list[str]:
-        """Which settings and generators differ, in words."""
+        """Return the names of the settings and generators that differ."""
         return self.changed_settings(later) + self.random.changes(later.random)
 
 
 @contextmanager
 def preserved() -> Iterator[GlobalState]:
-    """Put settings, generators and warnings filters back at the end; yields what they were at the start."""
+    """Restore settings, generators and warnings filters after the block. Yields their state before it."""
     with warnings.catch_warnings():
         before = GlobalState.now()
         try:
@@ -133,7 +133,7 @@ def preserved() -> Iterator[GlobalState]:
 
 
 class ModelState:
-    """All of an encoder that a method which is given it must not change."""
+    """A snapshot of everything in a model that a method must not change."""
 
     def __init__(self, model: Model) -> None:
         self.config, self.origin = model.config, model.origin
@@ -149,7 +149,7 @@ class ModelState:
         }
 
     def changes(self, later: ModelState) -> list[str]:
-        """What differs, in words that name the first place."""
+        """Return the differences to a later snapshot in words, each with the first place."""
         found = []
         if (self.config, self.origin) != (later.config, later.origin):
             found.append("its configuration")
@@ -175,7 +175,7 @@ def _tensors(model: Model) -> dict[str, Tensor]:
 
 
 def _same(one: Tensor, other: Tensor | None) -> bool:
-    """Equal to the bit: NaN equals itself, −0 is not 0."""
+    """Return whether two tensors are equal to the bit: NaN equals itself, −0 differs from 0."""
     if other is None or one.shape != other.shape or one.dtype != other.dtype:
         return False
     return torch.equal(*(t.detach().contiguous().flatten().view(torch.uint8) for t in (one, other)))

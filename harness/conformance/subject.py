@@ -1,4 +1,4 @@
-"""One method under test. What several checks need (the runs of its hooks, its artifact) is made once."""
+"""A method under test. Results that several checks need (the runs of its hooks, its artifact) are computed once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.common.errors import SkylineError
 from harness.compression.context import Context
 from harness.compression.method import Method, parse_options
 from harness.compression.teacher_logits import TeacherLogits
-from harness.conformance.beside import Beside, Figures, costs_of, quality_of
+from harness.conformance.second_process import Figures, SecondProcess, costs_of, quality_of
 from harness.conformance.state import GlobalState, ModelState, RandomStates, preserved
 from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
 from harness.models.artifacts import CONFIG, load_artifact, load_encoder, read_config, save_artifact, to_dense
@@ -29,22 +29,21 @@ from harness.records.schema import Quality, Training, Workload
 SEED = 0
 WORKLOAD = Workload(batch=2, length=16)
 
-
 Content = tuple[str, list[dict[str, float]]]
-"""What two artifacts are compared by, and the figures of their trainings."""
+"""The identity of an artifact's content, and the figures of its trainings."""
 
 
 class Broken(SkylineError):
-    """A check found a fault; the message is one line that says which."""
+    """A check found the fault that the message describes in one line."""
 
 
 class Blocked(SkylineError):
-    """A check cannot look, because what it needs failed: another check reports that."""
+    """A check could not run because of a fault that another check reports."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """An artifact, and the encoder in memory that it was saved from."""
+    """An artifact, the model in memory that it was saved from, and the records of its trainings."""
 
     folder: Path
     hash: str
@@ -53,7 +52,7 @@ class Made:
 
     @property
     def content(self) -> Content:
-        """The artifact's configuration but for the recipe's text, the hashes of its other files, and the figures."""
+        """The artifact's configuration without the recipe's text, the hashes of its other files, and the figures."""
         config = read_config(self.folder)
         digests = {name: digest for name, digest in config.digests.items() if name != CONFIG}
         text = config.model_copy(update={"recipe": "", "digests": digests}).model_dump_json()
@@ -62,7 +61,9 @@ class Made:
 
 @dataclass(frozen=True)
 class Runs:
-    """Two runs of the hooks with one seed, and what they did to what is not theirs."""
+    """Two runs of the hooks with one seed, and what they changed outside the student: global settings and generators,
+    the teacher, and the previous stage's encoder.
+    """
 
     stage: RecipeStage
     made: tuple[Made, Made]
@@ -73,15 +74,17 @@ class Runs:
 
 
 class Subject:
-    """A method class and the file that defines it (None where that file cannot be imported alone).
+    """A method class and the file that defines it (None if that file cannot be imported alone).
 
-    Use it as a context, or call `close`: it keeps artifacts in a temporary folder. With `beside`, a second process
-    works out costs and scores while this one goes on.
+    Use it as a context manager, or call `close`, because it keeps artifacts in a temporary folder. With
+    `second_process`, costs and scores are computed in a second process meanwhile.
     """
 
-    def __init__(self, method: type[Method], path: Path | None = None, *, beside: bool = False) -> None:
+    def __init__(
+        self, method: type[Method], path: Path | None = None, *, second_process: bool = False
+    ) -> None:
         self.method, self.path = method, path
-        self._beside = Beside() if beside else None
+        self._second = SecondProcess() if second_process else None
         self._temporary = tempfile.TemporaryDirectory(prefix="skyline-conformance-")
         self.folder = Path(self._temporary.name)
         self._count = 0
@@ -95,8 +98,8 @@ class Subject:
 
     def close(self) -> None:
         """Delete the temporary folder."""
-        if self._beside is not None:
-            self._beside.close()
+        if self._second is not None:
+            self._second.close()
         self._temporary.cleanup()
 
     @property
@@ -111,9 +114,10 @@ class Subject:
         return Registry({self.id: found}, {})
 
     def configurations(self) -> Iterator[RecipeStage]:
-        """The method with the first value of each entry of its suite (the smoke options), then each other value.
+        """Yield the method with the first value of each option in its suite (the smoke options), then with each other
+        value of one option.
 
-        Raises SkylineError for a value that the options do not take.
+        Raises SkylineError (`out-of-range`) for a value that the options refuse.
         """
         smoke = {name: values[0] for name, values in self.method.suite.items()}
         yield self.stage(smoke)
@@ -122,7 +126,7 @@ class Subject:
                 yield self.stage({**smoke, name: value})
 
     def stage(self, options: dict[str, Any]) -> RecipeStage:
-        """A stage of this method alone."""
+        """Return a stage of this method alone."""
         given = {name: str(value) for name, value in options.items()}
         return RecipeStage((Call(self.method, parse_options(self.method, given)),))
 
@@ -151,7 +155,7 @@ class Subject:
         return self.save(student, done, str(stage))
 
     def content(self, stage: RecipeStage) -> Content:
-        """What training a stage makes. A stage is run once; the one of `runs` is not run again."""
+        """Return the content that training a stage gives. It is cached by stage, and `runs` are used too."""
         if stage not in self._contents:
             same = stage == self.runs.stage
             made = self.made if same else self.run(stage, self.again(self.baseline))
@@ -160,7 +164,7 @@ class Subject:
 
     @cached_property
     def suite_fault(self) -> str | None:
-        """The first suite value that the options refuse, in words; None where there is none."""
+        """The error for the first suite value that the options refuse, in words; None if all are valid."""
         try:
             for _ in self.configurations():
                 pass
@@ -172,7 +176,7 @@ class Subject:
 
     @cached_property
     def _outcome(self) -> Runs | str:
-        """The runs of the first configuration that the tiny encoder takes, or why there are none."""
+        """The runs of the first configuration that is not refused, or the reason why there are none."""
         refused: list[str] = []
         for stage in self.configurations():
             try:
@@ -189,8 +193,8 @@ class Subject:
         for seed in (1, 2):
             given = load_encoder(self.baseline.folder), self.again(self.baseline)
             before = [ModelState(encoder) for encoder in given]
-            # Both runs begin with other random states, and with the settings as they were: what a library sets
-            # when it is first imported must not count, what a hook sets counts in the second run.
+            # The two runs begin with different random states but the same settings. Settings count in the second run
+            # only: a library may change some when it is first imported, a hook changes them every time.
             with preserved() as state:
                 started.append(RandomStates.seed(seed))
                 student, training = run_stage(stage, given[1], self.context(given[0]))
@@ -200,25 +204,25 @@ class Subject:
                 seen.update(dict.fromkeys(one.changes(ModelState(encoder))))
             made.append(self.save(student, training, str(stage)))
         generators = _generators_touched(started, ended)
-        if self._beside is not None:
-            self._beside.tell([made[0].folder, self.baseline.folder], WORKLOAD)
+        if self._second is not None:
+            self._second.tell([made[0].folder, self.baseline.folder], WORKLOAD)
         return Runs(stage, (made[0], made[1]), settings, generators, *(list(seen) for seen in touched))
 
     def run_hooks(self) -> None:
-        """Make the runs, unless they are made or cannot be: `why_not` says so."""
+        """Make the runs, if they are not made yet. If they fail, `why_not` gives the reason."""
         if self.suite_fault is None:
             _ = self._outcome
 
     @property
     def why_not(self) -> str | None:
-        """Why there are no runs; None where there are. Raises Blocked where the suite has none to try."""
+        """The reason why there are no runs; None if there are. Raises Blocked if the suite's values are not valid."""
         if self.suite_fault is not None:
             raise Blocked(f"not checked: {self.suite_fault}")
         return self._outcome if isinstance(self._outcome, str) else None
 
     @property
     def runs(self) -> Runs:
-        """The two runs. Raises Blocked where the hooks do not run."""
+        """The two runs. Raises Blocked if the hooks failed."""
         if self.why_not is not None or isinstance(self._outcome, str):
             raise Blocked(f"not checked: {self._outcome}")
         return self._outcome
@@ -238,24 +242,24 @@ class Subject:
 
     @property
     def loaded(self) -> Model:
-        """The artifact, loaded in this process. Raises Blocked where it does not load."""
+        """The artifact, loaded in this process. Raises Blocked if it does not load."""
         if isinstance(self._loaded, str):
             raise Blocked(f"not checked: the artifact does not load: {self._loaded}")
         return self._loaded
 
     @property
     def does_not_load(self) -> str | None:
-        """Why the artifact does not load; None where it does."""
+        """The reason why the artifact does not load; None if it does."""
         return self._loaded if isinstance(self._loaded, str) else None
 
     @cached_property
     def _figures(self) -> list[Figures] | None:
         _ = self.loaded
-        return None if self._beside is None else self._beside.figures()
+        return None if self._second is None else self._second.figures()
 
     @cached_property
     def costs(self) -> tuple[StaticCosts, StaticCosts]:
-        """FLOPs, parameters and bytes of the artifact and of the baseline, without timing."""
+        """The FLOPs, parameters and bytes of the artifact and of the baseline, without timing."""
         if self._figures is not None:
             return self._figures[0].costs, self._figures[1].costs
         return costs_of(self.made.folder, WORKLOAD), costs_of(self.baseline.folder, WORKLOAD)
@@ -273,19 +277,19 @@ class Subject:
         return self.loaded.encode([example.text for example in tiny_task().dev()[:8]])
 
     def again(self, made: Made) -> Model:
-        """A trainable copy of an artifact, as the next stage of a recipe gets it."""
+        """Return a trainable copy of an artifact, as the next stage of a recipe gets it."""
         return to_dense(load_artifact(made.folder))
 
     def parse(self, text: str) -> Recipe:
-        """A recipe of this method."""
+        """Parse a recipe in which this method is the only one known."""
         return Recipe.parse(text, self.registry)
 
 
 def _generators_touched(started: list[RandomStates], ended: list[RandomStates]) -> list[str]:
-    """Generators that the hooks drew from or seeded.
+    """Return the generators that the hooks drew from or seeded.
 
-    torch's own moves whenever a module is constructed, so it counts only where two states became one: it was
-    seeded.
+    torch's generator advances when any module is constructed. So it counts only if it was seeded: if both runs ended
+    with the same state.
     """
     found = {name: None for a, b in zip(started, ended, strict=True) for name in a.changes(b)}
     seeded = [name for name in found if name not in ended[0].changes(ended[1])]

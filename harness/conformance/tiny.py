@@ -1,4 +1,4 @@
-"""The tiny encoder and the few examples that conformance runs on: made here, the same on every machine."""
+"""The tiny encoder and the few examples that conformance uses. They are made here, the same on every machine."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from harness.tasks import Example, Task, load_task
 TASK = "toy-sentiment"
 CONFIG = EncoderConfig.bert(4, 32, heads=4, vocab_size=2048, positions=64)
 BUDGET = Budget(epochs=1, batch_size=16, examples=48, learning_rate=1e-3, precision="float32")
-"""Three steps."""
+"""48 examples in batches of 16: three steps."""
 DEV_EXAMPLES = 64
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz.,"
 FREQUENT = 50
-"""Words seen so often in the training set are tokens of their own; others fall into characters."""
+"""Words that occur this often in the training set are tokens; others are split into characters."""
 DEVIATION = CONFIG.hidden_size**-0.5
-"""Of the weights: with BERT's 0.02, the logits of so narrow an encoder would hardly depend on its input."""
+"""The standard deviation of the weights. With BERT's 0.02, logits would hardly depend on the input."""
 
 
 @cache
 def vocabulary() -> dict[str, int]:
-    """A WordPiece vocabulary of the toy task's words and of characters, filled up with unused tokens as BERT's is."""
+    """Return a WordPiece vocabulary of frequent words of the toy task and of characters, filled up with unused tokens
+    as BERT's is.
+    """
     splitter = BertPreTokenizer()
     counts = Counter(
         word
@@ -47,12 +49,14 @@ def vocabulary() -> dict[str, int]:
 
 
 def tiny_tokenizer() -> Tokenizer:
-    """A WordPiece tokenizer over `vocabulary`, lower-cased as BERT's uncased one is."""
+    """Return a WordPiece tokenizer with `vocabulary` that lower-cases texts."""
     return Tokenizer(BertWordPieceTokenizer(vocabulary())._tokenizer)
 
 
 def tiny_encoder(seed: int = 0) -> Encoder:
-    """An untrained encoder of four layers, 32 units and two classes; its biases are not zero."""
+    """Return an untrained encoder with four layers, 32 units and two classes. Its biases are not zero, so that a method
+    which drops one is seen.
+    """
     model = random_model(CONFIG, seed, tiny_tokenizer())
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -66,7 +70,7 @@ def tiny_encoder(seed: int = 0) -> Encoder:
 
 @cache
 def tiny_task() -> Task:
-    """The toy task with a dev split of 64 examples."""
+    """Return the toy task with a dev split of 64 examples."""
     whole = load_task(TASK)
 
     def load(split: str) -> tuple[Example, ...]:

@@ -1,1 +1,1 @@
-"""Recipes: methods combined, and the artifacts that they make."""
+"""Recipes: combinations of methods, and the artifacts built from them."""

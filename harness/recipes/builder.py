@@ -1,5 +1,5 @@
-"""Recipes to artifacts: fine-tune the baseline, apply the stages, write each result to disk, reuse what is
-there.
+"""Build artifacts from recipes: fine-tune the baseline, apply the stages, write each result to disk, and reuse results
+that are there.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ from harness.tasks import load_task
 from harness.tasks.base import Task, TrainingView
 
 UNTRAINED_TASK, UNTRAINED_EXAMPLES = "toy-sentiment", 64
-"""Data for methods that look at some when a recipe is built without training."""
+"""The data that methods see when a recipe is built without training."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """An artifact on disk, its hash, and how each of its stages was trained, the baseline's first."""
+    """An artifact on disk, its hash, and the record of each training, the baseline's first."""
 
     folder: Path
     hash: str
@@ -62,7 +62,9 @@ class Built:
 
 @dataclass
 class Builder:
-    """Makes the artifacts of one base model × task × seed in a workspace; `report` gets (stage, progress)."""
+    """Builds the artifacts of one base model, task and seed in a workspace. `report` is called with a stage's name and
+    its progress.
+    """
 
     workspace: Path
     model: str
@@ -73,8 +75,8 @@ class Builder:
     report: Callable[[str, Progress], None] | None = None
 
     def build(self, recipe: Recipe) -> Built:
-        """Build `recipe`, its parents first. Raises SkylineError where a method cannot work on what it is
-        given.
+        """Build `recipe`, after the recipes that it continues. Raises SkylineError if a method cannot work on the shape
+        before it, or if a training fails.
         """
         fingerprint = self._fingerprint(recipe)
         folder = self.workspace / "artifacts" / fingerprint[:20]
@@ -83,7 +85,7 @@ class Builder:
             training = [Training.model_validate(entry) for entry in read_json(log)]
             return Built(folder, artifact_hash(folder), training, fingerprint)
         student, training, parents = self._baseline() if recipe.is_baseline else self._stage(recipe)
-        # The log first: a folder without its log would be built again, a log without its folder is harmless.
+        # The log is written first: a folder without a log would be built again, a log without a folder is harmless.
         write_json(log, [entry.model_dump(mode="json") for entry in training])
         if _reusable(folder):
             return self.build(recipe)
@@ -140,7 +142,7 @@ class Builder:
 
 
 def _reusable(folder: Path) -> bool:
-    """Whether a cached artifact is there and is what was saved. A damaged one is removed, to be made again."""
+    """Return whether a cached artifact exists and is undamaged. A damaged one is deleted, so that it is built again."""
     if not folder.is_dir():
         return False
     try:
@@ -158,13 +160,13 @@ def run_stage(
     context: Context,
     kept: TrainedWeights | None = None,
 ) -> tuple[Model, list[Training]]:
-    """Apply the hooks of a stage's methods to `previous`, the result of the stage before. Return the student, and an
-    entry for each training, or one for the figures of a stage that trains nothing.
+    """Apply the hooks of a stage's methods to `previous`, the result of the stage before. Return the student and one
+    record per training, or one with the figures of a stage that trains nothing.
 
-    With `kept`, a training whose weights are kept is not done again, and new weights are kept. Raises SkylineError
-    where a method refuses the shape, or trains although none of the stage says so.
+    With `kept`, weights of the same training are loaded if they are there, else trained and kept. Raises SkylineError
+    if a method refuses the shape, or (`conflict`) if a method trains although all methods declare `trains = False`.
 
-    Early exit is off meanwhile: what a method measures, it measures on every row of a batch and in every layer.
+    Early exit is off during the stage, so that methods measure every row of a batch in every layer.
     """
     methods = [call.make() for call in stage.calls]
     teacher = context.teacher
@@ -198,7 +200,7 @@ def run_stage(
             student = method.finish(student, context) or student
     if rule is not None and getattr(student.config, "exit_rule", rule) is None:
         student = with_exit_rule(student, rule)
-    if not trains and before + context.trained:  # the fingerprint of such a stage leaves the budget out
+    if not trains and before + context.trained:  # the fingerprint of such a stage does not contain the budget
         raise SkylineError(f"'{stage}' declares trains = False, but trains; leave that out", Code.CONFLICT)
     if trains:
         done = [entry.model_copy(update={"figures": dict(context.figures)}) for entry in done]
@@ -210,11 +212,12 @@ def run_stage(
 def build_untrained(
     recipe: Recipe, model: str, workspace: Path, seed: int = 0, whole: Collection[Path] = ()
 ) -> tuple[Path, Path]:
-    """Build a recipe's artifact from a base model without any training, and the baseline's: (recipe's folder,
-    baseline's folder).
+    """Build the artifacts of a recipe and of the baseline from a base model without training. Return their folders in
+    this order.
 
-    Sizes, FLOPs and latency do not depend on the weights' values; what methods choose from data, they choose
-    from a toy task. Folders known to be `whole` are not read again to see whether they are.
+    Sizes, FLOPs and latency do not depend on the values of weights. Methods that choose from data see a toy task.
+    Folders in `whole` are known to be undamaged and are not verified again. Raises SkylineError if a method cannot work
+    on the shape before it.
     """
     folders = {}
     for wanted in dict.fromkeys((Recipe(), recipe)):
@@ -241,11 +244,13 @@ def build_untrained(
 
 
 def _start(recipe: Recipe, teacher: Encoder, seed: int) -> Model:
-    """What an untrained recipe's stages work on, copies of it: the base model, or the architecture that it names."""
+    """Return the model that an untrained recipe's stages start from: the base model, or the architecture that the
+    recipe names, with random weights.
+    """
     if recipe.start is None:
         return teacher
     config = architecture(recipe.start)
-    # Another vocabulary's tokens are not known.
+    # The base model's tokenizer does not fit another vocabulary.
     tokenizer = teacher.tokenizer if config.vocab_size == teacher.config.vocab_size else None
     with nothing_drawn():
         made = make_model(config, tokenizer, f"random (seed {seed})")
@@ -257,7 +262,7 @@ def _toy_view() -> TrainingView:
 
 
 def check_budget(budget: BudgetSpec) -> None:
-    """Raise SkylineError where a budget names an unknown field or one out of range."""
+    """Raise SkylineError (`out-of-range`) if a budget has an unknown field or a value out of range."""
     for name, values in (("baseline", budget.baseline), ("recipe", budget.recipe)):
         try:
             Budget.model_validate(values)

@@ -1,4 +1,4 @@
-"""Which methods can follow each other: what a recipe is refused for before anything is trained."""
+"""Check, before any training, that the methods of a recipe can follow each other."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.common.errors import Code, SkylineError
+from harness.compression.comparable import Baseline, Shape, refuse_other_places, refuse_other_tokens
 from harness.models.architectures import architecture
 from harness.models.config import EncoderConfig
 
 if TYPE_CHECKING:
     from harness.compression.method import Method
     from harness.recipes.recipe import Recipe
-from harness.compression.comparable import Baseline, Shape, refuse_other_places, refuse_other_tokens
 
 
 def shape_after(recipe: Recipe, model: str, baseline: Baseline) -> Shape:
-    """The shape that a recipe makes of a base model, as far as it is known before training. Raises SkylineError
-    where a method cannot work on what the methods before it leave, naming both.
+    """Return the shape that a recipe makes of the base model named `model`, as far as it is known before training.
+
+    Raises SkylineError if a method cannot work on the shape that the methods before it leave. The message names both;
+    the code is that of the method's own refusal.
     """
     config: Shape = baseline.config if recipe.start is None else architecture(recipe.start)
     before: list[str] = []
@@ -49,7 +51,7 @@ def shape_after(recipe: Recipe, model: str, baseline: Baseline) -> Shape:
 
 
 def check_stage(methods: Sequence[Method], config: Shape, baseline: Baseline) -> None:
-    """Raise SkylineError where the methods of a stage cannot work on what the stage before left."""
+    """Raise SkylineError if the methods of a stage cannot work on the shape `config` that the previous stage left."""
     for method in methods:
         config = _shape_after_method(method, config, baseline)
     for method in methods:

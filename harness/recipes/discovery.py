@@ -1,8 +1,8 @@
-"""Finding methods: one file a method under `methods/`, the entry-point group `skyline.methods`, and the adapter files
-that SKYLINE_METHODS names.
+"""Find methods: one file per method under `methods/`, the entry-point group `skyline.methods`, and the adapter files
+that the environment variable SKYLINE_METHODS names.
 
-A broken file, a duplicate id or an id that is not its file's name is an error that names the file, and hides
-no other method.
+A broken file, a duplicate id, or an id that differs from its file's name is reported with the file's name. All other
+methods can still be used.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from harness.recipes import former_names
 
 GROUP = "skyline.methods"
 FILES = "SKYLINE_METHODS"
-"""The environment variable that names adapter files outside the package, separated as in PATH."""
+"""The environment variable that names adapter files outside the package `methods`, separated as in PATH."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """One method and where it was found."""
+    """A method, a description of the place where it was found, and its file."""
 
     method: type[Method]
     source: str
@@ -39,13 +39,15 @@ class Found:
 
 @dataclass(frozen=True)
 class Registry:
-    """All methods by id, and what could not be loaded, in words, by the place where it stands."""
+    """All methods by id, and the reasons why others could not be loaded, by the place where they were found."""
 
     methods: Mapping[str, Found]
     problems: Mapping[str, str]
 
     def get(self, name: str) -> type[Method]:
-        """The method of that id. Raises SkylineError for an unknown one, or one whose file is broken."""
+        """Return the method with this id. Raises SkylineError for an unknown id (`unknown-name`), and for a method that
+        could not be loaded (`unreadable`).
+        """
         if name in self.methods:
             return self.methods[name].method
         for source, problem in self.problems.items():
@@ -55,12 +57,12 @@ class Registry:
 
 
 def file_id(stem: str) -> str:
-    """The id that a file must have: its name with dashes for underscores."""
+    """Return the id that the method in a file must have: the file's stem with dashes for underscores."""
     return stem.replace("_", "-")
 
 
 def methods_of(module: ModuleType) -> list[type[Method]]:
-    """The method classes that a module defines itself."""
+    """Return the method classes that a module defines (not those that it imports)."""
     return [
         value
         for value in vars(module).values()
@@ -72,7 +74,9 @@ def methods_of(module: ModuleType) -> list[type[Method]]:
 
 
 def load_file(path: Path, name: str) -> ModuleType:
-    """Import one adapter file under the module name `name`. Raises SkylineError where it cannot be imported."""
+    """Import an adapter file under the module name `name`. Raises SkylineError if it is not a Python file
+    (`wrong-kind`) or cannot be imported (`unreadable`).
+    """
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise SkylineError(f"{path} is not a Python file; name an adapter's .py file", Code.WRONG_KIND)
@@ -87,14 +91,14 @@ def load_file(path: Path, name: str) -> ModuleType:
 
 
 def in_words(error: BaseException) -> str:
-    """An exception as one line: its type, its message where it has one, and what to write in place of an old name."""
+    """Return an exception as one line: its type, its message, and the new name if an old name caused it."""
     said = ": ".join(part for part in (type(error).__name__, " ".join(str(error).split())) if part)
     return "; ".join(part for part in (said, former_names.instead(error)) if part)
 
 
 def single_method(module: ModuleType, stem: str) -> type[Method]:
-    """The one method of an adapter file. Raises SkylineError where there is none, several, or its id is not
-    the file's name.
+    """Return the one method of an adapter file. Raises SkylineError if the file defines none or several (`wrong-kind`),
+    if its id is not the file's name (`conflict`), or if the class lacks a card or Options or has an old attribute.
     """
     found = methods_of(module)
     if len(found) != 1:
@@ -112,7 +116,9 @@ def single_method(module: ModuleType, stem: str) -> type[Method]:
 
 
 def _check_declared(method: type[Method]) -> None:
-    """Raise SkylineError where a class lacks what every method must have, or uses a name of before."""
+    """Raise SkylineError if a class has no card (`wrong-kind`) or Options (`incomplete`), or an attribute that was
+    renamed (`unknown-name`).
+    """
     if not isinstance(method.card, Card):
         raise SkylineError(f"{method.__name__}.card is not a harness.Card; make it one", Code.WRONG_KIND)
     if not is_dataclass(getattr(method, "Options", None)):
@@ -127,7 +133,7 @@ def _check_declared(method: type[Method]) -> None:
 
 
 def adapter_files() -> list[tuple[str, Path]]:
-    """(module name, path) of each adapter file of the package `methods`, sorted."""
+    """Return (module name, path) of each adapter file in the package `methods`, sorted."""
     package = importlib.import_module("methods")
     roots = [Path(entry) for entry in package.__path__]
     files = [path for root in roots for path in root.glob("*/*.py") if not path.stem.startswith("_")]
@@ -137,8 +143,8 @@ def adapter_files() -> list[tuple[str, Path]]:
 def collect(
     files: Iterable[tuple[str, Path]], plugins: Iterable[EntryPoint], named: Iterable[Path] = ()
 ) -> Registry:
-    """Load adapter files, entry points and then the `named` files, those that are not among the first, into a registry;
-    what fails is kept as a problem and hides nothing.
+    """Load adapter files, then entry points, then those of the `named` files that are not loaded yet. A method that
+    fails to load becomes a problem of the registry.
     """
     methods: dict[str, Found] = {}
     problems: dict[str, str] = {}
@@ -187,13 +193,13 @@ def collect(
 
 
 def adapter_module(path: Path) -> str:
-    """The module name of an adapter file outside the package."""
+    """Return the module name for an adapter file outside the package `methods`."""
     return f"skyline_adapter_{path.stem}"
 
 
 def discover() -> Registry:
-    """Every installed method, and those of the files that SKYLINE_METHODS names, which all processes of a run inherit.
-    Read once a process: files and entry points do not change under a run.
+    """Return every installed method, and those in the files that SKYLINE_METHODS names. All processes of a run inherit
+    this variable. The result is cached in the process: files and entry points do not change during a run.
     """
     return _discover(os.environ.get(FILES, ""))
 

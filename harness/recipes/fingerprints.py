@@ -1,8 +1,8 @@
-"""What an artifact depends on: declared versions, options, data, budgets, seed and weights, hashed.
+"""Fingerprints: hashes of everything that an artifact depends on, which is declared versions, options, data, budgets,
+seed and weights.
 
-A method's card and the harness declare versions (`Card.version`, `harness.records.versions`); a result is stale where
-one of them was raised. That a change of the code needs a new version is what the lock tells
-(`harness.conformance.lock`).
+A method's card and the harness declare versions (`Card.version`, `harness.records.versions`). A result is stale if one
+of them was raised. The lock (`harness.conformance.lock`) shows that a change of the code needs a new version.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from harness.records.versions import TRAINING_VERSION
 
 
 def method_versions(stage: RecipeStage) -> dict[str, int]:
-    """The version that each method of a stage declares, by id."""
+    """Return the version that each method of a stage declares, by id."""
     return {call.id: call.method.card.version for call in stage.calls}
 
 
 def declared_versions(recipe: Recipe) -> dict[str, int]:
-    """The versions that a recipe's artifact was made with: of the training, and of each method by its id."""
+    """Return the versions that determine a recipe's artifact: that of the training, and that of each method by id."""
     methods = [method_versions(stage) for stage in recipe.stages]
     return {
         "training": TRAINING_VERSION,
@@ -34,12 +34,12 @@ def declared_versions(recipe: Recipe) -> dict[str, int]:
 
 
 def resolved_options(stage: RecipeStage) -> list[tuple[str, dict[str, Any]]]:
-    """Each method's id with all its options, the defaults written out: a recipe's text leaves them out."""
+    """Return each method's id with all its options, also those that have their defaults."""
     return [(call.id, asdict(call.options)) for call in stage.calls]
 
 
 def trained_options(stage: RecipeStage) -> list[tuple[str, dict[str, Any]]]:
-    """As `resolved_options`, but of what is decided after the training only whether it is given."""
+    """Return the same as `resolved_options`, but for post-training options only whether they are given."""
     return [
         (
             call.id,
@@ -62,11 +62,11 @@ def artifact_fingerprint(
     device: str = "cpu",
     training: bool = False,
 ) -> str:
-    """The hash of everything that an artifact depends on.
+    """Return the hash of everything that an artifact depends on.
 
-    `origin` names the base model's weights, `data` the task's content; `budgets` holds `baseline` and, for the stages
-    of a recipe, `recipe`; `device` trains. With `training`, options that are decided after the training of the last
-    stage are left out.
+    `origin` identifies the base model's weights and `data` the task's content. `budgets` holds `baseline`, and `recipe`
+    for a recipe's stages. `device` is the device that trains. With `training`, post-training options of the last stage
+    are left out, so that recipes which share a training have one hash.
     """
     if recipe.is_baseline:
         elsewhere = {} if device == "cpu" else {"device": device.partition(":")[0]}
@@ -101,5 +101,5 @@ def artifact_fingerprint(
 
 @cache
 def _installed(package: str) -> str:
-    """The version of a package; reading it takes a millisecond, and every fingerprint asks."""
+    """Return a package's version. It is cached, because reading it takes a millisecond and every fingerprint asks."""
     return version(package)

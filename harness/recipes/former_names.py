@@ -1,5 +1,5 @@
-"""Modules that have moved and attributes that were renamed. An adapter written for the old names is refused with one
-line that says the new ones.
+"""Old names of modules that moved and of attributes that were renamed. If an adapter uses an old name, the error's one
+line gives the new name.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ ATTRIBUTES = {
     "rewrites": "decides",
     "settled": "fully_compressed_at",
 }
-"""Of `Method`: old name, new name."""
+"""Renamed attributes of `Method`: the new name by the old one."""
 OF_CONTEXT = {
     "train": "call harness.compression.training.train_round",
     "trains": "use shapes_only, which is True where only shapes are wanted",
 }
-"""Attributes that `Context` had: what to do instead."""
+"""Removed attributes of `Context`, and what to do instead."""
 
 _MOVED = {
     "harness.common": "errors files hardware hub isolation>processes validation warm>preload",
@@ -66,8 +66,8 @@ _MOVED = {
         "unit_factors>_unit_scales"
     ),
 }
-"""New package: the modules of `harness` that have moved there, `old>new` where the name has changed too. The modules of
-a moved package have moved with it.
+"""By new package, the modules of `harness` that moved there, as `old>new` if the name changed too. If a package moved,
+all its modules moved with it.
 """
 MODULES = {
     f"harness.{old}": f"{package}.{new or old}"
@@ -106,7 +106,6 @@ NAMES = {
     ("harness.training", "harness.compression.task_loss"): "task_loss",
     ("harness.training", "harness.common.hardware"): "has_bfloat16",
     ("harness.method", "harness.compression.card"): "FAMILIES Need Scope Fidelity options Paper Claim Card",
-    ("harness.execute", "harness.runs.staleness"): "task_of artifact_fingerprint_of fingerprint",
     ("harness.execute", "harness.runs.record_making"): "make_record",
     ("harness.execute", "harness.runs.profile_run"): (
         "Made ProfileRun make_for_profile build_for_profile real_inputs execute_profile"
@@ -114,11 +113,11 @@ NAMES = {
     ("harness.run", "harness.runs.progress"): "Display cell_name record_name describe_failure",
     ("harness.engines.local", "harness.runs.job"): "Job",
 }
-"""(Old module, new module): names that went another way than their module."""
+"""By (old module, new module), the names that did not move with the rest of their module."""
 
 
 def instead(error: BaseException) -> str:
-    """What to write in place of an old name that caused an error; empty where no old name did."""
+    """Return what to write instead of the old name that caused an error; empty if no old name caused it."""
     if isinstance(error, AttributeError) and type(error.obj).__name__ == "Context":
         return OF_CONTEXT.get(error.name or "", "")
     if not isinstance(error, ImportError) or error.name is None:
@@ -138,17 +137,17 @@ def instead(error: BaseException) -> str:
 
 
 def _home(module: str) -> str | None:
-    """Where a module is now; None for one that has not moved."""
+    """Return a module's present name; None if it has not moved."""
     if module in MODULES:
         return MODULES[module]
     package, _, last = module.rpartition(".")
     spec = find_spec(MODULES[package]) if package in MODULES else None
-    # Not every old module that has such a name was a package: `harness.models` was none.
+    # The old module may have been a plain module, like `harness.models`, so that the new one must be a package.
     return f"{MODULES[package]}.{last}" if spec and spec.submodule_search_locations else None
 
 
 def _failed_import(error: ImportError) -> tuple[str, list[str]] | None:
-    """The module and the names of the `from` statement that failed; None where it was another statement."""
+    """Return the module and the names of the `from` statement that failed; None if another statement failed."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
     if not frames:
         return None

@@ -1,5 +1,6 @@
-"""Recipes: methods combined. `a + b` in one training run, `a > b` one after the other,
-`name:option=value,option=value`; `[name] > a` starts from an untrained architecture instead of the baseline.
+"""Recipes: combinations of methods. `a + b` applies two methods in one training run, `a > b` one after the other; a
+method is written `name:option=value,option=value`. `[name] > a` starts from an untrained architecture instead of the
+baseline.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ BASELINE = "baseline"
 _START = re.compile(r"\s*\[([^\[\]]*)\]\s*(?:>(.*))?", re.DOTALL)
 _CALL = re.compile(r"\s*([A-Za-z0-9][\w.-]*)\s*(?::(.*))?\s*", re.DOTALL)
 _OPTION = re.compile(r"\s*([\w-]+)\s*=\s*([^,=]+?)\s*")
-# The sign of a number's exponent (1e+16) joins nothing.
+# The plus sign of an exponent (1e+16) does not join methods.
 _TOGETHER = re.compile(r"(?<![0-9][eE])\+|\+(?![0-9])")
 
 
 @dataclass(frozen=True)
 class Call:
-    """One method with its options, validated."""
+    """A method with validated options."""
 
     method: type[Method]
     options: Any
@@ -35,11 +36,11 @@ class Call:
         return self.method.card.id
 
     def make(self) -> Method:
-        """A fresh instance for one run."""
+        """Return a new instance, for one run."""
         return self.method(self.options)
 
     def __str__(self) -> str:
-        # Only what differs from the default is written, so that one recipe has one name.
+        # Options with their default are left out, so that one recipe has one name.
         given = [
             f"{f.name}={_text(getattr(self.options, f.name))}"
             for f in fields(self.options)
@@ -51,19 +52,19 @@ class Call:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    # Adding zero makes -0.0 the 0.0 that it equals.
+    # Adding zero turns -0.0 into 0.0, which equals it.
     return str(value + 0.0 if isinstance(value, float) else value)
 
 
 @dataclass(frozen=True)
 class RecipeStage:
-    """Methods that act in one training run."""
+    """The methods that act in one training run."""
 
     calls: tuple[Call, ...]
 
     @property
     def trains(self) -> bool:
-        """Whether the training loop runs at all."""
+        """Whether the training loop runs: if any method of the stage trains."""
         return any(call.make().trains for call in self.calls)
 
     def __str__(self) -> str:
@@ -72,8 +73,10 @@ class RecipeStage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Stages in sequence; none is the baseline, the unchanged encoder fine-tuned on the task. `start` is the name of
-    the architecture that they work on instead (see `harness.models.architectures`); it can be profiled only.
+    """A sequence of stages. Without stages it is the baseline: the unchanged encoder, fine-tuned on the task.
+
+    `start` names an architecture (see `harness.models.architectures`) that the stages work on instead of the baseline.
+    Such a recipe can only be profiled.
     """
 
     stages: tuple[RecipeStage, ...] = ()
@@ -81,10 +84,12 @@ class Recipe:
 
     @classmethod
     def parse(cls, text: str, registry: Registry | None = None) -> Recipe:
-        """Read a recipe and validate all of it.
+        """Parse a recipe's text and validate it. `registry` holds the methods, by default all installed ones.
 
-        Raises SkylineError for an unknown method or option, an option out of range, and methods that cannot
-        be combined, naming both.
+        Raises SkylineError for an empty text (`incomplete`), a text that cannot be parsed (`unreadable`), an unknown
+        method, option or architecture (`unknown-name`), an option out of range (`out-of-range`) or given twice
+        (`duplicate`), and for methods that exclude each other (`conflict`) or cannot follow each other
+        (`wrong-order`).
         """
         if not text.strip():
             raise SkylineError(
@@ -95,7 +100,7 @@ class Recipe:
         start = None
         if (match := _START.fullmatch(text)) is not None:
             start, text = match[1].strip(), match[2]
-            _check_start(start)
+            architecture(start)  # refuses an unknown one
             if text is None:
                 return cls((), start)
         registry = registry or discover()
@@ -145,27 +150,23 @@ class Recipe:
 
     @property
     def input_dependent(self) -> bool:
-        """Whether what a row costs depends on what it says."""
+        """Whether the cost of a row depends on its content, as with early exit."""
         return any(call.method.card.input_dependent for call in self.calls)
 
     @property
     def parent(self) -> Recipe | None:
-        """The recipe without its last stage (the baseline for one stage); None for the baseline."""
+        """The recipe without its last stage; None for the baseline."""
         if self.is_baseline:
             return None
         return Recipe(self.stages[:-1], self.start) if self.stages else Recipe()
 
     def trainings(self) -> int:
-        """How many training runs it takes, its parents' and the baseline's included."""
+        """Return the number of training runs, including the baseline's."""
         return 1 + sum(stage.trains for stage in self.stages)
 
     def __str__(self) -> str:
         start = [] if self.start is None else [f"[{self.start}]"]
         return " > ".join([*start, *map(str, self.stages)]) or BASELINE
-
-
-def _check_start(name: str) -> None:
-    architecture(name)
 
 
 def _parse_call(text: str, registry: Registry) -> Call:

@@ -11,7 +11,7 @@ import torch
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertForMaskedLM
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.compression.context import Step
 from harness.compression.pretraining import HEAD, IGNORED, MaskedLanguageModel, mask_tokens, pretrain
 from harness.compression.training import parameter_groups
@@ -21,6 +21,7 @@ from harness.models.checkpoints import from_folder
 from harness.models.encoder.encoder import Encoder
 from harness.models.encoder.mlm_head import MaskedLanguageModelHead
 from harness.models.tokenizer import Tokenizer
+from tests.support.one_line_errors import refused
 from tests.support.tiny_stages import context
 
 CLS, SEP, PAD, MASK = 2, 3, 0, 4
@@ -223,5 +224,5 @@ def test_a_tokenizer_without_a_mask_is_refused() -> None:
     student = tiny_encoder()
     fast = BertWordPieceTokenizer(words)._tokenizer
     student.tokenizer = Tokenizer(fast)
-    with pytest.raises(SkylineError, match=r"has no token \[MASK\].*regime=after-fine-tuning"):
+    with refused(Code.WRONG_KIND, "[MASK]", "regime=after-fine-tuning"):
         pretrain(student, [], context(), "toy", 1)

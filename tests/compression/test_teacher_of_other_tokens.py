@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.compression.context import Step
 from harness.compression.method import Method
 from harness.compression.teacher_logits import TeacherLogits
@@ -19,6 +19,7 @@ from harness.models.encoder.encoder import Encoder
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
 from harness.tasks import Example
+from tests.support.one_line_errors import refused
 from tests.support.tiny_stages import built, context
 
 
@@ -86,5 +87,5 @@ def test_distillation_after_the_vocabulary_was_pruned(tmp_path: Path) -> None:
     assert divergence(student.eval(), teacher, examples) < 0.5 * before
     by_token = Seen()
     by_token.needs = frozenset({"hidden_states"})  # type: ignore[misc]
-    with pytest.raises(SkylineError, match="its teacher reads other tokens; distil before the tokenizer"):
+    with refused(Code.WRONG_ORDER, "hidden states"):
         train(student, [by_token], given_to_it, "probe")

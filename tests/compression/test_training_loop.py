@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.compression.context import Context, Step
 from harness.compression.task_loss import task_loss
 from harness.compression.training import train
 from harness.conformance.tiny import BUDGET, tiny_encoder, tiny_task
+from tests.support.one_line_errors import refused
 from tests.support.tiny_stages import context
 from tests.support.training_probes import Probe, probe, same, state
 
@@ -87,15 +88,12 @@ def test_a_loss_that_is_no_number() -> None:
         def loss(self, step: Step) -> Tensor:
             return step.task_loss * (math.inf if step.progress > 0.5 else 1)
 
-    words = (
-        r"^the loss is inf at step 3 of 'mine' on toy-sentiment; lower the learning rate or use --precision"
-    )
-    with pytest.raises(SkylineError, match=words):
+    with refused(Code.NOT_FINITE, "inf", "step 3", "'mine'", "toy-sentiment", "--precision"):
         train(tiny_encoder(), [probe(Broken).make()], context(), "mine")
 
 
 def test_no_training_examples() -> None:
     view = tiny_task().training_view()
     empty = type(view)(view.name, view.kind, view.labels, view.metrics, view.metric, view.max_length, ())
-    with pytest.raises(SkylineError, match="the training set of toy-sentiment has no examples"):
+    with refused(Code.NO_DATA, "the training set of toy-sentiment"):
         train(tiny_encoder(), [], Context(tiny_encoder(), empty, BUDGET), "baseline")

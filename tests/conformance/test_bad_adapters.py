@@ -90,7 +90,7 @@ def test_what_hides_behind_another_fault_is_blocked(tmp_path: Path) -> None:
             "record",
             "composes",
         ):
-            with pytest.raises(Blocked, match=r"^not checked: the hooks of 'halve' fail: RuntimeError$"):
+            with pytest.raises(Blocked, match=r"'halve'.*RuntimeError$"):
                 run_check(check, subject)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.conformance import Subject
 from harness.conformance.check import check_path
 from harness.conformance.recording import records_of
@@ -20,6 +20,7 @@ from harness.models.artifacts import load_artifact, save_artifact
 from harness.recipes.discovery import discover
 from harness.records.schema import Record
 from harness.runs.suites import suite_names
+from tests.support.one_line_errors import refused
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +113,8 @@ def test_an_artifact_with_other_files(artifact: Path) -> None:
     (artifact / "notes").mkdir()
     (artifact / "notes" / "config.json").write_text("{}")
     assert check_path(artifact) == [
-        "notes is no part of an artifact; delete it",
-        "notes/config.json is no part of an artifact; delete it",
+        "notes does not belong to an artifact; delete it",
+        "notes/config.json does not belong to an artifact; delete it",
         "optimizer.pt may hold pickled code; delete it",
     ]
 
@@ -152,7 +153,7 @@ def test_an_artifact_with_nan(subject: Subject, tmp_path: Path) -> None:
         model.state_dict()["head.classifier.weight"][0, 0] = torch.nan
     save_artifact(model, tmp_path / "artifact")
     [problem] = check_path(tmp_path / "artifact")
-    assert problem.startswith("tensor 'head.classifier.weight' has values that are no finite numbers")
+    assert problem.startswith("tensor 'head.classifier.weight' has values that are not finite")
 
 
 def test_an_artifact_of_another_program(tmp_path: Path) -> None:
@@ -298,10 +299,10 @@ def test_an_adapter(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_checked(tmp_path: Path) -> None:
-    with pytest.raises(SkylineError, match="there is no file or folder"):
+    with refused(Code.NOT_FOUND, str(tmp_path / "nothing")):
         check_path(tmp_path / "nothing")
-    with pytest.raises(SkylineError, match="holds neither an artifact"):
+    with refused(Code.WRONG_KIND, str(tmp_path)):
         check_path(tmp_path)
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(SkylineError, match="is nothing that can be checked"):
+    with refused(Code.WRONG_KIND, "notes.txt"):
         check_path(tmp_path / "notes.txt")

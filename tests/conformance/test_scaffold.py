@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.conformance import run_conformance
 from harness.conformance.scaffold import write_adapter
 from harness.recipes.discovery import collect, load_file, single_method
+from tests.support.one_line_errors import refused
 
 FILLED = {
     'Paper(title="", authors="", year=0, venue="", link="")': 'Paper("A", "B", 2020, "C", "https://example.org")',
@@ -79,7 +80,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     path.write_text("mine")
     package.write_text("mine too")
     for family in ("structured-pruning", "quantization"):
-        with pytest.raises(SkylineError, match=r"my_pruning\.py exists already"):
+        with refused(Code.EXISTS, "my_pruning.py"):
             write_adapter("my-pruning", family, tmp_path)
     write_adapter("other-pruning", "structured-pruning", tmp_path)
     assert (path.read_text(), package.read_text()) == ("mine", "mine too")
@@ -94,27 +95,27 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     "identity", ["My-Pruning", "my_pruning", "3-bits", "", "a--b", "-a", "a-", "../x", "a b"]
 )
 def test_an_id_in_another_case(identity: str, tmp_path: Path) -> None:
-    with pytest.raises(SkylineError, match="not in kebab case"):
+    with refused(Code.OUT_OF_RANGE, f"'{identity}'"):
         write_adapter(identity, "quantization", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("identity", "family", "words"),
+    ("identity", "family", "code", "name"),
     [
-        ("kd-logits", "distillation", r"the id 'kd-logits' is taken by methods/distillation/kd_logits\.py"),
-        ("baseline", "distillation", "the id 'baseline' is taken by the unchanged encoder"),
-        ("my-own", "distilation", "unknown family 'distilation'; did you mean 'distillation'?"),
-        ("my-own", "baseline", "unknown family 'baseline'"),
+        ("kd-logits", "distillation", Code.DUPLICATE, "methods/distillation/kd_logits.py"),
+        ("baseline", "distillation", Code.DUPLICATE, "'baseline'"),
+        ("my-own", "distilation", Code.UNKNOWN_NAME, "'distillation'"),
+        ("my-own", "baseline", Code.UNKNOWN_NAME, "'baseline'"),
     ],
 )
-def test_refused(identity: str, family: str, words: str, tmp_path: Path) -> None:
-    with pytest.raises(SkylineError, match=words.replace("?", r"\?")):
+def test_refused(identity: str, family: str, code: Code, name: str, tmp_path: Path) -> None:
+    with refused(code, name):
         write_adapter(identity, family, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "methods").touch()
-    with pytest.raises(SkylineError, match=r"cannot write .*; choose another --folder"):
+    with refused(Code.NOT_WRITABLE, "my_own.py", "--folder"):
         write_adapter("my-own", "quantization", tmp_path / "methods")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from harness.common.errors import Code
 from harness.common.hardware import hardware
-from harness.compression import teacher_logits as teacher
+from harness.compression import tensor_files
 from harness.compression.encoded_rows import EncodedSplit, encode_examples
 from harness.compression.teacher_logits import TeacherLogits
 from harness.conformance.tiny import tiny_encoder, tiny_task
@@ -86,14 +86,14 @@ def test_the_teachers_logits_are_swept_where_a_kill_tore_them(
     class Killed(BaseException):
         pass
 
-    def torn(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    def torn(tensors: dict[str, torch.Tensor], path: Path, **_: object) -> None:
         Path(path).write_bytes(b"half")
         # As after kill -9, the program cleans nothing up.
         monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(teacher, "save_file", torn)
+        patch.setattr(tensor_files, "save_file", torn)
         with pytest.raises(Killed):
             TeacherLogits(folder, "hash").of(model, rows)
     monkeypatch.undo()
@@ -106,10 +106,10 @@ def test_the_teachers_logits_are_swept_where_a_kill_tore_them(
 def test_the_teachers_logits_leave_nothing_behind_where_writing_fails(
     model: Encoder, rows: EncodedSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    def full(tensors: dict[str, torch.Tensor], path: Path, **_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(teacher, "save_file", full)
+    monkeypatch.setattr(tensor_files, "save_file", full)
     with pytest.raises(OSError, match="no space"):
         TeacherLogits(tmp_path, "hash").of(model, rows)
     assert list(tmp_path.iterdir()) == []

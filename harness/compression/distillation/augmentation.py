@@ -1,4 +1,6 @@
-"""Augmentation: more training texts made of a task's own, labelled by the teacher (Jiao et al. 2020, section 3.2)."""
+"""Data augmentation: replace words of the training texts, and let the teacher label the new texts (Jiao et al. 2020,
+section 3.2).
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.files import write_atomically
 from harness.common.lazy import lazy_imports
 from harness.compression.card import options
 from harness.compression.method import Method
+from harness.models.config import EncoderConfig
 from harness.tasks.base import Example, canonical
 
 with lazy_imports():
@@ -31,25 +34,14 @@ if TYPE_CHECKING:
 
     from harness.compression.comparable import Baseline
     from harness.compression.context import Augmented, Context
-    from harness.models.config import EncoderConfig
     from harness.models.encoder.encoder import Encoder
     from harness.models.encoder.mlm_head import MaskedLanguageModelHead
     from harness.models.tokenizer import Tokenizer
-    from harness.tasks.base import Example
-
-
-from typing import TYPE_CHECKING
-
-from harness.models.config import EncoderConfig
-
-if TYPE_CHECKING:
-    from harness.models.tokenizer import Tokenizer
-
 
 PROBABILITY, CANDIDATES = 0.4, 15
-"""Each word is replaced with this probability, by one of so many others (Jiao et al. 2020, section 4.3)."""
+"""The probability that a word is replaced, and the number of candidates for it (Jiao et al. 2020, section 4.3)."""
 VERSION = 1
-"""Raise it when a change makes other texts: those on disk are then made anew."""
+"""Raise it when a change gives other texts: cached ones are then made again."""
 WORD = re.compile(r"\w+(?:['’]\w+)*")
 GRAMMAR = """
 a about above after again against all also am an and any are as at be because been before being below between both
@@ -60,30 +52,32 @@ themselves then there these they this those through to too under until up upon v
 which while who whom whose why will with would you your yours yourself yourselves
 """
 STOP_WORDS = frozenset(GRAMMAR.split())
-"""Words that carry grammar rather than content: they stay."""
+"""Words that carry grammar rather than content. They are never replaced."""
 
 Place = tuple[int, int, list[str]]
-"""Where a word begins and ends in a text, and what may stand there instead."""
+"""Start and end of a word in a text, in characters, and the candidates that may replace it."""
 CHUNK, ROWS = 1024, 64
-"""Words whose neighbours are looked for at once, and sequences with a hidden word in a batch."""
+"""Words whose neighbours are computed at once, and sequences with a hidden word in a batch."""
 
 
 @options
 class AugmentationOptions:
-    """`augment`: up to so many texts are made of each training example; what repeats is left out, and an epoch is
-    longer by what is left.
+    """`augment`: the most new texts made of each training example. Duplicates are dropped; the others are added to each
+    epoch.
     """
 
     augment: Annotated[int, Field(ge=0, le=100)] = 0
 
 
 class Augmenting(Method):
-    """A method whose options say how much is augmented: every distillation is one."""
+    """A method with the option `augment`. Every distillation method is one."""
 
     Options = AugmentationOptions
 
     def check_against(self, config: Any, baseline: Baseline) -> None:
-        """The base's vocabulary must have words to put in the place of others, and the task texts to change."""
+        """Raise SkylineError if texts are to be augmented and cannot be: see `refuse_augmentation` and
+        `refuse_texts_without_candidates`.
+        """
         if self.options.augment:
             tokenizer = baseline.tokenizer()
             refuse_augmentation(baseline.config, tokenizer)
@@ -91,29 +85,35 @@ class Augmenting(Method):
             refuse_texts_without_candidates(tokenizer, baseline.texts())
 
     def examples(self, context: Context) -> Sequence[Augmented]:
-        """What `augment` asks for."""
+        """Return the augmented examples that the option asks for."""
         return augment(context, self.options.augment) if self.options.augment else ()
 
 
 def refuse_augmentation(config: EncoderConfig, tokenizer: Tokenizer | None) -> None:
-    """Raise SkylineError where there is nothing to augment texts with, or answers would be lost in them."""
+    """Raise SkylineError (`unsupported`) for spans, whose answers would change, and (`wrong-kind`) if the base model
+    has no table of word embeddings or no WordPiece vocabulary with whole words to take candidates from.
+    """
     if config.head.kind == "span":
-        raise SkylineError("augmentation would change the answers that spans are; use augment=0")
+        raise SkylineError(
+            "augmentation would change the answers of a task of spans; use augment=0", Code.UNSUPPORTED
+        )
     if config.words is not None:
         raise SkylineError(
             "augmentation takes its candidates from word embeddings, but those of codes or hashes have no neighbours; "
-            "use augment=0"
+            "use augment=0",
+            Code.WRONG_KIND,
         )
     if tokenizer is None or len(whole_words(tokenizer)) < 2:
         raise SkylineError(
             "augmentation takes its candidates from the whole words of a WordPiece vocabulary, and the base model has "
-            "none; use augment=0"
+            "none; use augment=0",
+            Code.WRONG_KIND,
         )
 
 
 def whole_words(tokenizer: Tokenizer) -> dict[str, int]:
-    """The tokens that are words of letters, at least two, with their ids; none of a vocabulary that is no WordPiece
-    one.
+    """Return the tokens of a WordPiece vocabulary that are whole words of at least two letters, with their ids. For
+    another kind of vocabulary the result is empty.
     """
     model = json.loads(tokenizer.to_json())["model"]
     if model["type"] != "WordPiece":
@@ -122,14 +122,15 @@ def whole_words(tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def replaceable(text: str) -> list[re.Match[str]]:
-    """The words of a text that may be replaced: of letters alone, and no stop words."""
+    """Return the words of a text that may be replaced: those of letters only, except stop words."""
     found = WORD.finditer(text)
     return [word for word in found if word.group().isalpha() and word.group().lower() not in STOP_WORDS]
 
 
 def nearest_words(model: Encoder, words: Sequence[str]) -> dict[str, list[str]]:
-    """For each of `words` the whole words of the vocabulary nearest to it (cosine) in `model`'s word embeddings, the
-    nearest first; of a word in pieces their mean counts. A word with a piece that is unknown is left out.
+    """Return for each of `words` the whole words of the vocabulary that are nearest in `model`'s word embeddings
+    (cosine), the nearest first. The embedding of a word in pieces is the mean of its pieces. Words with an unknown
+    piece are left out.
     """
     tokenizer = model.require_tokenizer()
     whole = whole_words(tokenizer)
@@ -139,16 +140,16 @@ def nearest_words(model: Encoder, words: Sequence[str]) -> dict[str, list[str]]:
     pieces = {word: e.ids for word, e in zip(words, encoded, strict=True) if e.ids and unknown not in e.ids}
     found: dict[str, list[str]] = {}
     with torch.no_grad():
-        table = model.embedding.word(torch.arange(model.config.vocab_size)[None])[0]
+        table = model.embedding.word(torch.arange(model.config.vocab_size)[None])[0]  # (V, E)
         if model.embedding.project is not None:
-            table = model.embedding.project(table)
-        targets = torch.nn.functional.normalize(table[ids], dim=-1)
+            table = model.embedding.project(table)  # (V, H)
+        targets = torch.nn.functional.normalize(table[ids], dim=-1)  # (whole words, H)
         known = list(pieces)
         for start in range(0, len(known), CHUNK):
             chunk = known[start : start + CHUNK]
-            own = torch.stack([table[pieces[word]].mean(0) for word in chunk])
-            likeness = torch.nn.functional.normalize(own, dim=-1) @ targets.T
-            best = likeness.topk(min(CANDIDATES + 1, len(names)), dim=-1).indices.tolist()
+            own = torch.stack([table[pieces[word]].mean(0) for word in chunk])  # (chunk, H)
+            cosines = torch.nn.functional.normalize(own, dim=-1) @ targets.T  # (chunk, whole words)
+            best = cosines.topk(min(CANDIDATES + 1, len(names)), dim=-1).indices.tolist()
             for word, row in zip(chunk, best, strict=True):
                 others = [names[place] for place in row if [whole[names[place]]] != pieces[word]]
                 found[word] = others[:CANDIDATES]
@@ -158,10 +159,10 @@ def nearest_words(model: Encoder, words: Sequence[str]) -> dict[str, list[str]]:
 def likely_words(
     model: Encoder, head: MaskedLanguageModelHead, texts: Sequence[str]
 ) -> dict[tuple[str, int], list[str]]:
-    """For each word of a text (by where it begins) that is a token of its own, the whole words that `model`'s masked
-    language model finds likeliest in its place, the likeliest first. Empty without a token [MASK].
+    """Return, by (text, start of the word), the whole words that the masked language model finds most likely in place
+    of a word, the most likely first. Only words that are one token are predicted. Empty without a token [MASK].
 
-    One pass a word: it takes as long as some epochs of training, and is done once.
+    Each word needs a forward pass of its text, so this takes as long as a few epochs of training.
     """
     tokenizer = model.require_tokenizer()
     mask_id = tokenizer.fast.token_to_id("[MASK]")
@@ -171,7 +172,7 @@ def likely_words(
     names, ids = list(whole), torch.tensor(list(whole.values()))
     rows: list[tuple[str, int, list[int], int]] = []
     for text, encoding in zip(texts, tokenizer.tokens(texts, None, model.config.positions), strict=True):
-        # Special tokens cover nothing of the text.
+        # Special tokens have empty offsets.
         tokens = {tuple(span): place for place, span in enumerate(encoding.offsets) if span[1] > span[0]}
         found = [(word.start(), tokens.get(word.span())) for word in replaceable(text)]
         rows += [(text, start, encoding.ids, place) for start, place in found if place is not None]
@@ -181,7 +182,7 @@ def likely_words(
     with torch.no_grad(), model_module.evaluating(model):
         for first in range(0, len(rows), ROWS):
             chunk = rows[first : first + ROWS]
-            batch = torch.full((len(chunk), len(chunk[-1][2])), tokenizer.pad_id)
+            batch = torch.full((len(chunk), len(chunk[-1][2])), tokenizer.pad_id)  # (b, n)
             present = torch.zeros_like(batch)
             for number, (_, _, tokens_of, place) in enumerate(chunk):
                 batch[number, : len(tokens_of)] = torch.tensor(tokens_of)
@@ -191,8 +192,8 @@ def likely_words(
                 models_batch.Batch(batch, present, torch.zeros_like(batch)).to(device), hidden_states=True
             )
             assert output.hidden_states is not None
-            hidden = output.hidden_states[-1][torch.arange(len(chunk)), [row[3] for row in chunk]]
-            logits = head(hidden, model.embedding.word.weight)[:, ids.to(device)]
+            hidden = output.hidden_states[-1][torch.arange(len(chunk)), [row[3] for row in chunk]]  # (b, H)
+            logits = head(hidden, model.embedding.word.weight)[:, ids.to(device)]  # (b, whole words)
             best = logits.topk(min(CANDIDATES + 1, len(names)), dim=-1).indices.tolist()
             for (text, start, tokens_of, place), row in zip(chunk, best, strict=True):
                 others = [names[index] for index in row if whole[names[index]] != tokens_of[place]]
@@ -201,10 +202,10 @@ def likely_words(
 
 
 def augment(context: Context, count: int) -> list[training_context.Augmented]:
-    """Up to `count` texts of each training example of the context, the same for the same seed, with the teacher's
-    prediction for a label. Kept on disk beside the teacher's logits, where these are.
+    """Return up to `count` new examples for each training example, labelled by the teacher. One seed gives the same
+    texts. They are cached with the teacher's logits, if the context has that cache.
 
-    Raises SkylineError where there are no candidates.
+    Raises SkylineError as `refuse_augmentation` does, and (`no-data`) if no word has a candidate.
     """
     refuse_augmentation(context.teacher.config, context.teacher.tokenizer)
     examples = context.training_examples()
@@ -220,7 +221,7 @@ def augment(context: Context, count: int) -> list[training_context.Augmented]:
             head is None,
         ]
         made_of.append([[example.text, example.pair] for example in examples])
-        path = context.teacher_logits.beside(canonical(made_of), ".augmented.json")
+        path = context.teacher_logits.path(canonical(made_of), ".augmented.json")
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             return [training_context.Augmented(source, Example(*rest)) for source, *rest in stored]
@@ -250,7 +251,8 @@ def augment(context: Context, count: int) -> list[training_context.Augmented]:
     if not made:
         raise SkylineError(
             f"no word of the training set of {context.task.name} has a candidate in the base model's vocabulary; "
-            "use augment=0"
+            "use augment=0",
+            Code.NO_DATA,
         )
     made = _labelled(made, context)
     if path is not None:
@@ -262,8 +264,8 @@ def augment(context: Context, count: int) -> list[training_context.Augmented]:
 def variants(
     example: Example, count: int, places: Callable[[str], list[Place]], generator: torch.Generator
 ) -> Iterable[Example]:
-    """Up to `count` examples with words replaced, at `places` of a text. Of a pair one text changes, drawn for each;
-    the other stays as it was. What was there before is left out. `generator` is the CPU's.
+    """Yield up to `count` examples with words replaced. `places` returns the places of a text. In a pair, one text is
+    drawn and changed, and the other stays. Duplicates are left out. `generator` is on the processor.
     """
     texts = _texts(example)
     known = [places(text) for text in texts]
@@ -281,8 +283,8 @@ def variants(
 
 
 def replaced(text: str, places: Sequence[Place], count: int, generator: torch.Generator) -> Iterable[str]:
-    """`count` texts, in each of which every place holds one of its candidates with probability 0.4."""
-    changed = (torch.rand(count, len(places), generator=generator) < PROBABILITY).tolist()
+    """Yield `count` texts. In each, every place is replaced with probability 0.4 by one of its candidates."""
+    changed = (torch.rand(count, len(places), generator=generator) < PROBABILITY).tolist()  # (count, places)
     picks = torch.rand(count, len(places), generator=generator).tolist()
     for row, pick in zip(changed, picks, strict=True):
         parts, end = list[str](), 0
@@ -298,13 +300,13 @@ def _texts(example: Example) -> list[str]:
 
 
 def _labelled(made: Sequence[Augmented], context: Context) -> list[Augmented]:
-    """The same texts with the teacher's predictions: classes, or scores."""
+    """Return the same texts with the teacher's predictions as labels: classes or scores."""
     task, teacher = context.task, context.teacher.to(context.device)
     length = teacher.length_for(task)
     source = f"the augmented training set of {task.name}"
     rows = encoded_rows.encode_examples([each.example for each in made], teacher, task.kind, length, source)
     if context.teacher_logits is None:
-        logits = torch.stack(evaluation.predict_logits(teacher, rows, context.device))
+        logits = torch.stack(evaluation.predict_logits(teacher, rows, context.device))  # (N, outputs)
     else:
         logits = context.teacher_logits.of(teacher, rows, context.device)
     labels = logits[:, 0].tolist() if task.kind == "regression" else logits.argmax(dim=1).tolist()
@@ -315,10 +317,9 @@ def _labelled(made: Sequence[Augmented], context: Context) -> list[Augmented]:
 
 
 def refuse_texts_without_candidates(tokenizer: Tokenizer, texts: Iterable[str]) -> None:
-    """Raise SkylineError where augmentation would find no word to replace: each is a stop word, or has pieces that a
-    WordPiece vocabulary does not know, as those of another language do. Nothing is said of no texts.
+    """Raise SkylineError (`no-data`) if no word of the texts can be replaced: each is a stop word, or has pieces that
+    the WordPiece vocabulary does not contain, as in another language. An empty list of texts is accepted.
     """
-
     texts = list(texts)
     unknown = json.loads(tokenizer.to_json())["model"]["unk_token"]
     for text in texts:
@@ -328,5 +329,6 @@ def refuse_texts_without_candidates(tokenizer: Tokenizer, texts: Iterable[str]) 
                 return
     if texts:
         raise SkylineError(
-            "no word of the training texts has a candidate in the base model's vocabulary; use augment=0"
+            "no word of the training texts has a candidate in the base model's vocabulary; use augment=0",
+            Code.NO_DATA,
         )

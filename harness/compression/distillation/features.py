@@ -1,4 +1,4 @@
-"""What the linear maps of an encoder's layers give: the features before the next non-linearity, read by hooks."""
+"""The outputs of the linear maps in an encoder's layers, before the next non-linearity, and losses between them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from harness.models.encoder.layers import Layer
 
 
 class Features:
-    """The outputs of each layer's matrices in the last forward pass, until `close`: queries, keys, values, the
-    attention's output and both of the feed-forward maps, each (b, n, out). Of some layers and matrices only, where
-    these are named.
+    """Record the outputs of each layer's matrices in the last forward pass: queries, keys, values, the attention's
+    output and both feed-forward maps, each (b, n, out). `layers` (indices) and `matrices` restrict which.
+
+    It registers hooks on the model until `close`.
     """
 
     def __init__(
@@ -45,12 +46,12 @@ class Features:
         return hook
 
     def take(self) -> dict[tuple[int, Matrix], Tensor]:
-        """The features by layer and matrix; the next call gives those of the next pass."""
+        """Return the features by (layer, matrix), and forget them: the next call returns the next pass's features."""
         last, self._last = self._last, {}
         return last
 
     def close(self) -> None:
-        """Stop reading."""
+        """Remove the hooks and forget the features."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
@@ -60,28 +61,30 @@ class Features:
 def feature_losses(
     student: dict[tuple[int, Matrix], Tensor], teacher: dict[tuple[int, Matrix], Tensor], mask: Tensor
 ) -> dict[Matrix, Tensor]:
-    """The mean squared error of the features of both over the tokens of `mask` (b, n), for each kind of matrix the
-    mean over layers.
+    """Return, for each kind of matrix, the mean squared error between student's and teacher's features over the tokens
+    in `mask` (b, n), as the mean over layers: scalars.
     """
     chosen = mask.bool()
     found: dict[Matrix, list[Tensor]] = {}
     for (index, matrix), ours in student.items():
-        loss = F.mse_loss(ours[chosen].float(), teacher[index, matrix][chosen].float())
+        loss = F.mse_loss(ours[chosen].float(), teacher[index, matrix][chosen].float())  # of (tokens, out)
         found.setdefault(matrix, []).append(loss)
     return {matrix: torch.stack(found[matrix]).mean() for matrix in MATRICES if matrix in found}
 
 
 def relation_scores(one: Tensor, other: Tensor, heads: int) -> Tensor:
-    """The scaled products of features (b, n, h · d) with each other, head by head: (b, h, n, n). Of queries and keys
-    these are the attention's scores, of values with themselves the value relation (Wang et al. 2020, equation 4).
+    """Return the dot products of two features (b, n, h · d), head by head and divided by √d: (b, h, n, n). For queries
+    and keys these are the attention scores; for values and values, the value relation (Wang et al. 2020, equation 4).
     """
-    first, second = (x.float().view(*x.shape[:-1], heads, -1).transpose(1, 2) for x in (one, other))
-    scores: Tensor = first @ second.transpose(-1, -2) * first.shape[-1] ** -0.5
+    first, second = (
+        x.float().view(*x.shape[:-1], heads, -1).transpose(1, 2) for x in (one, other)
+    )  # (b, h, n, d)
+    scores: Tensor = first @ second.transpose(-1, -2) * first.shape[-1] ** -0.5  # (b, h, n, n)
     return scores
 
 
 def relation(one: Tensor, other: Tensor, heads: int, mask: Tensor) -> AttentionMap:
-    """`relation_scores`, and their softmax over the tokens of `mask` (b, n)."""
-    scores = relation_scores(one, other, heads)
-    hidden = mask[:, None, None, :] == 0
+    """Return `relation_scores` and their softmax over the tokens in `mask` (b, n)."""
+    scores = relation_scores(one, other, heads)  # (b, h, n, n)
+    hidden = mask[:, None, None, :] == 0  # (b, 1, 1, n)
     return AttentionMap(scores, torch.softmax(scores.masked_fill(hidden, float("-inf")), dim=-1))

@@ -1,7 +1,7 @@
-"""What methods share that distil a teacher's logits into a student which is no Transformer: its tokens, its word
-embeddings, the loss, and the figures of the thesis that compares such students.
+"""The base class of methods that distil a teacher's logits into a student that is not a Transformer: its tokenizer, its
+word embeddings and the loss; and the published figures of the thesis that compares such students.
 
-Read without torch, as every method is.
+Importing it loads no torch, as with every method.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.lazy import lazy_imports
 from harness.compression.card import Claim, options
 from harness.compression.distillation.augmentation import AugmentationOptions, Augmenting
@@ -36,23 +36,23 @@ if TYPE_CHECKING:
 
 Embedding = Literal["bpe", "wordpiece", "char", "hash"]
 VOCABULARIES: Mapping[str, int] = {"bpe": 5000, "char": 35, "hash": 5000}
-"""Sizes where the option is 0: the thesis's, of characters with two special tokens."""
+"""Vocabulary sizes if the option is 0. They are the thesis's; 35 characters include two special tokens."""
 FEWEST = 2 + 1 + 26
-"""Tokens below which special ones, the blank and the Latin letters have no room."""
+"""The smallest vocabulary: two special tokens, the blank and the Latin letters."""
 HASHES = 3
 ROWS_PER_BUCKET = 10
-"""Of hashed embeddings: the thesis has ten rows of weights to a vector, as its parameter counts say."""
+"""Rows of hash weights per bucket of hashed embeddings, derived from the thesis's parameter counts."""
 STRETCH = 5
-"""Characters are cut at five times a task's length: so many make a word piece, its blank included."""
+"""Characters per word piece, with its blank: texts of characters are cut at five times the task's length."""
 
 
 @options
 class StudentOptions(AugmentationOptions):
-    """`embedding`: of byte pairs (`bpe`), of the base's word pieces, of characters, or of hashed word pieces;
-    `dimension` of each; `vocabulary`, the number of byte pairs or characters, or the rows of hashed weights (0: 5000,
-    35, 5000); `start=teacher` lets word pieces begin with the teacher's, projected; `classifier` units before the
-    classifier. `alpha` weighs the labels, 1 − alpha the teacher; `temperature` of the softmax that its logits and the
-    student's go through (0: raw logits); `rate`, the peak learning rate.
+    """`embedding`: the tokens that are embedded: byte pairs (`bpe`), the base's word pieces, characters, or hashed word
+    pieces. `dimension`: the size of their vectors. `vocabulary`: the number of byte pairs or characters, or of rows of
+    hash weights (0: 5000, 35, 5000). `start=teacher`: initialize word pieces with the teacher's embeddings, projected.
+    `classifier`: units of the layer before the classifier. `alpha`: the weight of the labels in the loss, 1 − alpha
+    that of the teacher. `temperature`: of the softmax on both logits (0: raw logits). `rate`: the peak learning rate.
     """
 
     embedding: Embedding = "bpe"
@@ -65,7 +65,7 @@ class StudentOptions(AugmentationOptions):
     rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
 
     def __post_init__(self) -> None:
-        """The vocabulary must be one's own, and large enough."""
+        """Raise ValueError if `vocabulary` or `start` do not fit `embedding`."""
         if self.embedding == "wordpiece" and self.vocabulary:
             raise ValueError(
                 "embedding=wordpiece has the base's vocabulary; leave out vocabulary, or use embedding=bpe"
@@ -81,13 +81,13 @@ class StudentOptions(AugmentationOptions):
 
 
 def fewest(embedding: Embedding) -> int:
-    """The smallest vocabulary of a kind of embedding: the Latin letters, or one bucket."""
+    """Return the smallest vocabulary of a kind of embedding: `FEWEST` tokens, or the rows of one bucket."""
     return ROWS_PER_BUCKET if embedding == "hash" else FEWEST
 
 
 class StudentDistillation(Augmenting):
-    """L = α · task loss + (1 − α) · MSE(student's logits, teacher's), into a student that takes over no weights but,
-    if told to, the teacher's word embeddings. What it computes of them, `shape` says.
+    """Distillation into a new student with L = α · task loss + (1 − α) · MSE(student's logits, teacher's logits). The
+    student has random weights, except word embeddings with `start=teacher`. A subclass defines `shape`.
     """
 
     Options = StudentOptions
@@ -98,40 +98,47 @@ class StudentDistillation(Augmenting):
 
     @abstractmethod
     def shape(self, common: Mapping[str, Any]) -> StudentConfig:
-        """The student's configuration, of what all students have in common."""
+        """Return the student's configuration. `common` holds the fields that all students have."""
 
     def final_shape_from(self, config: EncoderConfig) -> StudentConfig:
-        """Texts must be classified or scored; the teacher's embeddings must not be narrower than the student's."""
+        """Return the student's shape. Raises SkylineError (`wrong-shape`) for a head that is not of classes or scores,
+        and (`out-of-range`) if `start=teacher` and the teacher's embeddings are narrower than the student's.
+        """
         o = self.options
         if config.head.kind not in ("classification", "regression"):
             raise SkylineError(
                 f"its student has one vector for a text and cannot have a {config.head.kind} head; "
-                "use a task of sentences or pairs, or an encoder"
+                "use a task of sentences or pairs, or an encoder",
+                Code.WRONG_SHAPE,
             )
         if o.start == "teacher" and o.dimension > config.hidden_size:
             raise SkylineError(
                 f"dimension={o.dimension} is more than the teacher's word embeddings have, {config.hidden_size}; "
-                "use a smaller one, or start=random"
+                "use a smaller one, or start=random",
+                Code.OUT_OF_RANGE,
             )
         own = o.embedding in ("bpe", "char")
         return self.student_shape(config, self.vocabulary if own else config.vocab_size)
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
-        """Word pieces come from the base's tokenizer."""
+        """Raise SkylineError as `Augmenting` does, and (`wrong-kind`) if word pieces are needed and the base has no
+        tokenizer.
+        """
         super().check_against(config, baseline)
         if self.options.embedding in ("wordpiece", "hash") and baseline.tokenizer() is None:
             raise SkylineError(
                 f"embedding={self.options.embedding} takes the word pieces of the base's tokenizer, but it has none; "
-                "use a base with a tokenizer, or embedding=bpe"
+                "use a base with a tokenizer, or embedding=bpe",
+                Code.WRONG_KIND,
             )
 
     @property
     def vocabulary(self) -> int:
-        """The size of the vocabulary that the options ask for; of word pieces 0."""
+        """The vocabulary size that the options ask for; 0 for word pieces."""
         return int(self.options.vocabulary or VOCABULARIES.get(self.options.embedding, 0))
 
     def student_shape(self, teacher: EncoderConfig, vocab_size: int, paired: bool = False) -> StudentConfig:
-        """The student of so many tokens for a teacher's task."""
+        """Return the configuration of a student with `vocab_size` tokens, for the teacher's positions and head."""
         o = self.options
         stretch = STRETCH if o.embedding == "char" else 1
         words = None
@@ -152,8 +159,8 @@ class StudentDistillation(Augmenting):
         )
 
     def student(self, teacher: Any, context: Context) -> students_student.Student:
-        """A new student for the context's task, with a tokenizer of its own."""
-        # A previous stage's model would be lost, so it is the baseline.
+        """Return a new student for the context's task, with the tokenizer of its embedding."""
+        # The method is the first of a recipe, so the previous model is the baseline too.
         teacher = context.teacher
         tokenizer, examples = self.tokenizer(teacher.tokenizer, context), context.training_examples()
         own = self.options.embedding in ("bpe", "char")
@@ -170,7 +177,7 @@ class StudentDistillation(Augmenting):
         return student
 
     def tokenizer(self, base: Tokenizer | None, context: Context) -> Tokenizer:
-        """The base's, or one made of the training texts."""
+        """Return the base's tokenizer for word pieces, else one trained on the training texts."""
         if self.options.embedding in ("wordpiece", "hash"):
             assert base is not None, "refused before"
             return base
@@ -188,11 +195,11 @@ class StudentDistillation(Augmenting):
         return make(texts, self.vocabulary)
 
     def learning_rate(self, name: str) -> float:
-        """One of its own for everything: the budget's is an encoder's."""
+        """Return `rate` for all parameters: the budget's rate is meant for encoders."""
         return float(self.options.rate)
 
     def loss(self, step: Step) -> Tensor:
-        """The weighted sum; it replaces the task loss."""
+        """Return the weighted sum, which replaces the task loss."""
         o = self.options
         soft = losses.squared_logit_error(step, temperature=o.temperature)
         loss: Tensor = o.alpha * step.task_loss + (1 - o.alpha) * soft
@@ -202,9 +209,9 @@ class StudentDistillation(Augmenting):
 def thesis_claims(
     rows: Sequence[tuple[Embedding, int, int, float, float, float, float]],
 ) -> tuple[Claim, ...]:
-    """The claims of the thesis's Table 7.1, accuracies on SST-2 under a RoBERTa-large teacher. A row is an embedding,
-    its dimension, the option `vocabulary`, and four accuracies: without a teacher, the same augmented, and augmented
-    with half of the loss from the teacher, or all.
+    """Return the claims of the thesis's Table 7.1: accuracies on SST-2 with a RoBERTa-large teacher. A row holds an
+    embedding, its dimension, the option `vocabulary`, and four accuracies: without a teacher; without one but
+    augmented; augmented with half of the loss from the teacher; augmented with all of it.
     """
     columns = (
         ("no distillation", 1.0, 0),

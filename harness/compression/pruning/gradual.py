@@ -1,5 +1,5 @@
-"""Gradual pruning: what methods share that raise the sparsity of their masks on a schedule while the model
-trains, on the task or before that as a language model (the regimes of Gordon et al. 2020).
+"""Gradual pruning: the base class of methods that raise the sparsity of their masks on a schedule, while the model is
+fine-tuned or while it is pre-trained (the regimes of Gordon et al. 2020).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.common.lazy import lazy_imports
 from harness.compression.card import Claim, options
 from harness.compression.method import Method
@@ -35,11 +35,11 @@ Scope = Literal["matrix", "global"]
 Regime = Literal["after-fine-tuning", "pretraining", "information-deletion"]
 AFTER: Regime = "after-fine-tuning"
 UPDATES = 50
-"""Masks are chosen anew so many times over the ramp; between them the chosen weights stay zero."""
+"""How often masks are chosen during the ramp. Between two updates the dropped weights stay zero."""
 
 
 def sparsity_at(progress: float, final: float, schedule: Schedule, begin: float, end: float) -> float:
-    """The share of weights that is zero at `progress` (0 … 1) of training: 0 until `begin`, `final` from
+    """Return the share of weights that are zero at `progress` (0 to 1) of training: 0 until `begin`, `final` from
     `end` on.
 
     cubic: s = s_f (1 − (1 − u)³) with u = (progress − begin) / (end − begin) (Zhu & Gupta 2017, eq. 1, from
@@ -57,14 +57,14 @@ def sparsity_at(progress: float, final: float, schedule: Schedule, begin: float,
 class RampOptions:
     """The options of every gradual pruning method.
 
-    `sparsity` is the final share of zeros among the pruned matrices, chosen for each matrix or over all
-    (`scope`); `schedule` is the shape of the ramp up to it (see `sparsity_at`), `begin` and `end` bound it in
-    training progress; `embeddings` prunes the word embeddings too.
+    `sparsity` is the final share of zeros among the pruned matrices; the smallest scores are dropped within each
+    matrix, or over all matrices together (`scope`). The sparsity rises from training progress `begin` to `end` as
+    `schedule` says (see `sparsity_at`). `embeddings` prunes the word embeddings too.
 
-    `regime` is when: after-fine-tuning, while the baseline is fine-tuned further; pretraining, while the pre-trained
-    encoder is trained on as a language model, before it is fine-tuned with the masks held; information-deletion, in
-    the same way, but the zeros may move again in fine-tuning. `pretraining_epochs` of the training set's text are
-    read for that, and the ramp is then in the progress of this reading.
+    `regime` says when weights are pruned. after-fine-tuning: while the baseline is fine-tuned further. pretraining:
+    while the pre-trained encoder is trained as a language model on `pretraining_epochs` of the training texts; the
+    ramp is then in the progress of that training, and the masks are held during fine-tuning. information-deletion: the
+    same, but fine-tuning may change the zeros again.
     """
 
     sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -77,13 +77,13 @@ class RampOptions:
     pretraining_epochs: Annotated[float, Field(gt=0)] = 10.0
 
     def __post_init__(self) -> None:
-        """The ramp must go forward."""
+        """Raise ValueError if the ramp ends before it begins."""
         if self.begin >= self.end:
             raise ValueError(f"begin ({self.begin}) must come before end ({self.end})")
 
 
 class GradualPruning(Method):
-    """A method that keeps the weights of the largest score. What a score is, `scores` says."""
+    """A method that keeps the weights with the largest scores. A subclass defines `scores`."""
 
     Options = RampOptions
     decides = frozenset({"which weights are zero"})
@@ -92,31 +92,35 @@ class GradualPruning(Method):
 
     @abstractmethod
     def scores(self) -> Mapping[str, Tensor]:
-        """The score of every pruned weight, by the parameter's name, of the parameter's shape."""
+        """Return the score of every pruned weight: by parameter name, a tensor of the parameter's shape."""
 
     @property
     def restarts_from_pretrained(self) -> bool:
-        """In the regimes of pre-training."""
+        """True in the regimes of pre-training."""
         return bool(self.options.regime != AFTER)
 
     @property
     def fully_compressed_at(self) -> float:
-        """The end of the ramp; the beginning where that is over before the training."""
+        """The end of the ramp; 0 in the regimes of pre-training, where it ends before fine-tuning."""
         return 0.0 if self.restarts_from_pretrained else float(self.options.end)
 
     def final_shape_from(self, config: Any) -> Any:
-        """There must be a matrix."""
+        """Return the shape unchanged. Raises SkylineError (`wrong-shape`) if there is no matrix to prune."""
         bare = isinstance(config, EncoderConfig) and not any(layer.present() for layer in config.layers)
         if bare and not self.options.embeddings:
-            raise SkylineError("the layers have no matrix to prune; use embeddings=true or leave it out")
+            raise SkylineError(
+                "the layers have no matrix to prune; use embeddings=true or leave it out", Code.WRONG_SHAPE
+            )
         return config
 
     def draw(self, context: Context) -> None:
-        """Draw what the scores need, once the masks are attached."""
+        """Draw the random numbers that the scores need. It is called once, after the masks are attached."""
         return
 
     def prepare(self, student: Model, context: Context) -> None:
-        """Attach masks that keep everything; in the regimes of pre-training, rewind, pre-train and prune."""
+        """Attach masks that keep all weights. In the regimes of pre-training, go back to the pre-trained weights first,
+        then pre-train and prune.
+        """
         o = self.options
         if self.restarts_from_pretrained:
             rewind(student, context, f"regime={o.regime}")
@@ -137,7 +141,7 @@ class GradualPruning(Method):
         self.step(student, 1.0)
 
     def step(self, student: Model, progress: float) -> None:
-        """Raise the sparsity on schedule, and keep dropped weights at zero."""
+        """Raise the sparsity as scheduled, and set dropped weights to zero again."""
         o = self.options
         due = int(UPDATES * min(1.0, max(0.0, (progress - o.begin) / (o.end - o.begin))))
         if due > self._updates:
@@ -148,8 +152,8 @@ class GradualPruning(Method):
             self.masks.apply()
 
     def finish(self, student: Model, context: Context) -> None:
-        """Bring the sparsity to its final value (in one shot where nothing was trained) and store the rest
-        sparsely; densely after information deletion, where little is zero any more.
+        """Raise the sparsity to its final value (in one shot if nothing was trained), and store the weights behind a
+        bitmask. After information deletion they are stored densely, because few are still zero.
         """
         self.step(student, 1.0)
         if self._held:
@@ -157,8 +161,8 @@ class GradualPruning(Method):
 
 
 def regime_claims(where: str, rows: Mapping[float, Sequence[float]], regime: Regime) -> tuple[Claim, ...]:
-    """The claims of Gordon et al. 2020, Table 1: accuracies on MNLI, QQP, QNLI, SST-2 and CoLA of the rows of one
-    regime, by sparsity. `where` is the table's own name of it.
+    """Return the claims of one regime in Gordon et al. 2020, Table 1. `rows` holds, by sparsity, the accuracies on
+    MNLI, QQP, QNLI, SST-2 and CoLA in points; `where` is the regime's name in that table.
     """
     tasks = ("mnli", "qqp", "qnli", "sst2", "cola")
     return tuple(

@@ -1,5 +1,5 @@
-"""Gates: a factor of one on each head, feed-forward column or hidden unit, through which importance and
-penalties are taken. They are hooks, so the encoder itself does not know of them.
+"""Gates: factors of one on heads and feed-forward columns. The loss's gradient with respect to a gate measures the
+importance of its unit (Michel et al. 2019). Gates are hooks, so the encoder's code does not contain them.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from harness.models.encoder.layers import FeedForward, Layer
 
 
 def head_gates(model: Encoder, rows: int | None = None) -> list[Tensor]:
-    """Ones (heads,) for each layer, or (rows, heads) for a gate of its own in each sequence of a batch, on the
-    model's device, that record gradients.
+    """Return gates of value 1 for each layer, on the model's device, with gradients: (heads,), or (rows, heads) if
+    each of `rows` sequences of a batch gets its own gates.
     """
     return [_ones(model, layer.heads, rows) for layer in model.config.layers]
 
 
 def column_gates(model: Encoder, rows: int | None = None) -> list[Tensor]:
-    """Ones (FFN columns,) for each layer, or (rows, FFN columns), on the model's device, that record gradients."""
+    """Return gates as `head_gates` does: (FFN columns,) for each layer, or (rows, FFN columns)."""
     return [_ones(model, layer.ffn_size, rows) for layer in model.config.layers]
 
 
@@ -36,9 +36,10 @@ def _ones(model: Encoder, size: int, rows: int | None) -> Tensor:
 def gated(
     model: Encoder, heads: list[Tensor] | None = None, columns: list[Tensor] | None = None
 ) -> Iterator[None]:
-    """Multiply each head's context by its gate, and each column's activation by its, within the block.
+    """Multiply, within the block, each head's context and each FFN column's activation by its gate.
 
-    Layers that share weights share modules, so they cannot be gated apart: their gates multiply.
+    `heads` and `columns` hold one tensor per layer (see `head_gates`). Layers that share weights share modules, so the
+    hooks of all of them act on each: their gates multiply.
     """
     hooks = []
     try:
@@ -56,17 +57,17 @@ def gated(
 
 def _gate_heads(gate: Tensor) -> Any:
     def hook(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor | None]) -> Any:
-        context, attention = output
+        context, attention = output  # (b, n, h · d)
         shape = context.shape
-        factor = gate.reshape(-1, 1, gate.shape[-1], 1).to(context.dtype)
-        context = context.view(*shape[:-1], gate.shape[-1], -1) * factor
-        return context.view(shape), attention
+        factor = gate.reshape(-1, 1, gate.shape[-1], 1).to(context.dtype)  # (1 or b, 1, h, 1)
+        context = context.view(*shape[:-1], gate.shape[-1], -1) * factor  # (b, n, h, d)
+        return context.view(shape), attention  # (b, n, h · d)
 
     return hook
 
 
 def _gate_columns(gate: Tensor) -> Any:
     def hook(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        return (inputs[0] * gate.reshape(-1, 1, gate.shape[-1]).to(inputs[0].dtype),)
+        return (inputs[0] * gate.reshape(-1, 1, gate.shape[-1]).to(inputs[0].dtype),)  # (b, n, FFN columns)
 
     return hook

@@ -1,4 +1,4 @@
-"""Masks whose scores are trained beside the weights (movement pruning: Sanh et al. 2020)."""
+"""Masks whose scores are trained together with the weights (movement pruning: Sanh et al. 2020)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from harness.models.parametrization import attach, bake
 
 
 class _Masked(torch.autograd.Function):
-    """W ⊙ M. The mask's step function passes the gradient through, so ∂L/∂S = ∂L/∂W′ ⊙ W (section 3, eq. 4)."""
+    """W′ = W ⊙ M. The gradient passes straight through the mask's step function, so ∂L/∂S = ∂L/∂W′ ⊙ W (section 3,
+    eq. 4).
+    """
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        """Return the kept weights."""
+        """Return W ⊙ M."""
         ctx.save_for_backward(weight, mask)
         return weight * mask
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        """The weight's gradient where it is kept, the score's everywhere."""
+        """Return the gradients of the weights (0 for dropped ones), of the scores (of all weights), and None."""
         weight, mask = ctx.saved_tensors
         return gradients[0] * mask, gradients[0] * weight, None
 
 
 class ScoredWeight(nn.Module):
-    """A weight seen through a mask; `scores`, of its shape, begin at 0 and are trained. `mask` is set from outside
-    and keeps everything at first.
+    """A parametrization that masks a weight. `scores` have the weight's shape, begin at 0 and are trained. `mask` is
+    boolean (true = kept), begins with all true, and is set by `LearnedMasks.replace`.
     """
 
     mask: Tensor
@@ -41,13 +43,13 @@ class ScoredWeight(nn.Module):
         self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The kept weights."""
+        """Return the weight with dropped entries set to 0."""
         masked: Tensor = _Masked.apply(weight, self.scores, self.mask)  # type: ignore[no-untyped-call]
         return masked
 
 
 class LearnedMasks:
-    """Scored masks on an encoder's weights, by name."""
+    """Trained scores and masks on a model's weights, by name."""
 
     def __init__(self, student: Model, names: list[str]) -> None:
         parameters = dict(student.named_parameters())
@@ -57,7 +59,7 @@ class LearnedMasks:
 
     @property
     def scores(self) -> dict[str, Tensor]:
-        """The scores by the weight's name, without gradient."""
+        """The scores by the weight's name, detached, of the weight's shape."""
         return {name: scored.scores.detach() for name, scored in self.weights.items()}
 
     def replace(self, masks: dict[str, Tensor]) -> None:
@@ -66,7 +68,7 @@ class LearnedMasks:
             self.weights[name].mask = mask
 
     def store(self, student: Model) -> None:
-        """Leave the kept weights in the encoder, the scores go, and let the artifact store a bitmask."""
+        """Leave the masked weights in the student, remove the scores, and make the artifact store a bitmask."""
         codecs = student.storage.codecs
         for name in self.weights:
             bake(student, name)
@@ -74,5 +76,5 @@ class LearnedMasks:
 
 
 def is_score(name: str) -> bool:
-    """Whether a student's parameter of this name is a mask's scores."""
+    """Return whether the student's parameter of this name holds scores of a mask."""
     return ".parametrizations." in name and name.endswith(".scores")

@@ -1,4 +1,4 @@
-"""Masks on weight matrices: thresholds and the bookkeeping that every pruning method shares."""
+"""Masks on weight matrices, and their choice by scores: shared by all methods of unstructured pruning."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ WORD_EMBEDDING = "embedding.word.weight"
 
 
 def prunable(model: Model, embeddings: bool) -> list[str]:
-    """The parameters that sparsity counts over: the layers' matrices, and the word embeddings where asked
-    for.
+    """Return the names of the parameters that sparsity counts: the layers' matrices, with `embeddings` also the word
+    embeddings.
     """
     return [*model.matrix_names(), *([WORD_EMBEDDING] if embeddings else [])]
 
@@ -28,8 +28,8 @@ def prunable(model: Model, embeddings: bool) -> list[str]:
 def keep_largest(
     scores: Mapping[str, Tensor], sparsity: float, scope: Literal["matrix", "global"]
 ) -> dict[str, Tensor]:
-    """Masks (true = kept) that drop exactly round(sparsity · n) weights of the smallest score, of each matrix
-    or of all.
+    """Return masks (true = kept, of the scores' shapes) that drop the round(sparsity · n) weights with the smallest
+    scores, for each matrix of n weights or over all n weights together.
 
     Ties are broken by position, so the count is exact.
     """
@@ -52,7 +52,7 @@ def _keep(scores: Tensor, sparsity: float) -> Tensor:
 
 
 def _smallest(scores: Tensor, k: int) -> Tensor:
-    """The k-th smallest score, k from 1."""
+    """Return the k-th smallest score, k from 1."""
     if scores.device.type == "cpu":
         # NumPy's selection takes a tenth of the time of torch's.
         return torch.from_numpy(np.partition(scores.detach().numpy(), k - 1))[k - 1]
@@ -60,42 +60,40 @@ def _smallest(scores: Tensor, k: int) -> Tensor:
 
 
 def share_changed(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
-    """The share of weights that one of two masks keeps and the other drops, over all matrices."""
+    """Return the share of weights, over all matrices, that exactly one of the two sets of masks keeps."""
     changed = sum(int((mask != other[name]).count_nonzero()) for name, mask in one.items())
     return changed / sum(mask.numel() for mask in one.values())
 
 
 class Masks:
-    """Masks on a model's parameters. `apply` zeroes what they drop; a weight's mask can only lose ones unless
-    replaced.
-    """
+    """Masks (true = kept) on a model's parameters, by name. At first they keep all weights."""
 
     def __init__(self, model: Model, names: Iterable[str]) -> None:
         self.weights = trained_weights(model, names)
         self.kept = {name: torch.ones_like(w, dtype=torch.bool) for name, w in self.weights.items()}
 
     def replace(self, masks: Mapping[str, Tensor]) -> None:
-        """Use these masks from now on."""
+        """Use these masks from now on; parameters that are not named keep theirs."""
         self.kept.update(masks)
 
     def magnitudes(self) -> dict[str, Tensor]:
-        """|w| of each weight."""
+        """Return |w| of each weight, by parameter name."""
         return {name: weight.detach().abs() for name, weight in self.weights.items()}
 
     def apply(self) -> None:
-        """Zero the dropped weights in place."""
+        """Set the dropped weights to zero in place."""
         with torch.no_grad():
             for name, weight in self.weights.items():
                 self.kept[name] = self.kept[name].to(weight.device)
                 weight.mul_(self.kept[name])
 
     def sparsity(self) -> float:
-        """The share of dropped weights over all masks."""
+        """Return the share of dropped weights over all masks."""
         total = sum(mask.numel() for mask in self.kept.values())
         return 1 - sum(int(mask.count_nonzero()) for mask in self.kept.values()) / total
 
     def store(self, model: Model) -> None:
-        """Zero the dropped weights and let the artifact store the others behind a bitmask."""
+        """Set the dropped weights to zero, and make the artifact store the others behind a bitmask."""
         self.apply()
         codecs = model.storage.codecs
         for name in self.weights:

@@ -1,6 +1,4 @@
-"""Movement pruning: what methods share whose masks follow scores that are trained beside the weights (Sanh et al. 2020,
-section 4).
-"""
+"""Movement pruning: the base class of methods whose masks follow trained scores (Sanh et al. 2020, section 4)."""
 
 from __future__ import annotations
 
@@ -27,8 +25,9 @@ if TYPE_CHECKING:
 
 @options
 class MovementOptions:
-    """`begin` and `end` of the ramp in training progress; `score_learning_rate`, the peak rate of the scores; `start`:
-    from the pre-trained weights, whose movement the paper follows, or from those that the stage before left.
+    """`begin` and `end`: training progress at which the ramp begins and ends. `score_learning_rate`: the peak learning
+    rate of the scores. `start`: the weights to begin with, either the pre-trained ones as in the paper, or those that
+    the previous stage left.
     """
 
     begin: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -37,14 +36,14 @@ class MovementOptions:
     start: Literal["pretrained", "fine-tuned"] = "pretrained"
 
     def __post_init__(self) -> None:
-        """The ramp must go forward."""
+        """Raise ValueError if the ramp ends before it begins."""
         if self.begin >= self.end:
             raise ValueError(f"begin ({self.begin}) must come before end ({self.end})")
 
 
 class MovementPruning(Method):
-    """A method that masks the layers' matrices by trained scores. How, `choose` says. Embeddings are frozen, as
-    published.
+    """A method that masks the layers' matrices by trained scores. A subclass defines `choose`. Embeddings are frozen,
+    as published.
     """
 
     Options = MovementOptions
@@ -56,7 +55,7 @@ class MovementPruning(Method):
 
     @abstractmethod
     def choose(self, progress: float) -> None:
-        """Choose the masks by the scores as they are now."""
+        """Set the masks from the present scores. `progress` is steps done / all steps."""
 
     @property
     def fully_compressed_at(self) -> float:
@@ -65,22 +64,24 @@ class MovementPruning(Method):
 
     @property
     def restarts_from_pretrained(self) -> bool:
-        """Unless told to start from what is there."""
+        """True unless `start` asks for the previous stage's weights."""
         return bool(self.options.start == "pretrained")
 
     def prepare(self, student: Model, context: Context) -> None:
-        """Go back to the start, attach scores to the layers' matrices, and freeze the embeddings."""
+        """Restore the pre-trained weights if `start` asks for them, attach scores to the layers' matrices, and freeze
+        the embeddings.
+        """
         if self.restarts_from_pretrained:
             rewind(student, context, f"{self.card.id}:start=pretrained")
         student.embedding.requires_grad_(False)
         self.masks = learned_masks.LearnedMasks(student, list(student.matrix_names()))
 
     def learning_rate(self, name: str) -> float | None:
-        """The scores have a rate of their own."""
+        """Return the rate of the scores, and None for every other parameter."""
         return self.options.score_learning_rate if learned_masks.is_score(name) else None
 
     def finish(self, student: Model, context: Context) -> None:
-        """Bake the last masks."""
+        """Choose the last masks and store the masked weights."""
         self.choose(1.0)
         self.masks.store(student)
         student.embedding.requires_grad_(True)

@@ -1,4 +1,6 @@
-"""Units chosen so that the others can be told from them, and the linear maps that tell them (least squares)."""
+"""Choose units from which all others can be reconstructed linearly, and compute these reconstructions by least
+squares.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Moments:
-    """Mean and covariance of rows (m, size) that come batch by batch, in double precision."""
+    """Mean and covariance of vectors with `size` units that come batch by batch, in double precision."""
 
     def __init__(self, size: int) -> None:
         self.count = 0
@@ -24,7 +26,7 @@ class Moments:
         self.outer = torch.zeros(size, size, dtype=torch.double)
 
     def add(self, rows: Tensor) -> None:
-        """Take rows in."""
+        """Add vectors (m, size)."""
         rows = rows.detach().double().cpu()
         self.count += len(rows)
         self.total += rows.sum(0)
@@ -42,15 +44,16 @@ class Moments:
 
 
 def choose_units(covariance: Tensor, count: int) -> list[int]:
-    """`count` units, in rising order, from which the others are reconstructed well: each time the one that leaves the
-    least of the total variance unexplained (greedy column subset selection).
+    """Return `count` units, in rising order, from which the others can be reconstructed well (greedy column subset
+    selection). Each choice is the unit that leaves the least of the total variance unexplained, given those before it.
+    `covariance` is (size, size).
     """
-    left = covariance.double().clone()
+    left = covariance.double().clone()  # the covariance (size, size) that the chosen units do not explain
     floor = 1e-9 * float(left.diagonal().mean().clamp_min(1e-30))
     chosen: list[int] = []
     for _ in range(count):
         variance = left.diagonal().clone()
-        gain = left.square().sum(0) / variance.clamp_min(floor)
+        gain = left.square().sum(0) / variance.clamp_min(floor)  # (size,)
         gain[variance <= floor] = 0.0
         gain[chosen] = -1.0
         best = int(gain.argmax())
@@ -61,21 +64,23 @@ def choose_units(covariance: Tensor, count: int) -> list[int]:
 
 
 def reconstruction(moments: Moments, kept: list[int], ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """The affine map from the units `kept` to all: x ≈ M x[kept] + c, least squares with `ridge` times their mean
-    variance on the diagonal. Kept units are mapped to themselves. Returns M (size, kept) and c (size,).
+    """Return M (size, k) and c (size,) of the affine map x ≈ M x[kept] + c from the k units `kept` to all units.
+
+    It is the ridge regression whose penalty is `ridge` times the mean variance of the kept units. Kept units are
+    mapped to themselves.
     """
     covariance, mean = moments.covariance, moments.mean
-    inner = covariance[kept][:, kept]
+    inner = covariance[kept][:, kept]  # (k, k)
     damping = ridge * inner.diagonal().mean().clamp_min(1e-12)
     inner = inner + damping * torch.eye(len(kept), dtype=inner.dtype)
-    found = torch.linalg.solve(inner, covariance[kept]).T
+    found = torch.linalg.solve(inner, covariance[kept]).T  # (size, k)
     found[kept] = torch.eye(len(kept), dtype=inner.dtype)
     return found, mean - found @ mean[kept]
 
 
 def group_energy(covariance: Tensor, weight: Tensor, size: int = 1) -> Tensor:
-    """The variance of what each group of `size` neighbouring inputs adds to the output of the map `weight` (out, in):
-    trace(W_g C_g W_gᵀ), (in / size,).
+    """Return the variance that each group g of `size` neighbouring inputs adds to the output of the linear map
+    `weight` (out, in): trace(W_g C_g W_gᵀ), shape (in / size,). `covariance` (in, in) is that of the inputs.
     """
     groups = weight.shape[1] // size
     weight = weight.detach().double().cpu().view(-1, groups, size)
@@ -84,8 +89,8 @@ def group_energy(covariance: Tensor, weight: Tensor, size: int = 1) -> Tensor:
 
 
 def hidden_units(moments: Mapping[str, Moments], count: int) -> list[int]:
-    """`count` hidden units from which all that reads hidden states can be reconstructed well, each reader with the same
-    weight. `moments` are those of `observe_inputs`.
+    """Return `count` hidden units from which the inputs of all linear maps that read hidden states can be
+    reconstructed well. Every map has the same weight. `moments` come from `observe_inputs`.
     """
     readers = [m.covariance for path, m in moments.items() if path.endswith((".query", ".into", ".pooler"))]
     shares = [covariance / covariance.trace().clamp_min(1e-12) for covariance in readers]
@@ -93,18 +98,20 @@ def hidden_units(moments: Mapping[str, Moments], count: int) -> list[int]:
 
 
 def strongest_groups(covariance: Tensor, weight: Tensor, count: int, size: int = 1) -> list[int]:
-    """The `count` groups of `size` neighbouring inputs that add most to the output of the map `weight` (out, in)."""
+    """Return the `count` groups of `size` neighbouring inputs, in rising order, that add the most variance to the
+    output of the map `weight` (out, in); see `group_energy`.
+    """
     energy = group_energy(covariance, weight, size)
     chosen: list[int] = energy.argsort(descending=True, stable=True)[:count].sort().values.tolist()
     return chosen
 
 
 def read_from(module: nn.Linear, moments: Moments, kept: list[int]) -> None:
-    """Let a map read its inputs from those `kept`, in place: W[:, kept] ← W M and b ← b + W c of `reconstruction`. Its
-    other columns are then to be cut.
+    """Change a linear map in place so that its inputs `kept` suffice: W[:, kept] ← W M and b ← b + W c, with M and c of
+    `reconstruction`. The caller must cut the other columns.
     """
     with torch.no_grad():
-        weight = module.weight
+        weight = module.weight  # (out, in)
         found, offset = (each.to(weight) for each in reconstruction(moments, kept))
         if module.bias is not None:
             module.bias.add_(weight @ offset)
@@ -112,17 +119,19 @@ def read_from(module: nn.Linear, moments: Moments, kept: list[int]) -> None:
 
 
 def observe_inputs(model: Encoder, context: Context, batches: int, size: int = 32) -> dict[str, Moments]:
-    """Moments of what each linear map of `model` reads, by the module's path, over the tokens of training examples
-    that are no padding.
+    """Return the moments of the inputs of each linear map of `model`, by the module's path, over the tokens (without
+    padding) of `batches` batches of `size` training examples.
 
-    Queries, keys and values read the same: it stands under the query's path.
+    Queries, keys and values have the same inputs, so only the query's path is there.
     """
     found: dict[str, Moments] = {}
     mask = torch.ones(0)
 
     def watch(path: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor]) -> None:
-            rows = inputs[0] if inputs[0].dim() == 2 else inputs[0][mask]
+            rows = (
+                inputs[0] if inputs[0].dim() == 2 else inputs[0][mask]
+            )  # (m, in), from (b, n, in) by mask (b, n)
             found.setdefault(path, Moments(rows.shape[-1])).add(rows)
 
         return hook
@@ -146,12 +155,12 @@ def observe_inputs(model: Encoder, context: Context, batches: int, size: int = 3
 
 
 def observe_states(model: Encoder, context: Context, batches: int, size: int = 32) -> Moments:
-    """Moments of the hidden states of `model`, the embedding's and all layers' alike, over the tokens of training
-    examples that are no padding.
+    """Return the moments of the hidden states of `model`, after the embedding and after every layer together, over the
+    tokens (without padding) of `batches` batches of `size` training examples.
     """
     found = Moments(model.config.hidden_size)
     with torch.no_grad(), evaluating(model):
         for batch, _ in context.batches(model, size, batches, "states"):
             for states in model(batch, hidden_states=True).hidden_states or ():
-                found.add(states[batch.attention_mask.bool()])
+                found.add(states[batch.attention_mask.bool()])  # (m, H) of (b, n, H)
     return found

@@ -1,4 +1,4 @@
-"""Which tokens a task's training set has, and which a WordPiece tokenizer cannot do without."""
+"""Choose the tokens that a smaller vocabulary keeps, by their counts in the training set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code, SkylineError
 from harness.compression.encoded_rows import encode_examples
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from harness.models.tokenizer import Tokenizer
 
 UNUSED = re.compile(r"\[unused\d+\]")
-"""Places that BERT's vocabulary keeps free."""
+"""Unused entries of BERT's vocabulary."""
 
 
 def token_counts(model: Encoder, context: Context) -> Tensor:
-    """How often each token id (V,) stands in the training examples, as `model` reads them: special tokens and texts
-    that are cut included.
+    """Return the number of occurrences (V,) of each token id in the training examples as `model` reads them: with
+    special tokens, and texts cut at the model's length.
     """
     task = context.task
     length = model.length_for(task)
@@ -33,8 +33,8 @@ def token_counts(model: Encoder, context: Context) -> Tensor:
 
 
 def indispensable_tokens(tokenizer: Tokenizer) -> list[int]:
-    """The ids of the special tokens, of all single characters and of those that continue a word, in order: with them
-    every text can still be read that could be before.
+    """Return the ids, in rising order, of the special tokens and of all single characters, also those that continue a
+    word. With them every text that the tokenizer could split before can still be split.
     """
     data = json.loads(tokenizer.to_json())
     special = {data["model"].get("unk_token"), *(added["content"] for added in data["added_tokens"])}
@@ -47,21 +47,24 @@ def indispensable_tokens(tokenizer: Tokenizer) -> list[int]:
 
 
 def require_room(tokenizer: Tokenizer | None, wanted: int, asked: str) -> None:
-    """Raise SkylineError where `wanted` tokens are less than those that always stay. `asked` is the option's text."""
+    """Raise SkylineError (`out-of-range`) if a vocabulary of `wanted` tokens is too small for the indispensable ones.
+    `asked` is the option's text, for example keep=0.01.
+    """
     least = 0 if tokenizer is None else len(indispensable_tokens(tokenizer))
     if least > wanted:
         name = asked.partition("=")[0]
         raise SkylineError(
             f"{asked} is {wanted} tokens, but {least} special tokens and single characters always stay; "
-            f"use at least {name}={least}"
+            f"use at least {name}={least}",
+            Code.OUT_OF_RANGE,
         )
 
 
 def tokens_to_keep(tokenizer: Tokenizer, counts: Tensor, size: int) -> list[int]:
-    """The ids of `size` tokens, in order: the indispensable ones, then the most frequent by `counts` (V,). Among those
-    seen equally often the lower ids come first, and places that the vocabulary keeps free last.
+    """Return the ids of `size` tokens, in rising order: the indispensable ones and the most frequent by `counts` (V,).
+    Among equally frequent tokens, lower ids are preferred, and unused entries come last.
 
-    Where `size` is less than the indispensable ones, these are what is returned.
+    If there are more than `size` indispensable tokens, exactly these are returned.
     """
     kept = set(indispensable_tokens(tokenizer))
     seen = counts.tolist()
@@ -74,13 +77,13 @@ def tokens_to_keep(tokenizer: Tokenizer, counts: Tensor, size: int) -> list[int]
 
 
 def relative_error(student: Encoder, teacher: Encoder, weights: Tensor | None = None) -> float:
-    """The squared error of the student's word embeddings against the teacher's, as a share of the teacher's squared
-    distance from their mean; each token's counted by `weights` (V,) where given. Both have the same vocabulary.
+    """Return Σ w‖e_student − e_teacher‖² / Σ w‖e_teacher − mean‖² over the word embeddings of all tokens, with token
+    weights w (V,), by default equal. The mean is weighted too. Both models must have the same vocabulary.
     """
     with torch.no_grad():
         ids = torch.arange(teacher.config.vocab_size, device=next(teacher.parameters()).device)[None]
-        ours, theirs = (model.embedding.word(ids)[0].double() for model in (student, teacher))
+        ours, theirs = (model.embedding.word(ids)[0].double() for model in (student, teacher))  # (V, E) each
         share = torch.ones(len(theirs)) if weights is None else weights
-        share = (share.double() / share.sum())[:, None].to(theirs.device)
+        share = (share.double() / share.sum())[:, None].to(theirs.device)  # (V, 1)
         error = (share * (ours - theirs).square()).sum()
         return float(error / (share * (theirs - (share * theirs).sum(0)).square()).sum().clamp_min(1e-30))

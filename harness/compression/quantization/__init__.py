@@ -1,1 +1,1 @@
-"""Quantization in training."""
+"""Quantization-aware training."""

@@ -1,5 +1,5 @@
-"""Quantization while training: forward sees rounded weights and inputs, backward passes the gradient straight
-through (Jacob et al. 2018; Zafrir et al. 2019, section 2).
+"""Quantization-aware training: the forward pass uses rounded weights and inputs, and the backward pass uses the
+straight-through estimator (Jacob et al. 2018; Zafrir et al. 2019, section 2).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from harness.models.parametrization import attach, bake, straight_through
 
 
 class Rounded(nn.Module):
-    """A weight as a codec's stage would give it back: what training sees is what the artifact will hold. Weights
-    beyond `clip` in size, where it is given, get no gradient.
+    """A parametrization that encodes and decodes a weight by a codec's stage, so that training uses the values which
+    the artifact will hold. Weights with |w| > `clip`, if given, get no gradient.
     """
 
     def __init__(self, stage: Stage, clip: float | None = None) -> None:
@@ -25,15 +25,15 @@ class Rounded(nn.Module):
         self.stage, self.clip = stage, clip
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Encode, decode, and pass the gradient through."""
+        """Return the rounded weight, of the same shape; the gradient passes straight through."""
         values, beside = self.stage.encode(weight.detach().float())
         passed = weight if self.clip is None else weight.clamp(-self.clip, self.clip)
         return straight_through(passed, self.stage.decode(values, beside, weight.shape))
 
 
 class RoundedInput(nn.Module):
-    """Inputs of a module rounded to symmetric int8; the range is a moving average of max |x|, which begins with
-    the first batch (Zafrir et al. 2019, section 2.1).
+    """A forward pre-hook that rounds a module's first input (…, in) to symmetric int8. The range is an exponential
+    moving average of max |x|, which begins with the first batch (Zafrir et al. 2019, section 2.1).
     """
 
     largest: Tensor
@@ -44,7 +44,7 @@ class RoundedInput(nn.Module):
         self.largest = torch.zeros(())
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """A forward pre-hook: rounds the first input, (…, in)."""
+        """Return the inputs with the first one rounded. In training, update the range before."""
         x = inputs[0]
         if module.training:
             largest = x.detach().abs().amax().float()
@@ -55,8 +55,8 @@ class RoundedInput(nn.Module):
 
 
 def rounded_as_it_comes(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A forward pre-hook: rounds the first input to symmetric int8, its range max |x| of this very tensor (Zhang et
-    al. 2020, section 3.1).
+    """Round a module's first input (…, in) to symmetric int8, as a forward pre-hook. The range is max |x| of the input
+    itself (Zhang et al. 2020, section 3.1).
     """
     x = inputs[0]
     return (_round_int8(x, x.detach().abs().amax().float()), *inputs[1:])
@@ -72,8 +72,10 @@ InputHook = Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]
 
 
 class QuantizedTraining:
-    """Fake quantization of an encoder: `stages` by weight name; int8 inputs of its linear maps with a moving range
-    where `decay` is given, with each batch's own range where they are `dynamic`. `clip`: see `Rounded`.
+    """Fake quantization of a model. `stages` holds a codec's stage by weight name, and `clip` is that of `Rounded`.
+
+    The inputs of the linear maps among these weights are rounded to int8 if `dynamic` (range of each batch) or if
+    `decay` is given (moving average); otherwise they stay as they are.
     """
 
     def __init__(
@@ -94,8 +96,8 @@ class QuantizedTraining:
             self._hooks += _hook_inputs(student, self.stages, lambda: RoundedInput(decay))
 
     def store(self, student: Model) -> None:
-        """End, and let the artifact store the rounded weights, codes of less than a byte packed. Masks of sparse
-        weights stay.
+        """End fake quantization, and make the artifact store the codes of the rounded weights; codes with fewer than 8
+        bits are packed. Bitmasks of pruned weights stay.
         """
         self.end(student)
         codecs = student.storage.codecs
@@ -106,7 +108,7 @@ class QuantizedTraining:
             codecs[name] = codec if width >= 8 else codec.with_stage(Pack(width))
 
     def end(self, student: Model) -> None:
-        """Leave the rounded weights in the encoder and take everything else away."""
+        """Leave the rounded weights in the student, and remove the hooks and parametrizations."""
         for hook in self._hooks:
             hook.remove()
         for name in self.stages:
@@ -121,7 +123,7 @@ def _hook_inputs(student: Model, names: Mapping[str, Stage], make: Callable[[], 
 
 
 def linear_weights(student: Model) -> list[str]:
-    """The weights of every linear map but the classifier, by name."""
+    """Return the names of the weights of all linear maps except the classifier."""
     return [
         f"{path}.weight"
         for path, module in student.named_modules()
@@ -130,7 +132,9 @@ def linear_weights(student: Model) -> list[str]:
 
 
 def embedding_tables(student: Model) -> dict[str, int]:
-    """The rows of every lookup table in the embedding, by its weight's name: words, positions, segments."""
+    """Return the number of rows of each lookup table in the embedding (words, positions, segments), by the weight's
+    name.
+    """
     return {
         f"embedding.{path}.weight": module.num_embeddings
         for path, module in student.embedding.named_modules()

@@ -1,4 +1,4 @@
-"""What artifacts cost and score, worked out in a process of its own while other checks run here."""
+"""A second process that computes costs and scores of artifacts while other checks run in this process."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from harness.records.schema import Quality, Workload
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one artifact: its costs at a workload, and its score on the tiny task."""
+    """An artifact's costs at a workload, and its score on the tiny task."""
 
     costs: StaticCosts
     quality: Quality
 
 
-class Beside:
-    """A process that imports what scoring needs (`evaluate` takes seconds), waits to be told of artifacts, and works
-    out their figures. Both it and this process have one thread meanwhile: more would wait for each other's.
+class SecondProcess:
+    """A process that imports what scoring needs (`evaluate` takes seconds), waits for artifacts, and computes their
+    figures. Until `close`, both processes use one thread each, so that they do not wait for each other's threads.
     """
 
     def __init__(self) -> None:
@@ -43,13 +43,13 @@ class Beside:
         torch.set_num_threads(1)
 
     def tell(self, folders: list[Path], workload: Workload) -> None:
-        """Let it work out the figures of the artifacts in these folders; told once."""
+        """Start the computation for the artifacts in these folders. Call it at most once."""
         self._told = True
         self._writer.send((folders, workload))
 
     def figures(self) -> list[Figures] | None:
-        """The artifacts' figures, when they are there. None where it was not told of any or failed: then it is tried
-        again here, where an error tells more.
+        """Wait for the artifacts' figures and return them in order. Return None if there was no artifact or the process
+        failed: the caller then computes them itself, where an error says more.
         """
         if not self._told:
             return None
@@ -59,7 +59,7 @@ class Beside:
             return None
 
     def close(self) -> None:
-        """End the process, which finishes what it was told."""
+        """End the process after its present computation."""
         self._writer.close()
         self._thread.shutdown()
         self._reader.close()
@@ -67,7 +67,7 @@ class Beside:
 
 
 def figures_when_told(reader: Connection) -> list[Figures]:
-    """Runs in the process of its own."""
+    """Wait for the message of `tell`, and return the figures; an empty list if the pipe is closed before."""
     torch.set_num_threads(1)
     with suppress(EOFError):
         folders, workload = reader.recv()
@@ -76,10 +76,10 @@ def figures_when_told(reader: Connection) -> list[Figures]:
 
 
 def costs_of(folder: Path, workload: Workload) -> StaticCosts:
-    """FLOPs, parameters and bytes of an artifact, without timing. Raises SkylineError where it does not load."""
+    """Return an artifact's FLOPs, parameters and bytes, without timing. Raises SkylineError if it does not load."""
     return static_costs(folder, Inputs.of(workload))
 
 
 def quality_of(folder: Path) -> Quality:
-    """An artifact's score on the tiny task. Raises SkylineError where it does not load."""
+    """Return an artifact's scores on the tiny task. Raises SkylineError if it does not load."""
     return evaluate_quality(load_artifact(folder), tiny_task())

@@ -21,7 +21,7 @@ def here() -> Subject:
 
 def test_both_processes_find_the_same(here: Subject) -> None:
     threads = torch.get_num_threads()
-    with Subject(here.method, here.path, beside=True) as subject:
+    with Subject(here.method, here.path, second_process=True) as subject:
         assert subject.costs == here.costs
         assert subject.qualities == here.qualities
         assert subject._figures is not None
@@ -30,11 +30,11 @@ def test_both_processes_find_the_same(here: Subject) -> None:
 
 
 def test_what_fails_there_is_tried_here(here: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Subject(here.method, here.path, beside=True) as subject:
-        assert subject._beside is not None
-        tell = subject._beside.tell
+    with Subject(here.method, here.path, second_process=True) as subject:
+        assert subject._second is not None
+        tell = subject._second.tell
         monkeypatch.setattr(
-            subject._beside, "tell", lambda folders, workload: tell([Path("nowhere"), *folders], workload)
+            subject._second, "tell", lambda folders, workload: tell([Path("nowhere"), *folders], workload)
         )
         assert subject.costs == here.costs
         assert subject._figures is None
@@ -42,8 +42,8 @@ def test_what_fails_there_is_tried_here(here: Subject, monkeypatch: pytest.Monke
 
 
 def test_a_subject_that_makes_nothing_ends_the_process(here: Subject) -> None:
-    with Subject(here.method, here.path, beside=True) as subject:
-        assert subject._beside is not None
-        assert subject._beside.figures() is None
-        waiting = subject._beside._figures
+    with Subject(here.method, here.path, second_process=True) as subject:
+        assert subject._second is not None
+        assert subject._second.figures() is None
+        waiting = subject._second._figures
     assert waiting.result() == []
