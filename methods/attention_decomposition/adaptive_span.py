@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import SpanAttention
 from harness.models.shape_checks import refuse_other_attention
@@ -87,7 +88,10 @@ class AdaptiveSpan(Method):
         """Attention must be there, and the full one."""
         refuse_other_attention(config)
         if not any(layer.heads for layer in config.layers):
-            raise SkylineError("no layer has heads whose span could be learned; use an encoder that has some")
+            raise SkylineError(
+                "no layer has heads whose span could be learned; use an encoder that has some",
+                Code.WRONG_SHAPE,
+            )
         layers = []
         for index, layer in enumerate(config.layers):
             owner = index if layer.shares_with is None else layer.shares_with

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import EncoderConfig, SegmentAttention
 from harness.models.shape_checks import refuse_other_attention, refuse_unlike
@@ -101,16 +102,21 @@ class DeFormer(Method):
         wanted, count = self.options.layers, len(config.layers)
         if wanted >= count:
             last = f"use {count - 1} or fewer" if count > 1 else "use a deeper encoder"
-            raise SkylineError(f"layers={wanted} leaves none of {count} layers to read both segments; {last}")
+            raise SkylineError(
+                f"layers={wanted} leaves none of {count} layers to read both segments; {last}",
+                Code.OUT_OF_RANGE,
+            )
         if any(
             layer.shares_with is not None and layer.shares_with < wanted for layer in config.layers[wanted:]
         ):
             raise SkylineError(
-                f"layers={wanted} separates layers from others that share their weights; share layers of each part only"
+                f"layers={wanted} separates layers from others that share their weights; share layers of each part only",
+                Code.OUT_OF_RANGE,
             )
         if config.segments < 2:
             raise SkylineError(
-                "the encoder knows of one segment only, so none can be read apart; use another one"
+                "the encoder knows of one segment only, so none can be read apart; use another one",
+                Code.WRONG_SHAPE,
             )
         own = EncoderConfig.model_validate({**config.model_dump(), "segment_positions": "own"})
         lower = [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import EncoderConfig, LinformerAttention
 from harness.models.shape_checks import refuse_eliminated, refuse_other_attention
@@ -105,7 +106,8 @@ class Linformer(Method):
         length = min(o.length, config.positions)
         if o.projected >= length:
             raise SkylineError(
-                f"projected={o.projected} is no compression of sequences of {length} tokens; use a smaller number"
+                f"projected={o.projected} is no compression of sequences of {length} tokens; use a smaller number",
+                Code.OUT_OF_RANGE,
             )
         return LinformerAttention(projected=o.projected, length=length, shared_kv=o.shared_kv)
 

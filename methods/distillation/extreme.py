@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.compression.distillation.augmentation import AugmentationOptions, Augmenting
 from harness.models.config import MATRICES, EncoderConfig
@@ -111,16 +112,20 @@ class Extreme(Augmenting):
         refuse_other_words(config)
         o, shapes = self.options, {(layer.heads, layer.ffn_size) for layer in config.layers}
         if len(shapes) > 1 or not all(next(iter(shapes))):
-            raise SkylineError("all layers share its projections, so they must be alike; put it first")
+            raise SkylineError(
+                "all layers share its projections, so they must be alike; put it first", Code.WRONG_SHAPE
+            )
         ((heads, _),) = shapes
         if o.hidden >= config.hidden_size or o.hidden % heads:
             raise SkylineError(
                 f"hidden={o.hidden} must be below the teacher's {config.hidden_size} and a multiple of its "
-                f"{heads} heads"
+                f"{heads} heads",
+                Code.OUT_OF_RANGE,
             )
         if o.vocabulary >= config.vocab_size:
             raise SkylineError(
-                f"vocabulary={o.vocabulary} is not below the teacher's {config.vocab_size}; use a smaller one"
+                f"vocabulary={o.vocabulary} is not below the teacher's {config.vocab_size}; use a smaller one",
+                Code.OUT_OF_RANGE,
             )
         narrow = {"head_size": o.hidden // heads, "ffn_size": 4 * o.hidden}
         layers = [layer.model_copy(update=narrow) for layer in config.layers]

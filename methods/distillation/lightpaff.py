@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 from pydantic import Field
 
 from harness import Card, Claim, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.compression.distillation.layer_maps import Shallower, ShallowerOptions
 from harness.models.config import MATRICES, EncoderConfig
@@ -47,7 +48,8 @@ def narrower(config: EncoderConfig, width: float) -> EncoderConfig:
     if config.embedding_rank and rank is None:
         raise SkylineError(
             f"width={width:g} leaves {hidden} hidden units, not more than the word embeddings' rank "
-            f"{config.embedding_rank}; use a larger one"
+            f"{config.embedding_rank}; use a larger one",
+            Code.OUT_OF_RANGE,
         )
     return EncoderConfig.model_validate({**config.model_dump(), "hidden_size": hidden, "layers": layers})
 
@@ -132,7 +134,9 @@ class LightPAFF(Shallower):
         refuse_wide_ramps(config)
         refuse_factorized(config, MATRICES, "units")
         if not any(layer.present() for layer in config.layers):
-            raise SkylineError("no layer has heads or FFN columns; use an encoder that has some")
+            raise SkylineError(
+                "no layer has heads or FFN columns; use an encoder that has some", Code.WRONG_SHAPE
+            )
         return narrower(super().final_shape_from(config), self.options.width)
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:

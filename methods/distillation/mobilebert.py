@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from harness import Card, Claim, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.compression.distillation.augmentation import AugmentationOptions, Augmenting
 from harness.models.students.bottleneck_config import BottleneckConfig
@@ -101,15 +102,20 @@ class MobileBERTDistillation(Augmenting):
         """All layers must have the same heads, and these divide the body."""
         heads = {layer.heads for layer in config.layers}
         if len(heads) > 1 or 0 in heads:
-            raise SkylineError("its attention maps need layers with the same number of heads; put it first")
+            raise SkylineError(
+                "its attention maps need layers with the same number of heads; put it first", Code.WRONG_SHAPE
+            )
         (count,) = heads
         body = self.options.body or config.hidden_size // 4
         if body % count:
             raise SkylineError(
-                f"body={body} does not divide into the teacher's {count} heads; use a multiple"
+                f"body={body} does not divide into the teacher's {count} heads; use a multiple",
+                Code.OUT_OF_RANGE,
             )
         if config.head.kind == "span":
-            raise SkylineError("its released head has no spans; use a task of sentences or pairs")
+            raise SkylineError(
+                "its released head has no spans; use a task of sentences or pairs", Code.WRONG_SHAPE
+            )
         return BottleneckConfig(
             vocab_size=config.vocab_size,
             embedding_size=self.options.embedding or config.hidden_size // 4,

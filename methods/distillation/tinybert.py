@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.compression.distillation.layer_maps import (
     Shallower,
@@ -131,11 +132,13 @@ class TinyBERT(Shallower):
         refuse_wide_ramps(config)
         if hidden >= config.hidden_size:
             raise SkylineError(
-                f"hidden={hidden} is not below the hidden size {config.hidden_size}; use a smaller one or leave it out"
+                f"hidden={hidden} is not below the hidden size {config.hidden_size}; use a smaller one or leave it out",
+                Code.OUT_OF_RANGE,
             )
         if config.embedding_rank is not None and hidden <= config.embedding_rank:
             raise SkylineError(
-                f"hidden={hidden} is not above the rank {config.embedding_rank} of the word embeddings; use more"
+                f"hidden={hidden} is not above the rank {config.embedding_rank} of the word embeddings; use more",
+                Code.OUT_OF_RANGE,
             )
         return EncoderConfig.model_validate({**left.model_dump(), "hidden_size": hidden})
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import CodedWords
 from harness.models.shape_checks import refuse_other_words
@@ -186,7 +187,8 @@ class CodeEmbeddings(Method):
         if bits >= config.vocab_size * hidden * 32:
             raise SkylineError(
                 f"books={o.books} of entries={o.entries} take as much as the table of {config.vocab_size} x {hidden} "
-                "weights; use fewer"
+                "weights; use fewer",
+                Code.OUT_OF_RANGE,
             )
         return config.with_words(words)
 

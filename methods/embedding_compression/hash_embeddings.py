@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import HashedWords
 from harness.models.shape_checks import refuse_other_words
@@ -152,7 +153,8 @@ class HashEmbeddings(Method):
         if hashed.word_parameters >= config.word_parameters:
             raise SkylineError(
                 f"buckets={o.buckets} with hashes={o.hashes} take as much as the table of {config.vocab_size} x "
-                f"{config.hidden_size} weights; use fewer"
+                f"{config.hidden_size} weights; use fewer",
+                Code.OUT_OF_RANGE,
             )
         return hashed
 

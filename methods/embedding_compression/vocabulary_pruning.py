@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.shape_checks import refuse_hashed_words
 
@@ -84,7 +85,8 @@ class VocabularyPruning(Method):
         wanted = tokens_wanted(self.options.keep, config.vocab_size)
         if not 0 < wanted < config.vocab_size:
             raise SkylineError(
-                f"keep={self.options.keep:g} is {wanted} of {config.vocab_size} tokens; keep some and drop some"
+                f"keep={self.options.keep:g} is {wanted} of {config.vocab_size} tokens; keep some and drop some",
+                Code.OUT_OF_RANGE,
             )
         return config.model_copy(update={"vocab_size": wanted})
 

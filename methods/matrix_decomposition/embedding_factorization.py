@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import EncoderConfig as Config
 from harness.models.shape_checks import refuse_other_words
@@ -66,7 +67,9 @@ class EmbeddingFactorization(Method):
         rank, hidden = self.options.rank, config.hidden_size
         refuse_other_words(config)
         if rank >= hidden:
-            raise SkylineError(f"rank={rank} is not below the hidden size {hidden}; use a smaller one")
+            raise SkylineError(
+                f"rank={rank} is not below the hidden size {hidden}; use a smaller one", Code.OUT_OF_RANGE
+            )
         return Config.model_validate({**config.model_dump(), "embedding_rank": rank})
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:

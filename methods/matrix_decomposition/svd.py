@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import MATRICES, matrix_shape
 from harness.models.shape_checks import refuse_unlike
@@ -89,13 +90,15 @@ class SVD(Method):
             present = layer.present()
             if taken := [matrix for matrix in present if matrix in layer.ranks]:
                 raise SkylineError(
-                    f"{taken[0]} of layer {index} is factorized already; leave one of them out"
+                    f"{taken[0]} of layer {index} is factorized already; leave one of them out",
+                    Code.WRONG_SHAPE,
                 )
             for matrix in present:
                 side = min(matrix_shape(config, layer, matrix))
                 if rank > side:
                     raise SkylineError(
-                        f"rank={rank} exceeds the smaller side of {matrix} in layer {index}, {side}; use a smaller rank"
+                        f"rank={rank} exceeds the smaller side of {matrix} in layer {index}, {side}; use a smaller rank",
+                        Code.OUT_OF_RANGE,
                     )
             layers.append(layer.model_copy(update={"ranks": dict.fromkeys(present, rank)}))
         return config.with_layers(tuple(layers))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.shape_checks import divisors
 
@@ -81,12 +82,14 @@ class Albert(Method):
         if o.groups not in divisors(len(layers)):
             fitting = ", ".join(map(str, divisors(len(layers))))
             raise SkylineError(
-                f"groups={o.groups} does not divide {len(layers)} layers; use one of {fitting}"
+                f"groups={o.groups} does not divide {len(layers)} layers; use one of {fitting}",
+                Code.OUT_OF_RANGE,
             )
         groups = groups_of_layers(len(layers), o.groups)
         if o.init == "chosen" and o.chosen >= len(groups[0]):
             raise SkylineError(
-                f"chosen={o.chosen} is none of the {len(groups[0])} layers of a group; use a smaller number"
+                f"chosen={o.chosen} is none of the {len(groups[0])} layers of a group; use a smaller number",
+                Code.OUT_OF_RANGE,
             )
         shared = list(layers)
         for group in groups:
@@ -95,7 +98,8 @@ class Albert(Method):
                 if layers[index].shares_with is not None or layers[index] != first:
                     raise SkylineError(
                         f"layer {index} has another shape than layer {group[0]}, or shares weights already; "
-                        "share layers that are alike"
+                        "share layers that are alike",
+                        Code.WRONG_SHAPE,
                     )
                 if index != group[0]:
                     shared[index] = first.model_copy(update={"shares_with": group[0]})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import linear_maps
 from harness.models.shape_checks import divisors
@@ -140,7 +141,8 @@ class QBERT(Method):
                 common = divisors(gcd(*rows.values()))
                 raise SkylineError(
                     f"groups={self.options.groups} does not divide the {count} rows of {what}; "
-                    f"use one of {', '.join(map(str, common))}"
+                    f"use one of {', '.join(map(str, common))}",
+                    Code.OUT_OF_RANGE,
                 )
         return config
 

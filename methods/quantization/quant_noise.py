@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import linear_maps
 
@@ -115,7 +116,8 @@ class QuantNoise(Method):
             block = self._block(kind)
             if width % block:
                 raise SkylineError(
-                    f"blocks of {block} weights do not divide the {width} columns of {what}; use another block"
+                    f"blocks of {block} weights do not divide the {width} columns of {what}; use another block",
+                    Code.OUT_OF_RANGE,
                 )
         return config
 

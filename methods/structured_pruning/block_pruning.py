@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.compression.pruning.gradual import sparsity_at
 from harness.models.config import linear_maps
@@ -149,13 +150,14 @@ class BlockPruning(Method):
         o = self.options
         shapes = [(what, shape) for what, _, shape in linear_maps(config)]
         if not shapes:
-            raise SkylineError("the layers have no matrix to prune; leave it out")
+            raise SkylineError("the layers have no matrix to prune; leave it out", Code.WRONG_SHAPE)
         for place, (height, width) in shapes:
             if height % o.rows or width % o.columns:
                 rows, columns = (gcd(*(shape[side] for _, shape in shapes)) for side in (0, 1))
                 raise SkylineError(
                     f"blocks of {o.rows} x {o.columns} do not divide {place} of {height} x {width}; use rows that "
-                    f"divide {rows} and columns that divide {columns}"
+                    f"divide {rows} and columns that divide {columns}",
+                    Code.OUT_OF_RANGE,
                 )
         return config
 

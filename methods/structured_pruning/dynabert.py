@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import MATRICES
 from harness.models.shape_checks import refuse_factorized, refuse_shared
@@ -75,7 +76,8 @@ def narrowed(config: EncoderConfig, layers: Sequence[int], width: float) -> Enco
             what, count = ("heads", layer.heads) if heads is None else ("FFN columns", layer.ffn_size)
             raise SkylineError(
                 f"width={width:g} leaves {width * count:g} of the {count} {what} of layer {index}; "
-                "use a width that leaves a whole number"
+                "use a width that leaves a whole number",
+                Code.OUT_OF_RANGE,
             )
         chosen.append(layer.model_copy(update={"heads": heads, "ffn_size": columns}))
     return config.with_layers(tuple(chosen))
@@ -253,7 +255,8 @@ class DynaBERT(Method):
                     counts = "heads and FFN columns of every layer"
                 raise SkylineError(
                     f"{name}={given:g} does not leave a whole number of the {counts}; "
-                    f"use one of {', '.join(f'{x:g}' for x in fitting)}"
+                    f"use one of {', '.join(f'{x:g}' for x in fitting)}",
+                    Code.OUT_OF_RANGE,
                 )
         kept = share_of(len(config.layers), o.depth)
         assert kept is not None
@@ -264,7 +267,9 @@ class DynaBERT(Method):
         refuse_shared(config, "heads and columns")
         refuse_factorized(config, MATRICES, "heads and columns")
         if not any(layer.heads or layer.ffn_size for layer in config.layers):
-            raise SkylineError("no layer has heads or FFN columns; use an encoder that has some")
+            raise SkylineError(
+                "no layer has heads or FFN columns; use an encoder that has some", Code.WRONG_SHAPE
+            )
         o, count = self.options, len(config.layers)
         every = [size for layer in config.layers for size in (layer.heads, layer.ffn_size)]
         found = []
@@ -277,7 +282,10 @@ class DynaBERT(Method):
             if text != "all" and len(fitting) < len(listed):
                 odd = next(m for m in listed if m not in fitting)
                 what = "layers" if name == "depths" else "heads or FFN columns"
-                raise SkylineError(f"{name}={text}: {odd:g} leaves no whole number of {what}; leave it out")
+                raise SkylineError(
+                    f"{name}={text}: {odd:g} leaves no whole number of {what}; leave it out",
+                    Code.OUT_OF_RANGE,
+                )
             found.append(tuple(fitting))
         return found[0], found[1]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.shape_checks import refuse_factorized, refuse_shared
 
@@ -121,7 +122,8 @@ class HeadPruning(Method):
         if wanted > spare:
             raise SkylineError(
                 f"share={o.share} takes {wanted} of {sum(counts)} heads, but at_least={o.at_least} in each layer "
-                f"leaves {spare} to take; lower one of them"
+                f"leaves {spare} to take; lower one of them",
+                Code.OUT_OF_RANGE,
             )
         return config
 

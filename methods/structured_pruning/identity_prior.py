@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import MATRICES
 from harness.models.parameter_counts import head_parameters, layer_parameters
@@ -229,7 +230,8 @@ class IdentityPrior(Method):
             least = f"the smallest residual mapping has {min(sizes):,}" if sizes else "none is left to remove"
             raise SkylineError(
                 f"share={self.options.share} of the layers is {int(self.options.share * whole):,} parameters, but "
-                f"{least}; {'raise share' if sizes else 'leave this method out'}"
+                f"{least}; {'raise share' if sizes else 'leave this method out'}",
+                Code.OUT_OF_RANGE,
             )
         return config
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.shape_checks import refuse_shared
 
@@ -109,7 +110,8 @@ class LayerDrop(Method):
         available, dropped = len(config.layers), self.options.drop
         if dropped >= available:
             raise SkylineError(
-                f"drop={dropped} leaves none of {available} layers; use {available - 1} or fewer"
+                f"drop={dropped} leaves none of {available} layers; use {available - 1} or fewer",
+                Code.OUT_OF_RANGE,
             )
         if self.options.strategy == "contribution":
             return config.with_layers(config.layers[: available - dropped])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.shape_checks import refuse_eliminated, refuse_shared
 
@@ -74,7 +75,9 @@ class LayerDropTraining(Method):
         refuse_shared(config, "some")
         refuse_eliminated(config, "so none can be left out of a batch; train so before")
         if len(config.layers) < 2:
-            raise SkylineError("an encoder of one layer has none to leave out; take a deeper one")
+            raise SkylineError(
+                "an encoder of one layer has none to leave out; take a deeper one", Code.WRONG_SHAPE
+            )
         kept = every_other(len(config.layers), self.options.keep_every)
         return config.with_layers(tuple(config.layers[index] for index in kept))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import MATRICES
 from harness.models.parameter_counts import encoder_parameters, head_parameters
@@ -253,7 +254,8 @@ class SchuBERT(Method):
         if encoder_parameters(smallest) > budget:
             raise SkylineError(
                 f"keep={o.keep} leaves {int(budget):,} parameters, but with one hidden unit there are still "
-                f"{encoder_parameters(smallest):,}; raise keep"
+                f"{encoder_parameters(smallest):,}; raise keep",
+                Code.OUT_OF_RANGE,
             )
         if o.dimensions == "all":
             return config

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.shape_checks import divisors, refuse_eliminated, refuse_shared
 
@@ -108,7 +109,8 @@ class Theseus(Method):
         if wanted not in fitting:
             raise SkylineError(
                 f"layers={wanted} does not divide {available} layers into modules of at least two; "
-                f"use {' or '.join(map(str, fitting)) or 'a deeper encoder'}"
+                f"use {' or '.join(map(str, fitting)) or 'a deeper encoder'}",
+                Code.OUT_OF_RANGE,
             )
         return config.with_layers(config.layers[:wanted])
 

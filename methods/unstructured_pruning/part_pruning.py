@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import EncoderConfig
 from harness.models.students.config import BagConfig
@@ -81,7 +82,8 @@ class PartPruning(Method):
             has = {"embedding", "head"} | (set() if isinstance(config, BagConfig) else {"body"})
         if not any(getattr(self.options, part) for part in has):
             raise SkylineError(
-                f"no matrix would be pruned; give a sparsity to a part that there is: {' or '.join(sorted(has))}"
+                f"no matrix would be pruned; give a sparsity to a part that there is: {' or '.join(sorted(has))}",
+                Code.WRONG_SHAPE,
             )
         return config
 

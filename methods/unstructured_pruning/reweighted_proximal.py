@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 
 with lazy_imports():
@@ -112,7 +113,7 @@ class ReweightedProximal(Method):
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """There must be a matrix."""
         if not any(layer.heads or layer.ffn_size for layer in config.layers):
-            raise SkylineError("the layers have no matrix to prune; leave it out")
+            raise SkylineError("the layers have no matrix to prune; leave it out", Code.WRONG_SHAPE)
         return config
 
     def prepare(self, student: Encoder, context: Context) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import MATRICES, EncoderConfig
 from harness.models.shape_checks import refuse_factorized, refuse_shared, refuse_wide_ramps
@@ -135,26 +136,32 @@ class WeightSqueezing(Method):
         refuse_factorized(config, MATRICES, "hidden units")
         if config.words is not None:
             raise SkylineError(
-                "word embeddings of codes or hashes are no table that can be mapped; squeeze first, replace them then"
+                "word embeddings of codes or hashes are no table that can be mapped; squeeze first, replace them then",
+                Code.WRONG_SHAPE,
             )
         hidden, large = self.options.hidden, config.hidden_size
         if hidden >= large:
             raise SkylineError(
-                f"hidden={hidden} is not smaller than the teacher's {large}; use a smaller one"
+                f"hidden={hidden} is not smaller than the teacher's {large}; use a smaller one",
+                Code.OUT_OF_RANGE,
             )
         if not any(layer.heads or layer.ffn_size for layer in config.layers):
-            raise SkylineError("no layer has heads or FFN columns; use an encoder that has some")
+            raise SkylineError(
+                "no layer has heads or FFN columns; use an encoder that has some", Code.WRONG_SHAPE
+            )
         layers = []
         for index, layer in enumerate(config.layers):
             if layer.heads and hidden % layer.head_size:
                 raise SkylineError(
                     f"hidden={hidden} does not divide into heads of {layer.head_size} (layer {index}); "
-                    f"use a multiple of {layer.head_size}"
+                    f"use a multiple of {layer.head_size}",
+                    Code.OUT_OF_RANGE,
                 )
             columns = self.options.ffn or max(1, round(layer.ffn_size * hidden / large))
             if layer.ffn_size and columns > layer.ffn_size:
                 raise SkylineError(
-                    f"ffn={columns} is more than the {layer.ffn_size} columns of layer {index}; use at most as many"
+                    f"ffn={columns} is more than the {layer.ffn_size} columns of layer {index}; use at most as many",
+                    Code.OUT_OF_RANGE,
                 )
             heads = min(layer.heads, hidden // layer.head_size)
             ffn = columns if layer.ffn_size else 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import LinformerAttention
 from harness.models.shape_checks import refuse_eliminated
@@ -119,10 +120,14 @@ class PowerBert(Method):
         """Layers that show the attention that each token gets, a number for each, and a head that reads one token."""
         refuse_eliminated(config, "so there is a retention already; leave one of them out")
         if config.head.kind == "span":
-            raise SkylineError("spans need every token's vector, so none can be eliminated; use another task")
+            raise SkylineError(
+                "spans need every token's vector, so none can be eliminated; use another task",
+                Code.WRONG_SHAPE,
+            )
         if any(isinstance(layer.attention, LinformerAttention) for layer in config.layers):
             raise SkylineError(
-                "Linformer's attention does not tell how much a token gets; leave one of the methods out"
+                "Linformer's attention does not tell how much a token gets; leave one of the methods out",
+                Code.WRONG_SHAPE,
             )
         kept = self._given(config) or [config.positions] * len(config.layers)
         return config.with_layers(
@@ -140,7 +145,8 @@ class PowerBert(Method):
         if len(numbers) != len(config.layers):
             raise SkylineError(
                 f"retention={self.options.retention} has {len(numbers)} numbers for {len(config.layers)} layers; "
-                "give one for each"
+                "give one for each",
+                Code.OUT_OF_RANGE,
             )
         return numbers
 
