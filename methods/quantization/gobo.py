@@ -39,8 +39,8 @@ class GOBO(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "The threshold of outliers (log-density below -4) and the start from equally populated bins are quoted from "
-            "memory. The paper's accelerator is not available: weights are decoded to float32 when loaded."
+            "The threshold of outliers (log-density below -4) and the start from equally populated bins are quoted "
+            "from memory. The paper's accelerator is not available: weights are decoded to float32 when loaded."
         ),
         touches=("embedding", "attention_in", "attention_out", "ffn", "head"),
         reduces=("disk",),

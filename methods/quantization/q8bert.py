@@ -22,8 +22,8 @@ WORDS = "embedding.word.weight"
 
 
 class Q8BERT(Method):
-    """Quantization-aware training (Zafrir et al. 2019): weights in symmetric int8 with one scale for each matrix, inputs
-    of linear maps in int8 with a moving average as range. Gradients pass straight through the rounding.
+    """Quantization-aware training (Zafrir et al. 2019): weights in symmetric int8 with one scale for each matrix,
+    inputs of linear maps in int8 with a moving average as range. Gradients pass straight through the rounding.
     """
 
     card = Card(

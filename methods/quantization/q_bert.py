@@ -54,8 +54,8 @@ def layer_bits(sensitivities: list[float], share: float, high: int, low: int) ->
 
 
 class QBERT(Method):
-    """Group-wise quantization-aware training (Shen et al. 2020): the rows of each matrix form groups, and each group has
-    a uniform grid over its own range. `bits=mixed` ranks the layers by Ω = |mean(λ)| + std(λ), where λ is the top
+    """Group-wise quantization-aware training (Shen et al. 2020): the rows of each matrix form groups, and each group
+    has a uniform grid over its own range. `bits=mixed` ranks the layers by Ω = |mean(λ)| + std(λ), where λ is the top
     eigenvalue of the Hessian of the layer's matrices on several shards of the training data.
     """
 
@@ -98,8 +98,8 @@ class QBERT(Method):
 
     @options
     class Options:
-        """`bits` of a weight in the linear maps; `groups` of rows in each matrix; `embedding_bits` and `position_bits` of
-        the embedding tables (0: float32). For bits=mixed: a `share` of the layers has `high` bits, the others `low`;
+        """`bits` of a weight in the linear maps; `groups` of rows in each matrix; `embedding_bits` and `position_bits`
+        of the embedding tables (0: float32). For bits=mixed: a `share` of the layers has `high` bits, the others `low`;
         the Hessian is computed on `shards` of `examples` rows each, in at most `iterations`. `activations`: round
         inputs to int8 in training; `train`: train at all.
         """

@@ -75,12 +75,12 @@ class QuantNoise(Method):
 
     @options
     class Options:
-        """The `quantizer`; `noise`, the share of blocks (product: 0.2 unless given) or weights (int8, int4: 0.5) hit in
-        each forward pass; 0 is quantization after training, 1 (int8, int4) ordinary quantization-aware training.
+        """`quantizer`; `noise`: share of blocks (product, default 0.2) or weights (int8 and int4, default 0.5) that
+        each forward pass hits; 0 is quantization after training, 1 (int8, int4) ordinary quantization-aware training.
 
-        Product: `block` weights share a code in the feed-forward matrices and word embeddings, half as many in
-        attention; `entries` of a table; `tuning` epochs after each group, with `table_learning_rate` the peak
-        rate of tables. int8, int4: one scale `per` row (channel) or matrix (tensor).
+        Product: `block`: weights that share a code in feed-forward matrices and word embeddings (half of it in
+        attention); `entries` of a table; `tuning` epochs after each group; `table_learning_rate`: peak rate of the
+        tables. int8, int4: one scale `per` row (channel) or matrix (tensor).
         """
 
         quantizer: Literal["product", "int8", "int4"] = "product"

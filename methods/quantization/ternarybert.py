@@ -29,8 +29,8 @@ CLIP = 2.5
 
 
 class TernaryBERT(Method):
-    """Distillation-aware ternarization (Zhang et al. 2020): weights are −α, 0 or α, with one α for each matrix (for each
-    row in the word embeddings); inputs are int8.
+    """Distillation-aware ternarization (Zhang et al. 2020): weights are −α, 0 or α, with one α for each matrix (for
+    each row in the word embeddings); inputs are int8.
 
     L = soft cross-entropy of the logits + Σ MSE(attention scores) + Σ MSE(hidden states, the embedding's included).
     """
@@ -49,9 +49,9 @@ class TernaryBERT(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "The released code trains on augmented data; here there is none. Only the inputs of linear maps are rounded "
-            "to int8, not the products inside attention, and only in training: the artifact stores two bits a weight, "
-            "decodes them and executes in float32. Squared errors are means over tokens without padding."
+            "The released code trains on augmented data; here there is none. Only the inputs of linear maps are "
+            "rounded to int8, not the products inside attention, and only in training: the artifact stores two bits a "
+            "weight, decodes them and executes in float32. Squared errors are means over tokens without padding."
         ),
         touches=("embedding", "attention_in", "attention_out", "ffn"),
         reduces=("disk",),
