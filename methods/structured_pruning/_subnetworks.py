@@ -34,7 +34,7 @@ class SubNetwork:
             self.skeleton = Encoder(config)
 
     def slices(self, weight: Callable[[str], Tensor]) -> dict[str, Tensor]:
-        """Return its weights by its own names, as views of the larger encoder's weights, which `weight` gives by name."""
+        """Return views of the larger encoder's weights (`weight` gives them by name), by the sub-network's names."""
         found = {}
         for name, shape in ((name, t.shape) for name, t in self.skeleton.contents().items()):
             source = name

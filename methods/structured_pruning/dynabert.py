@@ -54,7 +54,7 @@ def share_of(count: int, multiplier: float) -> int | None:
 
 
 def kept_layers(available: int, kept: int) -> list[int]:
-    """Return layers floor(i / m_d) for i = 0 … kept − 1 with m_d = kept / available, for example 0, 2, 4, … for a half."""
+    """Return layers floor(i / m_d), i = 0 … kept − 1, with m_d = kept / available: 0, 2, 4, … for a half."""
     return [index * available // kept for index in range(kept)]
 
 
