@@ -1,1 +1,1 @@
-"""Methods that compute less of attention, or other attention: to a window, to few places, or by segments."""
+"""Methods that restrict attention: to a window, to fewer keys, to the largest scores, or to one segment."""

@@ -1,4 +1,4 @@
-"""adaptive-span: every head learns how far it looks."""
+"""adaptive-span: every head learns how far away it attends."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import SpanAttention
 from harness.models.shape_checks import refuse_other_attention
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
     from harness.models.encoder.encoder import Encoder
 
 SPANS = ".attention.spans"
-"""How the name of a parameter ends that holds spans."""
+"""Names of the parameters that hold spans end with this."""
 
 
 class AdaptiveSpan(Method):
     """Adaptive attention span (Sukhbaatar et al. 2019, section 2.2): each head's attention probabilities are multiplied
-    by m(x) = clamp((R + z − x) / R, 0, 1) of the distance x and renormalised. Its span z is trained, with λ · mean(z)
-    beside the task loss, from the fine-tuned weights.
+    by m(x) = clamp((R + z − x) / R, 0, 1) of the distance x and renormalised.
+
+    The span z of each head is trained with the fine-tuned weights. L = task loss + λ · mean(z).
     """
 
     card = Card(
@@ -49,31 +51,32 @@ class AdaptiveSpan(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "The paper trains language models of characters from scratch, which look back alone, and spans begin at 0; "
-            "here a fine-tuned encoder looks to both sides, and spans begin at the task's longest sequence, which "
-            "changes nothing yet, unless `start` says otherwise. Spans are trained in tokens at a rate of their own; "
-            "the released code trains them as shares of the longest with all other weights. Spans of whole layers "
-            "that depend on the input are left out. EdgeBERT's released code goes by a key's place in the padded row "
-            "instead of by distance; here it is by distance, as published."
+            "The paper trains character language models from scratch. They attend to earlier characters only, and "
+            "spans begin at 0. Here a fine-tuned encoder attends to both sides, and spans begin at the length of the "
+            "task's longest sequence, which changes nothing at first (unless `start` is given). Spans are trained in "
+            "tokens at their own rate; the released code trains them as shares of the longest span, at the rate of all "
+            "other weights. Spans of whole layers that depend on the input are left out. EdgeBERT's released code "
+            "masks by a key's place in the padded row; here the mask depends on distance, as published."
         ),
         touches=("attention",),
         reduces=("flops",),
         notes=(
-            "A span of 0 does not switch a head off: it attends to itself, and with less weight to tokens fewer than "
-            "`ramp` places away. Spans are stored as trained, so that the artifact computes what training saw; a "
-            "head's window, the tokens of a weight above 0, is whole. Heads whose window is short for a sequence are "
-            "computed in blocks, three windows of keys for one of queries, with ramp=32 from 108 tokens on at the "
-            "earliest; all others in full, which saves nothing. At 128 tokens attention is under 3 % of BERT's FLOPs, "
-            "so no speed is claimed. EdgeBERT's ramp of 256 never reaches 0 in its 128 tokens. The record's figures "
-            "give the mean span, in all and of each layer, and the heads of span 0."
+            "A span of 0 does not switch a head off: each token attends to itself and, with less weight, to tokens "
+            "fewer than `ramp` places away. Spans are stored as trained, so the artifact computes what training saw. "
+            "A head's window is the whole number of tokens with a weight above 0. Heads whose window is short for a "
+            "sequence are computed in blocks, three windows of keys for one window of queries; with ramp=32 this "
+            "begins at 108 tokens at the earliest. All other heads are computed in full, which saves nothing. At 128 "
+            "tokens attention is under 3 % of BERT's FLOPs, so no speed is claimed. EdgeBERT's ramp of 256 never "
+            "reaches 0 in its 128 tokens. The record's figures are the mean span over all heads and of each layer, and "
+            "the number of heads with a span of 0."
         ),
     )
     decides = frozenset({"the student", "the student's layers"})
 
     @options
     class Options:
-        """`ramp` R; `start`, the spans to begin with (the task's longest sequence, where it is not given or longer),
-        `penalty` λ on their mean, and `rate`, their peak learning rate, all in tokens.
+        """`ramp` R in tokens; `start`, the initial span in tokens (default and maximum: the task's longest sequence);
+        `penalty` λ on the mean span; `rate`, the spans' peak learning rate.
         """
 
         ramp: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -84,21 +87,27 @@ class AdaptiveSpan(Method):
     suite = {"ramp": (2, 32), "start": (0, 16), "penalty": (1e-3, 0.0)}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Attention must be there, and the full one."""
+        """Return the shape with a span of unknown length for each head.
+
+        Raises SkylineError (WRONG_SHAPE) if a layer's attention is restricted already, or if no layer has heads.
+        """
         refuse_other_attention(config)
         if not any(layer.heads for layer in config.layers):
-            raise SkylineError("no layer has heads whose span could be learned; use an encoder that has some")
+            raise SkylineError(
+                "no layer has heads; use an encoder with attention heads",
+                Code.WRONG_SHAPE,
+            )
         layers = []
         for index, layer in enumerate(config.layers):
             owner = index if layer.shares_with is None else layer.shares_with
-            # What is learned is not known yet, but that layers of their own weights will differ in it.
+            # The spans are learned later. The placeholder only says that layers with weights of their own differ.
             spans = (float(owner),) * layer.heads
             kind = SpanAttention(ramp=self.options.ramp, spans=spans) if spans else None
             layers.append(layer.model_copy(update={"attention": kind}))
         return config.with_layers(tuple(layers))
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The copy that attends through windows."""
+        """Return a copy of the teacher whose heads have the initial span."""
         o, student = self.options, teacher
         self.longest = context.task.length_within(teacher.config.positions)
         start = float(self.longest if o.start is None else min(o.start, self.longest))
@@ -109,29 +118,29 @@ class AdaptiveSpan(Method):
         return student
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Let the spans be trained."""
+        """Make the spans trainable."""
         self.windows = soft_windows(student)
         for attention in self.windows.values():
             attention.learn()
 
     def learning_rate(self, name: str) -> float | None:
-        """Of the spans."""
+        """Return `rate` for the spans, None for other parameters."""
         return self.options.rate if name.endswith(SPANS) else None
 
     def _spans(self) -> list[Tensor]:
         return [attention.spans for attention in self.windows.values() if attention.spans is not None]
 
     def loss(self, step: Step) -> Tensor | None:
-        """The penalty on the mean of all spans."""
+        """Return λ · the mean of all spans (a scalar), or None without a penalty."""
         return self.options.penalty * torch.cat(self._spans()).mean() if self.options.penalty else None
 
     def step(self, student: Encoder, progress: float) -> None:
-        """No span below 0, nor above the longest sequence."""
+        """Clip the spans to [0, longest sequence]."""
         for spans in self._spans():
             spans.data.clamp_(0.0, self.longest)
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """Put what was learned into the configuration."""
+        """Write the learned spans into the configuration and the figures."""
         learned = {}
         for path, attention in self.windows.items():
             attention.settle()
@@ -151,7 +160,7 @@ class AdaptiveSpan(Method):
 
 
 def soft_windows(model: Encoder) -> dict[str, encoder_attention.SoftWindows]:
-    """The attention modules with windows, by path; those of shared layers once."""
+    """Return the attention modules with windows by path. Layers that share weights share one module."""
     return {
         path: module
         for path, module in model.named_modules()

@@ -1,4 +1,4 @@
-"""deformer: the lower layers read each segment by itself, so that those of known texts can be computed before."""
+"""deformer: the lower layers process each segment alone, so their states can be computed in advance for known texts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import EncoderConfig, SegmentAttention
 from harness.models.shape_checks import refuse_other_attention, refuse_unlike
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 
 class DeFormer(Method):
-    """DeFormer (Cao et al. 2020): in the lower layers tokens attend to their own segment, in the upper ones to both. It
-    learns the task, the full-attention teacher's logits, and its hidden states in the upper layers.
+    """DeFormer (Cao et al. 2020): in the lower layers tokens attend to their own segment, in the upper layers to both.
+    The student learns the task, the full-attention teacher's logits, and its hidden states in the upper layers.
 
     L = task loss + α · T² · KL(teacher ‖ student) + β · mean of MSE(upper hidden states, pooled state).
     """
@@ -49,8 +50,8 @@ class DeFormer(Method):
         scope="task-specific",
         fidelity="faithful",
         deviations=(
-            "Padding takes no part in the losses. The second segment's positions begin anew, as in the released code, "
-            "but segments are not padded to fixed lengths."
+            "Padding is left out of the losses. The second segment's positions begin at 0 again, as in the released "
+            "code, but segments are not padded to fixed lengths."
         ),
         touches=("embedding", "attention"),
         reduces=(),
@@ -68,15 +69,15 @@ class DeFormer(Method):
             Claim("qqp", "unknown", "accuracy", 90.3, "Ganesh et al. 2021, Table 1", False, {"layers": 9}),
         ),
         notes=(
-            "As it runs on pairs the artifact does the work of the baseline: attention within segments is masked, and "
-            "would save under 1 % at 128 tokens. The published speed is that of second segments whose lower states "
-            "were computed before (`encoder.segment_cache` gives the same logits from them, and the FLOPs of both): of "
-            "BERT-base with nine such layers 0.62 of the FLOPs are left at 64 + 64 tokens, 0.29 at 20 + 300. The "
-            "record's figure 'cached share of FLOPs' is that share at the mean lengths of the training pairs. Single "
-            "sentences leave it nothing to save. MRPC falls from 82.1 to 73.5 with two of MiniLM's six layers apart "
-            "and to 67.4 with four: a fine-tuned MiniLM whose first layer reads segments apart loses nothing, but one "
-            "whose second segment is numbered anew falls from 82.6 to 37.0 before it is trained, and 345 steps do not "
-            "mend it."
+            "On pairs the artifact does the same work as the baseline: attention is only masked to segments, and "
+            "skipping the masked part would save under 1 % at 128 tokens. The published speed needs second segments "
+            "whose lower states were computed in advance (`encoder.segment_cache` computes the same logits from such "
+            "states, and the FLOPs of both ways): BERT-base with nine such layers keeps 0.62 of its FLOPs at 64 + 64 "
+            "tokens, and 0.29 at 20 + 300. The record's figure 'cached share of FLOPs' is this share at the mean "
+            "lengths of the training pairs. On single sentences nothing can be saved. MRPC falls from 82.1 to 73.5 "
+            "with two of MiniLM's six layers split by segment, and to 67.4 with four. A fine-tuned MiniLM whose first "
+            "layer is split loses nothing, but one whose second segment has new position numbers falls from 82.6 to "
+            "37.0 before it is trained, and 345 steps do not repair that."
         ),
     )
     needs = frozenset({"teacher_logits", "hidden_states"})
@@ -84,8 +85,8 @@ class DeFormer(Method):
 
     @options
     class Options:
-        """`layers`: how many of the lowest read segments apart; `alpha` and `beta`: the weights of the teacher's
-        logits, at `temperature` T, and of its hidden states.
+        """`layers`: number of lower layers that process segments separately; `alpha`: weight of the loss on the
+        teacher's logits at `temperature` T; `beta`: weight of the loss on its hidden states.
         """
 
         layers: Annotated[int, Field(ge=1)] = 4
@@ -96,21 +97,30 @@ class DeFormer(Method):
     suite = {"layers": (3, 2, 1), "beta": (1.0, 0.0)}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Full attention of layers of which one reads both segments, and two segments."""
+        """Return the shape whose lower layers attend within segments.
+
+        Raises SkylineError: OUT_OF_RANGE if `layers` leaves no upper layer, or splits layers that share weights;
+        WRONG_SHAPE if attention is restricted already, or if the encoder has only one segment.
+        """
         refuse_other_attention(config)
         wanted, count = self.options.layers, len(config.layers)
         if wanted >= count:
             last = f"use {count - 1} or fewer" if count > 1 else "use a deeper encoder"
-            raise SkylineError(f"layers={wanted} leaves none of {count} layers to read both segments; {last}")
+            raise SkylineError(
+                f"layers={wanted} leaves none of {count} layers to read both segments; {last}",
+                Code.OUT_OF_RANGE,
+            )
         if any(
             layer.shares_with is not None and layer.shares_with < wanted for layer in config.layers[wanted:]
         ):
             raise SkylineError(
-                f"layers={wanted} separates layers from others that share their weights; share layers of each part only"
+                f"layers={wanted} separates layers that share weights; share only lower layers or only upper layers",
+                Code.OUT_OF_RANGE,
             )
         if config.segments < 2:
             raise SkylineError(
-                "the encoder knows of one segment only, so none can be read apart; use another one"
+                "the encoder knows only one segment; use an encoder with two segments",
+                Code.WRONG_SHAPE,
             )
         own = EncoderConfig.model_validate({**config.model_dump(), "segment_positions": "own"})
         lower = [
@@ -119,22 +129,22 @@ class DeFormer(Method):
         return own.with_layers((*lower, *config.layers[wanted:]))
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
-        """The teacher's hidden states must be comparable."""
+        """Raise SkylineError if `beta` is not 0 and hidden states cannot be compared with the teacher's."""
         if self.options.beta:
             refuse_unlike(config, baseline.config, "decompose first, or use deformer:beta=0")
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The copy whose lower layers read segments apart."""
+        """Return a copy of the teacher whose lower layers attend within segments."""
         return surgery.set_attention(
             surgery.own_segment_positions(teacher), SegmentAttention(), range(self.options.layers)
         )
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """The losses read the head's pooler."""
+        """Keep the student: the losses need its pooler."""
         self.model = student
 
     def loss(self, step: Step) -> Tensor:
-        """What is learned of the teacher; the task loss stands beside it."""
+        """Return the distillation losses (a scalar), which are added to the task loss."""
         o, loss = self.options, step.task_loss.new_zeros(())
         if o.alpha:
             loss = loss + o.alpha * distillation_losses.logits_loss(step, temperature=o.temperature)
@@ -142,24 +152,24 @@ class DeFormer(Method):
             ours, theirs = step.output.hidden_states, step.teacher_output.hidden_states
             assert ours is not None
             assert theirs is not None
-            # The embedding's output comes first.
+            # hidden_states: layers + 1 tensors (b, n, H), the embedding's output first.
             upper = slice(o.layers + 1, None)
             losses = distillation_losses.hidden_losses(ours[upper], theirs[upper], step.batch.attention_mask)
             loss = loss + o.beta * self._with_pooled(losses, ours[-1], theirs[-1], step.teacher).mean()
         return loss
 
     def _with_pooled(self, losses: Tensor, ours: Tensor, theirs: Tensor, teacher: Encoder) -> Tensor:
-        """The losses and that of the pooled states of the last ones (b, n, H), where both have a pooler."""
+        """Append the MSE of the pooled last states (b, n, H) to `losses` (k,), if both models have a pooler."""
         mine, other = self.model.head.pooler, teacher.head.pooler
         if mine is None or other is None:
             return losses
         with torch.no_grad():
-            target = torch.tanh(other(theirs[:, 0]).float())
-        pooled = torch.tanh(mine(ours[:, 0]).float())
+            target = torch.tanh(other(theirs[:, 0]).float())  # (b, H)
+        pooled = torch.tanh(mine(ours[:, 0]).float())  # (b, H)
         return torch.cat([losses, torch.nn.functional.mse_loss(pooled, target)[None]])
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """Say what a cache of second segments would save on the task's pairs."""
+        """Record the share of FLOPs left with cached second segments, at the mean lengths of training pairs."""
         del self.model
         firsts, seconds, rows = 0, 0, 0
         for batch, _ in context.batches(student, 32, 16, "deformer"):

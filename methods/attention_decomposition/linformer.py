@@ -1,4 +1,4 @@
-"""linformer: keys and values are projected to fewer places than there are tokens."""
+"""linformer: keys and values are projected from n tokens to fewer places."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import EncoderConfig, LinformerAttention
 from harness.models.shape_checks import refuse_eliminated, refuse_other_attention
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 
 class Linformer(Method):
-    """Low-rank attention (Wang et al. 2020, section 4): softmax(Q (E K)ᵀ / √d) F V with learned E and F (places ×
-    tokens) of each layer, shared by its heads. From the fine-tuned weights, then fine-tuned further.
+    """Low-rank attention (Wang et al. 2020, section 4): softmax(Q (E K)ᵀ / √d) F V. Each layer learns E and F
+    (places × tokens), which its heads share. Starts from the fine-tuned weights and is fine-tuned further.
     """
 
     card = Card(
@@ -40,11 +41,11 @@ class Linformer(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "The paper pre-trains with E and F, which it draws at random; here they are put into a fine-tuned encoder "
-            "as means of blocks of tokens, and fine-tuned with it on the task alone: weaker than published. E X is "
-            "taken before the key and value maps, as in the released code. Padding is zeroed before E and F. A place "
-            "whose block begins behind the sequence is left out, so short sequences have fewer places. One projection "
-            "for all layers is not offered."
+            "The paper draws E and F at random and pre-trains with them. Here they are added to a fine-tuned encoder, "
+            "begin as means over blocks of tokens, and are fine-tuned with it on the task alone, which is weaker than "
+            "published. E X is computed before the key and value maps, as in the released code. Padding is zeroed "
+            "before E and F. A place whose block begins after the end of the sequence is left out, so short sequences "
+            "have fewer places. One projection for all layers is not offered."
         ),
         touches=("attention_in", "attention"),
         reduces=("flops",),
@@ -71,16 +72,17 @@ class Linformer(Method):
             ),
         ),
         notes=(
-            "The artifact takes sequences of up to `length` tokens: later positions go, and tasks are cut there. At n "
-            "tokens there are projected · n / length places; the key and value maps are applied to these alone, which "
-            "at 128 tokens saves more than attention itself. E and F add 2 · projected · length weights to a layer."
+            "The artifact takes sequences of up to `length` tokens: later positions are removed, and longer inputs are "
+            "cut. At n tokens there are projected · n / length places. The key and value maps are applied only to "
+            "these places, which saves more at 128 tokens than attention itself. E and F add 2 · projected · length "
+            "weights to a layer."
         ),
     )
     decides = frozenset({"the student"})
 
     @options
     class Options:
-        """`projected`: the places that sequences of `length` tokens, which are the longest, are projected to;
+        """`length`: tokens of the longest sequence; `projected`: places that such a sequence is projected to;
         `shared_kv`: one projection for keys and values.
         """
 
@@ -91,7 +93,11 @@ class Linformer(Method):
     suite = {"projected": (16, 32), "length": (64, 128), "shared_kv": (False, True)}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Attention must be the full one, of more tokens than places, and needed by no elimination of word-vectors."""
+        """Return the shape with projected attention and `length` positions.
+
+        Raises SkylineError: OUT_OF_RANGE if `projected` is not below `length`; WRONG_SHAPE if attention is restricted
+        already, or if word-vectors are eliminated.
+        """
         refuse_other_attention(config)
         refuse_eliminated(config, "which needs the attention that each token gets; leave one of them out")
         kind = self._kind(config)
@@ -105,11 +111,12 @@ class Linformer(Method):
         length = min(o.length, config.positions)
         if o.projected >= length:
             raise SkylineError(
-                f"projected={o.projected} is no compression of sequences of {length} tokens; use a smaller number"
+                f"projected={o.projected} is not below the sequence length of {length} tokens; use a smaller number",
+                Code.OUT_OF_RANGE,
             )
         return LinformerAttention(projected=o.projected, length=length, shared_kv=o.shared_kv)
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The copy with projections."""
+        """Return a copy of the teacher with projections E and F in every layer."""
         kind = self._kind(teacher.config)
         return surgery.set_attention(surgery.keep_positions(teacher, kind.length), kind)

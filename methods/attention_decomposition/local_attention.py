@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 class LocalAttention(Method):
-    """Sliding-window attention (Beltagy et al. 2020): each token attends to those at most `window` places away and to
-    the first one, which attends to all. From the fine-tuned weights, then fine-tuned further.
+    """Sliding-window attention (Beltagy et al. 2020): each token attends to tokens at most `window` places away and to
+    the first token, which attends to all. Starts from the fine-tuned weights and is fine-tuned further.
     """
 
     card = Card(
@@ -40,34 +40,34 @@ class LocalAttention(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "Longformer goes on pre-training for documents of 4,096 tokens; here a fine-tuned encoder's attention is "
-            "replaced in all layers and fine-tuned further. Its window is 512 tokens wide, that is window=256. The "
-            "first token alone is global, and by the same maps as the others, where Longformer has maps of its own for "
-            "global attention and makes a question's tokens global too."
+            "Longformer is pre-trained further on documents of 4,096 tokens. Here attention is replaced in all layers "
+            "of a fine-tuned encoder, which is fine-tuned further. Longformer's window is 512 tokens wide: window=256. "
+            "Only the first token is global, and it uses the same maps as the others; Longformer has separate maps for "
+            "global attention, and makes a question's tokens global too."
         ),
         touches=("attention",),
         reduces=("flops",),
         notes=(
-            "Sequences are computed in blocks of `window` queries and three times as many keys where that is less "
-            "work: from about 3 · window tokens on. Shorter ones are computed in full and masked, which saves nothing. "
-            "At 128 tokens attention is under 3 % of BERT's FLOPs, so no speed is claimed; the gain is for long "
-            "sequences. A window must reach from a pair's first sentence into its second: MRPC's have 22 words "
-            "each, and MiniLM falls there from 82.1 to 63.2 with 16 places (while it learns the training rows by "
-            "heart), but keeps 78.7 with 48."
+            "Sequences are computed in blocks of `window` queries and three times as many keys if that is less work: "
+            "from about 3 · window tokens on. Shorter ones are computed in full and masked, which saves nothing. At "
+            "128 tokens attention is under 3 % of BERT's FLOPs, so no speed is claimed; the gain is for long "
+            "sequences. A window must reach from a pair's first sentence into its second. MRPC's sentences have 22 "
+            "words each: with 16 places MiniLM falls from 82.1 to 63.2 (it overfits the training rows); with 48 it "
+            "keeps 78.7."
         ),
     )
     decides = frozenset({"the student"})
 
     @options
     class Options:
-        """`window`: how many places away a token is still attended to, on either side."""
+        """`window`: largest distance in tokens at which a token is attended to, on either side."""
 
         window: Annotated[int, Field(ge=1)] = 16
 
     suite = {"window": (2, 4, 16)}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Attention must be the full one."""
+        """Return the shape with local attention. Raises SkylineError if attention is restricted already."""
         refuse_other_attention(config)
         kind = shapes.LocalAttention(window=self.options.window)
         return config.with_layers(
@@ -75,5 +75,5 @@ class LocalAttention(Method):
         )
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The copy that attends so."""
+        """Return a copy of the teacher with local attention in every layer."""
         return surgery.set_attention(teacher, shapes.LocalAttention(window=self.options.window))

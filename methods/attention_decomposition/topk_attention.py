@@ -1,4 +1,4 @@
-"""topk-attention: each query attends to the tokens of its largest scores alone."""
+"""topk-attention: each query attends only to the tokens with its k largest scores."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 class TopKAttention(Method):
-    """Explicit sparse attention (Zhao et al. 2019): of each query's scores those below the k-th largest become −∞
-    before the softmax; what equals the k-th stays. In every layer, from fine-tuned weights, then fine-tuned further.
+    """Explicit sparse attention (Zhao et al. 2019): each query's scores below its k-th largest become −∞ before the
+    softmax; ties with the k-th stay. Replaces attention in every layer of a fine-tuned encoder, then fine-tunes it.
     """
 
     card = Card(
@@ -47,21 +47,21 @@ class TopKAttention(Method):
         reduces=(),
         notes=(
             "It saves nothing by itself: every score is computed before the smallest are left out, and finding the "
-            "k-th largest is work on top. Rows of at most k tokens compute what they did."
+            "k-th largest is extra work. Rows of at most k tokens give the same result as full attention."
         ),
     )
     decides = frozenset({"the student"})
 
     @options
     class Options:
-        """`k`: how many of each query's scores count."""
+        """`k`: number of scores that each query keeps."""
 
         k: Annotated[int, Field(ge=1)] = 8
 
     suite = {"k": (4, 8, 16)}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Attention must be the full one."""
+        """Return the shape with top-k attention. Raises SkylineError if attention is restricted already."""
         refuse_other_attention(config)
         kind = shapes.TopKAttention(k=self.options.k)
         return config.with_layers(
@@ -69,5 +69,5 @@ class TopKAttention(Method):
         )
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The copy that attends so."""
+        """Return a copy of the teacher with top-k attention in every layer."""
         return surgery.set_attention(teacher, shapes.TopKAttention(k=self.options.k))

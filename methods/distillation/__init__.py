@@ -1,1 +1,1 @@
-"""A smaller student that learns from a teacher."""
+"""Methods that train a smaller student with a teacher."""

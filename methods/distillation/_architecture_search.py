@@ -1,5 +1,6 @@
-"""The search for the cell of a convolutional student (Chen et al. 2020, section 3): every edge has all operations, of
-which each training step draws one; what was drawn learns, and how likely it is.
+"""Search for the cell of a convolutional student (Chen et al. 2020, section 3), for adabert.
+
+Every edge has all operations. Each training step draws one operation for each edge and trains it and its probability.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from harness.models.students.config import EDGES, NODES, OPERATIONS, Convolution
 from harness.models.students.convolutional import Cell, Convolutional, Node, operation
 
 MOST_CELLS = 8
-"""That the paper's search allows: a full efficiency loss belongs to so many."""
+"""Largest number of cells in the paper's search. The efficiency loss is relative to it."""
 COSTS: Mapping[Operation, float] = {
     "conv3": 0.0999,
     "conv5": 0.1037,
@@ -29,28 +30,30 @@ COSTS: Mapping[Operation, float] = {
     "identity": 0.0944,
     "zero": 0.0944,
 }
-"""What an operation costs in parameters and FLOPs, normalised to a sum of 1: the released code's figures, rounded."""
+"""Cost of an operation in parameters and FLOPs, normalised to a sum of 1 (the released code's figures, rounded)."""
 
 
 def sources_of(node: int) -> range:
-    """What a node (from 0) may read: the cell's two inputs and the nodes before it."""
+    """Return the possible inputs of a node (from 0): the cell's two inputs and the nodes before it."""
     return range(node + 2)
 
 
 def annealed(progress: float, end: float) -> float:
-    """The temperature at a training progress in [0, 1]: from 1 down to `end`, by the same factor each step."""
+    """Return the temperature at a training progress in [0, 1]: it falls from 1 to `end` exponentially."""
     return float(end**progress)
 
 
 def efficiency_loss(weights: Tensor, cells: int) -> Tensor:
-    """L_E = K / 8 · the mean over edges of Σ_o w_o · cost_o, for weights (edges, operations) and K cells."""
+    """Return L_E = K / 8 · mean over edges of Σ_o w_o · cost_o for weights w (edges, operations) and K cells."""
     costs = weights.new_tensor([COSTS[name] for name in OPERATIONS])
     return cells / MOST_CELLS * (weights @ costs).mean()
 
 
 def genotype_of(logits: Tensor) -> Genotype:
-    """The cell of architecture logits (edges, operations), edges in the order of their nodes and then of what they
-    read: of each node the two edges whose likeliest operation, zero left out, is likeliest; of equal ones the first.
+    """Return the cell of architecture logits (edges, operations). Edges are in the order of their node, then of their
+    input.
+
+    Each node keeps the two edges whose likeliest operation (except zero) is likeliest; the first of equal ones.
     """
     likely = torch.softmax(logits.detach().double().cpu(), dim=-1)
     likely[:, OPERATIONS.index("zero")] = -1.0
@@ -65,8 +68,8 @@ def genotype_of(logits: Tensor) -> Genotype:
 
 
 class Choice(nn.Module):
-    """Which operation each edge computes: one-hot of the likeliest under logits and Gumbel noise, with the gradient of
-    their softmax at a temperature. All cells share it.
+    """The operation of each edge: one-hot of the largest logit plus Gumbel noise, with the gradient of the softmax at a
+    temperature. All cells share it.
     """
 
     noise: Tensor
@@ -78,20 +81,20 @@ class Choice(nn.Module):
         self.temperature = 1.0
 
     def draw(self, generator: torch.Generator, temperature: float) -> None:
-        """Draw the noise of the next step, −log of exponential numbers; `generator` is the CPU's."""
+        """Draw the Gumbel noise of the next step, −log of exponential numbers. `generator` must be on the CPU."""
         drawn = torch.empty(self.noise.shape).exponential_(generator=generator)
         self.noise.copy_(-drawn.log())
         self.temperature = temperature
 
     def weights(self) -> Tensor:
-        """The weights (edges, operations): a 1 in each row."""
+        """Return the weights (edges, operations), with a single 1 in each row."""
         soft = torch.softmax((self.logits + self.noise) / self.temperature, dim=-1)
         hard = F.one_hot(soft.argmax(dim=-1), len(OPERATIONS)).to(soft.dtype)
         return straight_through(soft, hard)
 
 
 class Mixture(nn.Module):
-    """All operations of one edge. Only the one that is drawn is computed."""
+    """All operations of one edge. Only the drawn operation is computed."""
 
     def __init__(self, channels: int, choice: Choice, edge: int) -> None:
         super().__init__()
@@ -99,7 +102,7 @@ class Mixture(nn.Module):
         self.choice, self.edge = choice, edge
 
     def forward(self, states: Tensor, present: Tensor) -> Tensor:
-        """Map (b, n, C) to the same shape."""
+        """Map states (b, n, C) to the same shape. `present` (b, n) marks tokens that are not padding."""
         weights = self.choice.weights()[self.edge]
         drawn = int(weights.argmax())
         result: Tensor = weights[drawn] * self.operations[OPERATIONS[drawn]](states, present)
@@ -107,7 +110,7 @@ class Mixture(nn.Module):
 
 
 def searchable_cell(channels: int, choice: Choice) -> Cell:
-    """A cell with every edge that there may be."""
+    """Return a cell with every possible edge."""
     nodes, edge = [], 0
     for node in range(NODES):
         sources = sources_of(node)
@@ -119,7 +122,7 @@ def searchable_cell(channels: int, choice: Choice) -> Cell:
 
 
 class Search(Convolutional):
-    """The body of a student during the search; `kept` is what is left of it afterwards."""
+    """The body of a student during the search. `kept` returns its body after the search."""
 
     def __init__(self, config: ConvolutionalConfig) -> None:
         choice = Choice(sum(len(sources_of(node)) for node in range(NODES)))
@@ -127,7 +130,7 @@ class Search(Convolutional):
         self.choice = choice
 
     def initialize(self, generator: torch.Generator) -> Self:
-        """Draw the weights of convolutions as `Student.initialize` does."""
+        """Draw the weights of the convolutions as `Student.initialize` does, and return the body."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 bound = module.in_features**-0.5
@@ -135,7 +138,7 @@ class Search(Convolutional):
         return self
 
     def kept(self, config: ConvolutionalConfig) -> Convolutional:
-        """The body of a configuration with a genotype, made of this one's modules: they go on with their weights."""
+        """Return the body for a configuration with a genotype. It takes over this body's modules and weights."""
         body = Convolutional(config, [_kept_cell(cast(Cell, cell), config.genotype) for cell in self.cells])
         body.enter, body.attention = self.enter, self.attention
         return body
@@ -144,7 +147,7 @@ class Search(Convolutional):
 def _kept_cell(cell: Cell, genotype: Genotype) -> Cell:
     nodes = []
     for node, edges in zip(cell.nodes, genotype, strict=True):
-        # Before the search ends, a node's edges are in the order of what they read.
+        # During the search a node's edges are in the order of their inputs.
         mixtures = cast(Node, node).edges
         nodes.append(
             Node([(source, cast(Mixture, mixtures[source]).operations[name]) for source, name in edges])

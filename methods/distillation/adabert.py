@@ -1,4 +1,4 @@
-"""adabert: a convolutional student, whose cell is found by differentiable search, learns the teacher's logits."""
+"""adabert: a convolutional student learns the teacher's logits; a differentiable search finds its cell."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ SEARCHED = {"search": "gumbel"}
 
 
 class AdaBERT(StudentDistillation):
-    """L = (1 − γ) · task loss + γ · soft cross-entropy of the logits + β · L_E (Chen et al. 2020, section 3), L_E = the
-    cells' share of 8 · the mean cost of what their edges compute. The search goes first, and trains cells with every
-    operation; the cell that it finds then goes on with its weights, without L_E.
+    """AdaBERT (Chen et al. 2020, section 3): L = (1 − γ) · task loss + γ · soft cross-entropy of the logits + β · L_E,
+    with L_E = K / 8 · the mean cost of the edges' operations, for K cells.
+
+    The search comes first and trains cells with every operation. The cell that it finds keeps its weights and is
+    trained further without L_E.
     """
 
     card = Card(
@@ -52,17 +54,17 @@ class AdaBERT(StudentDistillation):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "The number of cells is an option, the paper searches for it too; the efficiency loss keeps its factor K / "
-            "8, and the released code's costs of the operations. The teacher's part of the loss is of its logits, "
-            "without probes on its layers, and stays after the search, where the released code has the labels alone. "
-            "Weights and architecture learn at once, from the same batches, for `epochs` instead of 80, so the "
-            "architecture's rate is higher than the released code's; one operation of an edge is computed a step, the "
-            "drawn one, not all. Word embeddings begin with principal components of the teacher's, positions with "
-            "nothing, instead of a learned projection of both. Pairs are read each for itself and meet in [u; v; "
-            "|u - v|; u * v]; in the paper they are the two inputs of the first cell. There is a hidden layer before "
-            "the classifier. Dilated convolutions read every other token; the released code's are morphological "
-            "dilations. Batch normalisation leaves padding out. AdamW with warm-up and decay. The cell of search=none "
-            "is ours."
+            "The number of cells is an option; the paper searches for it too. The efficiency loss keeps its factor K / "
+            "8 and the released code's costs of the operations. The teacher's loss uses its logits, without probes on "
+            "its layers, and stays after the search, when the released code uses the labels alone. Weights and "
+            "architecture are trained together, on the same batches, for `epochs` instead of 80, so the "
+            "architecture's rate is higher than the released code's. Each step computes only the drawn operation of an "
+            "edge, not all. Word embeddings begin with principal components of the teacher's, positions with zeros, "
+            "instead of a learned projection of both. The texts of a pair are encoded separately and combined as "
+            "[u; v; |u - v|; u * v]; in the paper they are the two inputs of the first cell. There is a hidden layer "
+            "before the classifier. Dilated convolutions read every other token; the released code's are morphological "
+            "dilations. Batch normalisation leaves padding out. The optimizer is AdamW with warm-up and decay. The "
+            "cell of search=none is ours."
         ),
         touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -81,22 +83,22 @@ class AdaBERT(StudentDistillation):
         ),
         notes=(
             "Published sizes are 6.4 (SST-2) to 9.5 million parameters (MNLI); under BERT-base, search=none with "
-            "cells=8 has 6.4. The paper augments as TinyBERT does. Of a recipe that is not trained the cell is that "
-            "of search=none."
+            "cells=8 has 6.4. The paper augments as TinyBERT does. A recipe that is not trained has the cell of "
+            "search=none."
         ),
     )
     inert_when_tiny = {
-        "vocabulary": "It acts with embedding=bpe, char or hash, which needs start=random too."
+        "vocabulary": "It acts only with embedding=bpe, char or hash, which also need start=random."
     }
     _searching: Search | None = None
 
     @options
     class Options(AugmentationOptions):
-        """`search`: `gumbel` finds the cell in `epochs` of a training of its own, `none` takes a fixed one; `cells`,
-        how many there are, of `channels` each; `embedding`, `dimension`, `vocabulary`, `start` and `classifier` as of
-        all students. `gamma` weighs the teacher's logits, 1 − gamma the labels, `beta` the efficiency loss;
-        `temperature`, what that of the drawn operations falls to from 1; `rate` of the weights and
-        `architecture_rate` of what the search learns, at their peak; `dropout`; `augment`.
+        """`search`: find the cell in a separate training of `epochs` (gumbel), or take a fixed one (none); number of
+        `cells`, with `channels` each; `embedding`, `dimension`, `vocabulary`, `start` and `classifier` as for all
+        students; `gamma`: weight of the teacher's logits (the labels have 1 − gamma); `beta`: weight of the efficiency
+        loss; `temperature` at the end of the search (1 at first); `rate`: peak rate of the weights;
+        `architecture_rate`: peak rate of the architecture; `dropout`; `augment`.
         """
 
         search: Literal["gumbel", "none"] = "gumbel"
@@ -116,7 +118,7 @@ class AdaBERT(StudentDistillation):
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
         def __post_init__(self) -> None:
-            """The embeddings must fit each other, as of all students."""
+            """Raise ValueError if the embedding options do not fit each other."""
             if self.embedding != "wordpiece" and self.start == "teacher":
                 raise ValueError(
                     f"embedding={self.embedding} cannot begin with the teacher's word embeddings; use start=random"
@@ -136,22 +138,22 @@ class AdaBERT(StudentDistillation):
     }
 
     def shape(self, common: Mapping[str, Any]) -> ConvolutionalConfig:
-        """The fixed cell: another is known only after the search."""
+        """Return the shape with the fixed cell. Another cell is known only after the search."""
         o = self.options
         own = {"cells": o.cells, "channels": o.channels, "dropout": o.dropout}
         return ConvolutionalConfig.model_validate({**common, **own})
 
     def student(self, teacher: Any, context: Context) -> convolutional.ConvolutionalStudent:
-        """A new student; where anything is trained, with the cell that a search finds."""
+        """Return a new student, after the search if this run trains."""
         student = super().student(teacher, context)
         assert isinstance(student, convolutional.ConvolutionalStudent)
-        # Here, not in `prepare`: what acts beside this method must meet the weights that stay.
+        # Not in `prepare`: other methods of the stage must see the weights that stay.
         if self.options.search == "gumbel" and not context.shapes_only:
             self._search(student, context)
         return student
 
     def _search(self, student: ConvolutionalStudent, context: Context) -> None:
-        """Train the student with every operation on every edge, and leave it the cell that this finds."""
+        """Train the student with every operation on every edge, then give it the cell that was found."""
         body = _architecture_search.Search(student.config).initialize(context.generator("adabert cells"))
         self.noise = context.generator("adabert operations")
         body.choice.draw(self.noise, 1.0)
@@ -166,19 +168,19 @@ class AdaBERT(StudentDistillation):
         student.body = body.kept(student.config)
 
     def learning_rate(self, name: str) -> float:
-        """The architecture has one of its own."""
+        """Return `architecture_rate` for the architecture, `rate` for all other parameters."""
         o = self.options
         return float(o.architecture_rate if name.endswith("choice.logits") else o.rate)
 
     def step(self, student: ConvolutionalStudent, progress: float) -> None:
-        """Draw the operations of the next step."""
+        """Draw the operations of the next step, during the search."""
         if self._searching is not None:
             self._searching.choice.draw(
                 self.noise, _architecture_search.annealed(progress, self.options.temperature)
             )
 
     def loss(self, step: Step) -> Tensor:
-        """The weighted sum; it replaces the task loss."""
+        """Return the weighted sum (a scalar), which replaces the task loss."""
         o = self.options
         loss: Tensor = (1 - o.gamma) * step.task_loss + o.gamma * losses.logits_loss(step, kind="soft-ce")
         if self._searching is None:

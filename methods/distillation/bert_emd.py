@@ -1,4 +1,4 @@
-"""bert-emd: every layer of the student learns from every layer of the teacher, as far as moving knowledge is cheap."""
+"""bert-emd: every layer of the student learns from every layer of the teacher, weighted by optimal transport."""
 
 from __future__ import annotations
 
@@ -39,37 +39,36 @@ if TYPE_CHECKING:
     from harness.models.encoder.encoder import Encoder
 
 LEAST = 0.01
-"""No layer's weight falls below this share of an equal one: a layer of weight 0 could never rise again."""
+"""Smallest weight of a layer, as a share of an equal weight. A layer of weight 0 could never rise again."""
 
 
 def layer_costs(student: Sequence[Tensor], teacher: Sequence[Tensor], chosen: Tensor) -> Tensor:
-    """D_ij, the mean squared error of student layer i and teacher layer j (Li et al. 2020, eq. 3 and 6): (k, M).
+    """Return D_ij (k, M), the mean squared error of student layer i and teacher layer j (Li et al. 2020, eq. 3 and 6).
 
-    All tensors have one shape; `chosen`, 0 or 1, stretches to it and says what counts. From |a − b|² = |a|² + |b|² −
-    2 a·b, so that all pairs cost about one product of matrices.
+    All tensors have the same shape. `chosen` (0 or 1) broadcasts to it and selects the entries that count. Computed as
+    |a − b|² = |a|² + |b|² − 2 a·b, so that all pairs cost about one matrix product.
     """
     weight = chosen.float()
     ours, theirs = (torch.stack([(x.float() * weight).flatten() for x in xs]) for xs in (student, teacher))
     count = weight.expand_as(student[0]).sum().clamp_min(1)
-    squared = ours.square().sum(1)[:, None] + theirs.square().sum(1) - 2 * ours @ theirs.T
+    squared = ours.square().sum(1)[:, None] + theirs.square().sum(1) - 2 * ours @ theirs.T  # (k, M)
     return squared.clamp_min(0) / count
 
 
 def flows(costs: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """How much each of the student's layers takes from each of the teacher's, (k, M), where their weights `ours` (k,)
-    and `theirs` (M,) are moved at the least cost (Li et al. 2020, eq. 1-2).
+    """Return the optimal transport (k, M) of the layer weights `ours` (k,) to `theirs` (M,) at `costs` (k, M) (Li et
+    al. 2020, eq. 1-2).
     """
-    # What POT imports draws from Python's own generator; that is not what a run's randomness may depend on.
+    # The first use imports POT, which draws from Python's generator. A run's randomness must not depend on that.
     state = random.getstate()
-
-    random.setstate(state)
     found: np.ndarray = ot.emd(ours / ours.sum(), theirs / theirs.sum(), costs)
+    random.setstate(state)
     return found
 
 
 def cost_attention(moved: np.ndarray, weights: np.ndarray, temperature: float) -> np.ndarray:
-    """New weights of layers: softmax(Σ c / c_i / T) of what a unit of each cost, c_i = Σ_j f_ij D_ij / w_i; the cheap
-    ones gain (Li et al. 2020, eq. 9-10). `moved` (layers, …) are the products f · D.
+    """Return new layer weights softmax(Σ c / c_i / T), with c_i = Σ_j f_ij D_ij / w_i the cost of a unit of layer i (Li
+    et al. 2020, eq. 9-10). Cheap layers gain weight. `moved` (layers, other layers) are the products f · D.
     """
     unit = moved.sum(axis=1) / weights
     unit = np.maximum(unit, 1e-9 * max(unit.sum(), 1e-30))
@@ -80,8 +79,8 @@ def cost_attention(moved: np.ndarray, weights: np.ndarray, temperature: float) -
 
 
 class BertEMD(Shallower):
-    """L = β · (EMD of attention + EMD of states + MSE of embeddings) + α · soft cross-entropy + (1 − α) · task loss;
-    layers' weights follow what it cost to move them (Li et al. 2020, section 3).
+    """BERT-EMD (Li et al. 2020, section 3): L = β · (EMD of attention + EMD of states + MSE of embeddings) + α · soft
+    cross-entropy + (1 − α) · task loss. The layers' weights follow their transport costs.
     """
 
     card = Card(
@@ -99,16 +98,16 @@ class BertEMD(Shallower):
         fidelity="variant",
         deviations=(
             "The student begins with layers of the fine-tuned teacher instead of a pre-trained TinyBERT, and has the "
-            "teacher's width. After the average of attention's and states' weights the released code takes another "
-            "softmax, which makes them nearly equal; here the average stands. No weight falls below a hundredth of an "
-            "equal share. Padding takes no part."
+            "teacher's width. The released code applies another softmax to the average of attention's and states' "
+            "weights, which makes them nearly equal; here the average is used. No weight falls below a hundredth of an "
+            "equal share. Padding is left out."
         ),
         touches=("attention_in", "attention", "attention_out", "ffn"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
         claims=(Claim("mnli", "test", "accuracy", 84.7, "6 layers, remembered", False, {"layers": 6}),),
         notes=(
-            "Attention is compared by its scores before the softmax. The weights move with each batch, so batches' "
-            "order matters. On MRPC three of MiniLM's layers do not suffice, whatever is distilled: see kd-logits."
+            "Attention is compared by its scores before the softmax. The weights change with each batch, so the order "
+            "of batches matters. On MRPC three of MiniLM's layers are too few for any distillation: see kd-logits."
         ),
     )
     replaces_task_loss = True
@@ -116,9 +115,9 @@ class BertEMD(Shallower):
 
     @options
     class Options(ShallowerOptions):
-        """`layers` of the student; `choose`, which of the teacher's it starts from; the weights `beta` of what is
-        compared inside and `alpha` of the soft targets; `temperature` of the layers' weights; `augment`: texts made of
-        each example.
+        """`layers` of the student; `choose`: the teacher's layers that it starts from; `beta`: weight of the attention,
+        state and embedding losses; `alpha`: weight of the soft targets; `temperature` of the layer weights; `augment`:
+        texts made of each example.
         """
 
         beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
@@ -128,7 +127,7 @@ class BertEMD(Shallower):
     suite = {"layers": (2, 1, 3), "choose": ("spread", "last")}
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
-        """Any layer must be comparable with any of the teacher's."""
+        """Raise SkylineError if a layer cannot be compared with every layer of the teacher."""
         super().check_against(config, baseline)
         refuse_other_states(config, baseline.config)
         kept = choose_layers(len(config.layers), self.options.layers, self.options.choose)
@@ -137,7 +136,7 @@ class BertEMD(Shallower):
                 refuse_other_maps(config.layers[index], theirs, place, other)
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Layers weigh alike at first."""
+        """Attach hooks that read queries and keys, and give all layers equal weights."""
         models = (student, context.teacher)
         self.read = tuple(
             distillation_features.Features(model, matrices=("query", "key")) for model in models
@@ -146,7 +145,7 @@ class BertEMD(Shallower):
         self.weights = tuple(np.full(len(model.layers), 1 / len(model.layers)) for model in models)
 
     def loss(self, step: Step) -> Tensor:
-        """The weighted sum; it replaces the task loss."""
+        """Return the weighted sum (a scalar), which replaces the task loss."""
         o, mask = self.options, step.batch.attention_mask
         total = o.alpha * losses.logits_loss(step, kind="soft-ce") + (1 - o.alpha) * step.task_loss
         if o.beta == 0:
@@ -155,7 +154,7 @@ class BertEMD(Shallower):
         assert ours is not None
         assert theirs is not None
         maps = [self._scores(features) for features in self.read]
-        pairs = mask[:, None, :, None] * mask[:, None, None, :]
+        pairs = mask[:, None, :, None] * mask[:, None, None, :]  # (b, 1, n, n)
         costs = [layer_costs(*maps, pairs), layer_costs(ours[1:], theirs[1:], mask[..., None])]
         moved = self._transported(costs)
         return total + o.beta * (moved + losses.hidden_losses(ours[:1], theirs[:1], mask).sum())
@@ -169,7 +168,7 @@ class BertEMD(Shallower):
         ]
 
     def _transported(self, costs: Sequence[Tensor]) -> Tensor:
-        """Σ f_ij D_ij of each kind of cost, summed; the layers' weights become the mean of what both kinds ask for."""
+        """Return Σ f_ij D_ij over both kinds of costs (k, M), and set the layer weights to the mean of both kinds'."""
         totals, asked = [], []
         for cost in costs:
             known = cost.detach().double().cpu().numpy()
@@ -186,6 +185,6 @@ class BertEMD(Shallower):
         return torch.stack(totals).sum()
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """Read no more."""
+        """Remove the hooks."""
         for features in self.read:
             features.close()

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 class BiLSTM(StudentDistillation):
-    """L = α · task loss + (1 − α) · MSE(z_S, z_T), with α = 0 (Tang et al. 2019, section 3.3), into one layer of LSTM
-    cells in both directions.
+    """A bidirectional LSTM trained with L = α · task loss + (1 − α) · MSE(z_S, z_T), α = 0 (Tang et al. 2019, section
+    3.3).
     """
 
     card = Card(
@@ -34,11 +34,11 @@ class BiLSTM(StudentDistillation):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "Embeddings of byte pairs, learned from the task's training texts and begun at random, instead of "
-            "word2vec's 300 dimensions; where the claims are the thesis's, it has BPEmb's, pre-trained on Wikipedia. "
-            "Hashed are the numbers of the base's word pieces. `augment` makes texts as TinyBERT does, not by the "
-            "paper's masking, replacing by part of speech and n-grams. AdamW with warm-up and decay instead of "
-            "Adadelta."
+            "Byte pairs are learned from the task's training texts, and their embeddings begin at random, instead of "
+            "word2vec's 300 dimensions; the thesis, from which some claims are, uses BPEmb's embeddings, pre-trained "
+            "on Wikipedia. embedding=hash hashes the numbers of the base's word pieces. `augment` makes texts as "
+            "TinyBERT does, not by the paper's masking, replacement by part of speech and n-grams. The optimizer is "
+            "AdamW with warm-up and decay instead of Adadelta."
         ),
         touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -56,17 +56,17 @@ class BiLSTM(StudentDistillation):
         notes=(
             "Sizes are the thesis's and those of the released configuration for SST-2 (150 hidden units in each "
             "direction, 200 before the classifier); the thesis doubles `hidden` and `classifier` for pairs, and finds "
-            "pooling=max worse on SST-2 and better on QQP and MNLI. Pairs are read each for itself. A tokenizer's "
-            "file counts in no size here, the baseline's neither. Begun at random, it fits MRPC's 3,668 rows "
-            "(a loss of 0.14) and stays under the majority's 68.4 on dev: 65.2."
+            "pooling=max worse on SST-2 and better on QQP and MNLI. The texts of a pair are encoded separately. Sizes "
+            "do not include a tokenizer's file, not in the baseline either. From random weights it fits MRPC's 3,668 "
+            "rows (a loss of 0.14) and stays below the majority's 68.4 on dev: 65.2."
         ),
     )
 
     @options
     class Options(StudentOptions):
-        """Beside what all students have (`embedding`, `dimension`, `vocabulary`, `start`, `classifier`, `alpha`,
-        `temperature`, `rate`, `augment`): `hidden` units of each direction and `layers`; `pooling` of the states, the
-        last one or the maximum; `dropout`.
+        """`hidden` units in each direction; `layers`; `pooling`: last state or maximum; `dropout`; and the options of
+        all students (`embedding`, `dimension`, `vocabulary`, `start`, `classifier`, `alpha`, `temperature`, `rate`,
+        `augment`).
         """
 
         hidden: Annotated[int, Field(ge=1, le=8192)] = 150
@@ -86,7 +86,7 @@ class BiLSTM(StudentDistillation):
     }
 
     def shape(self, common: Mapping[str, Any]) -> RecurrentConfig:
-        """LSTM cells in both directions."""
+        """Return the shape: LSTM cells in both directions."""
         o = self.options
         own = {"hidden": o.hidden, "layer_count": o.layers, "pooling": o.pooling, "dropout": o.dropout}
         return RecurrentConfig.model_validate({**common, **own})

@@ -28,8 +28,8 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def cosine_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """1 − cos of both sides' states (b, n, H), the mean over the tokens of `mask` (b, n) (Sanh et al. 2019, section
-    2).
+    """Return the mean of 1 − cos(student, teacher) of states (b, n, H) over the tokens of `mask` (b, n) (Sanh et al.
+    2019, section 2).
     """
     chosen = mask.bool()
     return (
@@ -41,7 +41,9 @@ def cosine_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
 
 class DistilBERT(Shallower):
-    """The fine-tuning form of DistilBERT: L = a · T² · KL(teacher ‖ student) + b · task loss + c · cosine distance."""
+    """DistilBERT in fine-tuning (Sanh et al. 2019): L = a · T² · KL(teacher ‖ student) + b · task loss + c · cosine
+    loss.
+    """
 
     card = Card(
         id="distilbert",
@@ -57,9 +59,9 @@ class DistilBERT(Shallower):
         scope="task-agnostic",
         fidelity="variant",
         deviations=(
-            "The paper distils during pre-training; here the fine-tuned teacher's task data and logits take the place "
-            "of the corpus and of the masked-language model's, and the task loss that of its loss. Segment embeddings "
-            "and the pooler stay, and position embeddings are trained."
+            "The paper distils during pre-training. Here the task's data replaces the corpus, the fine-tuned teacher's "
+            "logits replace the masked-language model's, and the task loss replaces the masked-language loss. Segment "
+            "embeddings and the pooler stay, and position embeddings are trained."
         ),
         touches=("attention_in", "attention", "attention_out", "ffn"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -70,8 +72,8 @@ class DistilBERT(Shallower):
             Claim("qnli", "dev", "accuracy", 89.2, SOURCE, options={"layers": 6}),
         ),
         notes=(
-            "The weights 5, 2 and 1 and T = 2 are the released code's; its 2 is that of the masked-language model. On "
-            "MRPC three of MiniLM's layers do not suffice, whatever is distilled: see kd-logits."
+            "The weights 5, 2 and 1 and T = 2 are the released code's; there, 2 is the weight of the masked-language "
+            "loss. On MRPC three of MiniLM's layers are too few for any distillation: see kd-logits."
         ),
     )
     replaces_task_loss = True
@@ -79,8 +81,9 @@ class DistilBERT(Shallower):
 
     @options
     class Options(ShallowerOptions):
-        """`layers` of the student; `choose`, which of the teacher's it starts from; the weights `kl` of the logits at
-        `temperature` T, `task` of the task loss and `cosine` of the last states; `augment`: texts made of each example.
+        """`layers` of the student; `choose`: the teacher's layers that it starts from; the weights `kl` of the logits
+        at `temperature` T, `task` of the task loss and `cosine` of the last states; `augment`: texts made of each
+        example.
         """
 
         kl: Weight = 5.0
@@ -89,19 +92,19 @@ class DistilBERT(Shallower):
         temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
 
         def __post_init__(self) -> None:
-            """Something must be learned."""
+            """Raise ValueError if all weights are 0."""
             if self.kl == self.task == self.cosine == 0:
                 raise ValueError("kl, task and cosine are all 0; give one a weight")
 
     suite = {"layers": (2, 1), "cosine": (1.0, 0.0)}
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
-        """Last states that can be compared."""
+        """Raise SkylineError if the last states cannot be compared with the teacher's."""
         super().check_against(config, baseline)
         refuse_other_states(config, baseline.config)
 
     def loss(self, step: Step) -> Tensor:
-        """The weighted sum; it replaces the task loss."""
+        """Return the weighted sum (a scalar), which replaces the task loss."""
         o = self.options
         total = o.task * step.task_loss + o.kl * losses.logits_loss(step, temperature=o.temperature)
         if o.cosine == 0:

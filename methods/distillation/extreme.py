@@ -1,4 +1,4 @@
-"""extreme: a student of a small vocabulary and very narrow layers, held to projections of the teacher's weights."""
+"""extreme: a student with a small vocabulary and narrow layers stays close to projections of the teacher's weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.compression.distillation.augmentation import AugmentationOptions, Augmenting
 from harness.models.config import MATRICES, EncoderConfig
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from harness.models.encoder.encoder import Encoder
 
 PROJECTIONS = "projections"
-"""The student's sub-module of projections while it trains; no artifact holds it."""
+"""Name of the student's module of projections during training. The artifact does not contain it."""
 ENDS = {
     "query": ("inner", "hidden"),
     "key": ("inner", "hidden"),
@@ -42,12 +43,13 @@ ENDS = {
     "ffn_in": ("ffn", "hidden"),
     "ffn_out": ("hidden", "ffn"),
 }
-"""Which projections stand at the output and at the input of each matrix."""
+"""Projections at the output and at the input of each matrix."""
 
 
 class Extreme(Augmenting):
-    """Zhao et al. 2019: L = α · task + (1 − α) · KL(teacher ‖ student) + λ · mean over the layers' matrices of
-    mean (U W_t Vᵀ − W_s)², where U and V are shared by all layers and trained too (section 3.3).
+    """Small vocabulary and shared projections (Zhao et al. 2019, section 3.3): L = α · task loss + (1 − α) · KL(teacher
+    ‖ student) + λ · mean over the layers' matrices of mean (U W_t Vᵀ − W_s)². All layers share U and V, which are
+    trained.
     """
 
     card = Card(
@@ -64,11 +66,11 @@ class Extreme(Augmenting):
         scope="task-agnostic",
         fidelity="variant",
         deviations=(
-            "The paper distils in pre-training: a teacher that reads a mixture of both vocabularies, then both trained "
-            "as masked-language models (dual training). Here teacher and student read a text each by its own "
-            "vocabulary, and the student learns the fine-tuned teacher's outputs on one task. Its vocabulary is the "
-            "part of the teacher's that is most frequent in the training set; the paper's is trained anew and shares "
-            "94 %. It begins as the teacher's projection, the paper's at random."
+            "The paper distils in pre-training: the teacher reads a mixture of both vocabularies, and both models are "
+            "trained as masked-language models (dual training). Here teacher and student read a text in their own "
+            "vocabulary each, and the student learns the fine-tuned teacher's outputs on one task. Its vocabulary is "
+            "the part of the teacher's that is most frequent in the training set; the paper's is newly trained and "
+            "shares 94 %. The student begins as the teacher's projection; the paper's begins at random."
         ),
         touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -79,9 +81,9 @@ class Extreme(Augmenting):
         notes=(
             "The published 1,775,910 parameters are exactly three times what the described architecture holds "
             "(optimizer slots were counted, it seems): the artifact is a third of the 1.6 % that the survey prints. "
-            "Begun at random, it fits MRPC's 3,668 rows (a loss of 0.21) and stays under the majority's "
-            "68.4 on dev: 66.2. On 15,000 of SST-2's rows it comes to 79.6, 9.5 points under the baseline: it has seen "
-            "no other text."
+            "From random weights it fits MRPC's 3,668 rows (a loss of 0.21) and stays below the majority's 68.4 on "
+            "dev: 66.2. On 15,000 of SST-2's rows it reaches 79.6, 9.5 points below the baseline: it has seen no other "
+            "text."
         ),
     )
     decides = frozenset({"the student"})
@@ -90,9 +92,9 @@ class Extreme(Augmenting):
 
     @options
     class Options(AugmentationOptions):
-        """`hidden` units, as many as a multiple of the teacher's heads; feed-forward layers of four times that; a
-        `vocabulary` of so many tokens; `projection`, the weight λ; `rate`, the peak learning rate; `alpha`, the weight
-        of the task loss; `temperature` T.
+        """`hidden` size, a multiple of the teacher's heads (feed-forward layers are four times as wide); `vocabulary`:
+        number of tokens; `projection`: weight λ; `rate`: peak learning rate; `alpha`: weight of the task loss;
+        `temperature` T.
         """
 
         hidden: Annotated[int, Field(ge=1)] = 48
@@ -105,22 +107,32 @@ class Extreme(Augmenting):
     suite = {"hidden": (16, 8), "vocabulary": (256,), "projection": (1.0, 0.0)}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Sizes that are smaller, of layers that are dense and alike."""
+        """Return the shape of the student.
+
+        Raises SkylineError: OUT_OF_RANGE if `hidden` or `vocabulary` is not smaller than the teacher's, or `hidden` is
+        not a multiple of its heads; WRONG_SHAPE if layers differ, share weights or are factorized, or if word
+        embeddings are not a table.
+        """
         refuse_shared(config, "hidden units")
         refuse_factorized(config, MATRICES, "hidden units")
         refuse_other_words(config)
         o, shapes = self.options, {(layer.heads, layer.ffn_size) for layer in config.layers}
         if len(shapes) > 1 or not all(next(iter(shapes))):
-            raise SkylineError("all layers share its projections, so they must be alike; put it first")
+            raise SkylineError(
+                "all layers must have the same numbers of heads and FFN columns, above 0; put it first",
+                Code.WRONG_SHAPE,
+            )
         ((heads, _),) = shapes
         if o.hidden >= config.hidden_size or o.hidden % heads:
             raise SkylineError(
                 f"hidden={o.hidden} must be below the teacher's {config.hidden_size} and a multiple of its "
-                f"{heads} heads"
+                f"{heads} heads",
+                Code.OUT_OF_RANGE,
             )
         if o.vocabulary >= config.vocab_size:
             raise SkylineError(
-                f"vocabulary={o.vocabulary} is not below the teacher's {config.vocab_size}; use a smaller one"
+                f"vocabulary={o.vocabulary} is not below the teacher's {config.vocab_size}; use a smaller one",
+                Code.OUT_OF_RANGE,
             )
         narrow = {"head_size": o.hidden // heads, "ffn_size": 4 * o.hidden}
         layers = [layer.model_copy(update=narrow) for layer in config.layers]
@@ -128,14 +140,14 @@ class Extreme(Augmenting):
         return EncoderConfig.model_validate({**config.model_dump(), **changes})
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
-        """There must be room for the tokens that always stay."""
+        """Raise SkylineError if `vocabulary` is smaller than the number of tokens that always stay."""
         super().check_against(config, baseline)
         pruning_vocabulary.require_room(
             baseline.tokenizer(), self.options.vocabulary, f"vocabulary={self.options.vocabulary}"
         )
 
     def student(self, teacher: encoder.Encoder, context: Context) -> encoder.Encoder:
-        """The teacher's projection, with the small vocabulary."""
+        """Return the student: the teacher's projection, with the small vocabulary."""
         config = self.final_shape_from(teacher.config)
         counts = pruning_vocabulary.token_counts(teacher, context)
         kept = pruning_vocabulary.tokens_to_keep(teacher.require_tokenizer(), counts, config.vocab_size)
@@ -155,7 +167,7 @@ class Extreme(Augmenting):
             )
             for name, (rows, columns) in sizes.items()
         }
-        # What the hidden states can be told from best: the principal directions of the words.
+        # The hidden projection begins with the principal directions of the word embeddings.
         words = small.embedding.word.weight.detach().double()
         centred = words - words.mean(0)
         directions = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)
@@ -167,7 +179,7 @@ class Extreme(Augmenting):
                 own.copy_(source @ hidden.T)
             for own, source, ends in pairs_of_matrices(student, small):
                 out, into = (projections[end].detach() for end in ends)
-                own.weight.copy_(out @ source.weight @ into.T)
+                own.weight.copy_(out @ source.weight @ into.T)  # (out_t, in_t) -> (out_s, in_s)
                 own.bias.copy_(out @ source.bias)
         self.targets = [
             (source.weight.detach(), ends) for _, source, ends in pairs_of_matrices(student, small)
@@ -177,11 +189,11 @@ class Extreme(Augmenting):
         return student
 
     def learning_rate(self, name: str) -> float | None:
-        """Nearly everything is new, so the rate is not that of a pre-trained encoder."""
+        """Return `rate` for all parameters: nearly all are new, so a fine-tuning rate would be too small."""
         return self.options.rate
 
     def loss(self, step: Step) -> Tensor:
-        """Task, distillation and projections."""
+        """Return the weighted sum of task, distillation and projection losses (a scalar)."""
         o = self.options
         loss: Tensor = o.alpha * step.task_loss + (1 - o.alpha) * losses.logits_loss(
             step, temperature=o.temperature
@@ -189,7 +201,7 @@ class Extreme(Augmenting):
         return loss + o.projection * self._projection_loss() if o.projection else loss
 
     def _projection_loss(self) -> Tensor:
-        """The mean over matrices of mean (U W_t Vᵀ − W_s)²."""
+        """Return the mean over matrices of mean (U W_t Vᵀ − W_s)² (a scalar)."""
         shared: Mapping[str, Tensor] = getattr(self.trained, PROJECTIONS)
         weights = [own.weight for own, _, _ in pairs_of_matrices(self.trained, self.trained)]
         device = weights[0].device
@@ -200,14 +212,14 @@ class Extreme(Augmenting):
         return torch.stack(terms).mean()
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """The projections go."""
+        """Remove the projections."""
         delattr(student, PROJECTIONS)
 
 
 def pairs_of_matrices(
     student: Encoder, teacher: Encoder
 ) -> Iterator[tuple[torch.nn.Linear, torch.nn.Linear, tuple[str, str]]]:
-    """Each linear map of the student's layers, the teacher's beside it, and the projections at its ends."""
+    """Yield each linear map of the student's layers, the teacher's map, and the projections (output, input)."""
     for ours, theirs in zip(student.layers, teacher.layers, strict=True):
         own, source = ours.matrices(), theirs.matrices()
         for name, ends in ENDS.items():
@@ -215,8 +227,9 @@ def pairs_of_matrices(
 
 
 def orthonormal_rows(rows: int, columns: int, generator: torch.Generator, blocks: int = 1) -> Tensor:
-    """A random matrix (rows, columns) of orthonormal rows, in `blocks` along its diagonal: a head's units are made of
-    the same head's.
+    """Return a random matrix (rows, columns) with orthonormal rows, in `blocks` along its diagonal.
+
+    With one block for each head, a head's units are made of the same head's units.
     """
     made = [
         torch.linalg.qr(torch.randn(columns // blocks, rows // blocks, generator=generator)).Q.T

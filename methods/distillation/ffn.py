@@ -1,4 +1,4 @@
-"""ffn: the smallest student, a hidden layer over the mean of a text's word embeddings."""
+"""ffn: the smallest student, a hidden layer on the mean of a text's word embeddings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class FFN(StudentDistillation):
-    """L = α · task loss + (1 − α) · MSE(softmax(z_S / 3), softmax(z_T / 3)), into a classifier of mean embeddings."""
+    """A classifier of mean embeddings, with L = α · task loss + (1 − α) · MSE(softmax(z_S / 3), softmax(z_T / 3))."""
 
     card = Card(
         id="ffn",
@@ -32,10 +32,10 @@ class FFN(StudentDistillation):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "The baseline teaches instead of RoBERTa-large. Byte pairs are learned from the task's training texts and "
-            "begin at random, where the thesis has BPEmb's, pre-trained on Wikipedia. Hashed are the numbers of the "
-            "base's word pieces, not words, by other hashes than MD5. Optimizer, schedule and rate are the harness's "
-            "(AdamW), not Adam at 1e-4. The year of the thesis is not certain."
+            "The baseline is the teacher instead of RoBERTa-large. Byte pairs are learned from the task's training "
+            "texts and begin at random; the thesis uses BPEmb's, pre-trained on Wikipedia. embedding=hash hashes the "
+            "numbers of the base's word pieces, not words, with other hashes than MD5. Optimizer, schedule and rate "
+            "are the harness's (AdamW), not Adam at 1e-4. The year of the thesis is not certain."
         ),
         touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -52,15 +52,15 @@ class FFN(StudentDistillation):
             )
         ),
         notes=(
-            "The thesis doubles `classifier` for pairs. The order of the words does not matter to it. A tokenizer's "
-            "file counts in no size here, the baseline's neither; a hashed embedding needs the base's."
+            "The thesis doubles `classifier` for pairs. The order of the words does not matter to this student. Sizes "
+            "do not include a tokenizer's file, not in the baseline either; a hashed embedding needs the base's."
         ),
     )
 
     @options
     class Options(StudentOptions):
-        """As of all students: `embedding`, its `dimension` and `vocabulary`, its `start`; `classifier` units; `alpha`,
-        `temperature` and `rate`; `dropout`; `augment`.
+        """`dropout`, and the options of all students: `embedding`, its `dimension`, `vocabulary` and `start`;
+        `classifier` units; `alpha`, `temperature` and `rate`; `augment`.
         """
 
         classifier: Annotated[int, Field(ge=1, le=65536)] = 100
@@ -76,5 +76,5 @@ class FFN(StudentDistillation):
     }
 
     def shape(self, common: Mapping[str, Any]) -> BagConfig:
-        """A bag of words."""
+        """Return the shape: a bag of words."""
         return BagConfig.model_validate({**common, "dropout": self.options.dropout})

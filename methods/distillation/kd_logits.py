@@ -1,4 +1,4 @@
-"""kd-logits: a student of fewer layers learns the teacher's output distribution."""
+"""kd-logits: a student with fewer layers learns the teacher's output distribution."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 class KDLogits(Shallower):
-    """L = α · CE(labels) + (1 − α) · T² · KL(teacher ‖ student), or the squared error of the logits or their soft
-    cross-entropy instead of the latter; mean squared error of the scores for regression.
+    """L = α · CE(labels) + (1 − α) · T² · KL(teacher ‖ student). The mean squared error of the logits or their soft
+    cross-entropy can replace the KL term. Regression uses the mean squared error of the scores.
     """
 
     card = Card(
@@ -62,11 +62,11 @@ class KDLogits(Shallower):
         notes=(
             "The student starts from layers of the fine-tuned teacher. KL is summed over the classes, as the soft "
             "cross-entropy is; the squared error is their mean. Three of MiniLM's six layers reach 69 to 72 on MRPC "
-            "(baseline 82.1), whatever is distilled: the lowest three reach 72.6 fine-tuned on labels (layer-drop), "
+            "(baseline 82.1) with any distillation: the lowest three reach 72.6 fine-tuned on labels (layer-drop), "
             "71.1 distilled, 72.8 after ten epochs instead of three, and 75.0 with four augmented texts an example. "
-            "3,668 pairs do not make up for the pre-training that leaves with the layers. On SST-2 labels alone are as "
-            "good as the teacher (86.5 and 86.4, baseline 89.1), which was fine-tuned on the same sentences and says "
-            "little more."
+            "3,668 pairs do not replace the pre-training that is lost with the layers. On SST-2 labels alone are as "
+            "good as the teacher (86.5 and 86.4, baseline 89.1), which was fine-tuned on the same sentences and adds "
+            "little."
         ),
     )
     replaces_task_loss = True
@@ -74,8 +74,8 @@ class KDLogits(Shallower):
 
     @options
     class Options(ShallowerOptions):
-        """`layers` of the student; `choose`, which of the teacher's it starts from; `loss` on the logits: kl, mse or
-        soft-ce; `temperature` T of kl; `alpha`, the weight of the hard labels; `augment`: texts made of each example.
+        """`layers` of the student; `choose`: the teacher's layers that it starts from; `loss` on the logits: kl, mse or
+        soft-ce; `temperature` T of kl; `alpha`: weight of the hard labels; `augment`: texts made of each example.
         """
 
         loss: Literal["kl", "mse", "soft-ce"] = "kl"
@@ -85,7 +85,7 @@ class KDLogits(Shallower):
     suite = {"layers": (1, 3), "choose": ("spread", "first", "last"), "loss": ("kl", "mse", "soft-ce")}
 
     def loss(self, step: Step) -> Tensor:
-        """The weighted sum; it replaces the task loss."""
+        """Return the weighted sum (a scalar), which replaces the task loss."""
         o = self.options
         soft = losses.logits_loss(step, temperature=o.temperature, kind=o.loss)
         return o.alpha * step.task_loss + (1 - o.alpha) * soft

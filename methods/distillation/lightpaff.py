@@ -1,4 +1,4 @@
-"""lightpaff: a student of fewer layers, each of them narrower, learns the teacher's output distribution."""
+"""lightpaff: a student with fewer and narrower layers learns the teacher's output distribution."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 from pydantic import Field
 
 from harness import Card, Claim, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.compression.distillation.layer_maps import Shallower, ShallowerOptions
 from harness.models.config import MATRICES, EncoderConfig
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
 
 
 def narrower(config: EncoderConfig, width: float) -> EncoderConfig:
-    """`config` with a share `width` of its hidden units, of each layer's heads and of its FFN columns; of each at least
-    one where there are some. BERT-base at two thirds: 512, 8 and 2048.
+    """Return `config` with a share `width` of its hidden units and of each layer's heads and FFN columns, rounded, at
+    least 1 of a number above 0. BERT-base at two thirds: 512, 8 and 2048.
+
+    Raises SkylineError (OUT_OF_RANGE) if the hidden size would not be above the word embeddings' rank.
     """
 
     def share(count: int) -> int:
@@ -47,14 +50,17 @@ def narrower(config: EncoderConfig, width: float) -> EncoderConfig:
     if config.embedding_rank and rank is None:
         raise SkylineError(
             f"width={width:g} leaves {hidden} hidden units, not more than the word embeddings' rank "
-            f"{config.embedding_rank}; use a larger one"
+            f"{config.embedding_rank}; use a larger one",
+            Code.OUT_OF_RANGE,
         )
     return EncoderConfig.model_validate({**config.model_dump(), "hidden_size": hidden, "layers": layers})
 
 
 def narrow(model: Encoder, config: EncoderConfig, moments: Mapping[str, Moments]) -> Encoder:
-    """`model` cut to the sizes of `config`: the hidden units that tell most of the others, the heads and FFN columns
-    that add most. What reads cut units reads their reconstruction from the kept ones. `model` is changed.
+    """Return `model` cut to the sizes of `config`: the hidden units that reconstruct the others best, and the heads and
+    FFN columns that contribute most.
+
+    Maps that read cut units read their least-squares reconstruction from the kept ones. `model` is changed.
     """
     units = reconstruction.hidden_units(moments, config.hidden_size)
 
@@ -78,7 +84,7 @@ def narrow(model: Encoder, config: EncoderConfig, moments: Mapping[str, Moments]
 
 
 class LightPAFF(Shallower):
-    """L = (1 − λ) · task loss + λ · KL(teacher ‖ student) (Song et al. 2020, section 3), the stage of fine-tuning."""
+    """LightPAFF's fine-tuning: L = (1 − λ) · task loss + λ · KL(teacher ‖ student) (Song et al. 2020, section 3)."""
 
     card = Card(
         id="lightpaff",
@@ -94,11 +100,11 @@ class LightPAFF(Shallower):
         scope="task-agnostic",
         fidelity="variant",
         deviations=(
-            "The paper pre-trains the student under a pre-trained teacher first, with the same loss on masked-language "
-            "modelling; here there is the second stage alone. The student begins as the fine-tuned teacher's layers, "
-            "cut to two thirds of the hidden units, heads and FFN columns that tell most of the others (least squares "
-            "on training texts), which is ours. The paper's lambda could not be read; 0.9 is a guess from its being "
-            "called large for BERT."
+            "The paper first pre-trains the student with a pre-trained teacher and the same loss on masked-language "
+            "modelling; here there is only the second stage. The student begins as the fine-tuned teacher's layers, "
+            "cut to the two thirds of the hidden units, heads and FFN columns that reconstruct the others best (least "
+            "squares on training texts), which is ours. The paper's lambda could not be read; 0.9 is a guess, because "
+            "the paper calls it large for BERT."
         ),
         touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -107,8 +113,8 @@ class LightPAFF(Shallower):
             Claim("sst2", "unknown", "accuracy", 92.9, "Ganesh et al. 2021, Table 1", False, {"layers": 3}),
         ),
         notes=(
-            "Of BERT-base the defaults leave the published 3 layers of 512 units, 8 heads and 2048 columns. On MRPC "
-            "three of MiniLM's layers do not suffice, whatever is distilled: see kd-logits."
+            "With BERT-base the defaults give the published 3 layers of 512 units, 8 heads and 2048 columns. On MRPC "
+            "three of MiniLM's layers are too few for any distillation: see kd-logits."
         ),
     )
     replaces_task_loss = True
@@ -116,9 +122,9 @@ class LightPAFF(Shallower):
 
     @options
     class Options(ShallowerOptions):
-        """`layers` of the student and `choose`, which of the teacher's it starts from; `width`, the share of hidden
-        units, heads and FFN columns that stay; `weight` λ of the teacher; `batches` of 32 training examples by which
-        units are chosen; `augment`.
+        """`layers` of the student; `choose`: the teacher's layers that it starts from; `width`: share of hidden units,
+        heads and FFN columns that stay; `weight` λ of the teacher; `batches` of 32 training examples for the choice of
+        units; `augment`: texts made of each example.
         """
 
         width: Annotated[float, Field(gt=0, lt=1)] = 2 / 3
@@ -128,21 +134,27 @@ class LightPAFF(Shallower):
     suite = {"layers": (2, 1), "width": (0.5, 0.75), "batches": (2,), "weight": (0.9, 0.5)}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Layers of matrices of their own, not fewer than wanted."""
+        """Return the shape with fewer and narrower layers.
+
+        Raises SkylineError: OUT_OF_RANGE if `layers` or `width` does not fit; WRONG_SHAPE if layers share weights, are
+        factorized, have wide exit ramps, or have neither heads nor FFN columns.
+        """
         refuse_wide_ramps(config)
         refuse_factorized(config, MATRICES, "units")
         if not any(layer.present() for layer in config.layers):
-            raise SkylineError("no layer has heads or FFN columns; use an encoder that has some")
+            raise SkylineError(
+                "no layer has heads or FFN columns; use an encoder that has some", Code.WRONG_SHAPE
+            )
         return narrower(super().final_shape_from(config), self.options.width)
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """A cut copy of the chosen layers, with the teacher's embedding and head."""
+        """Return a cut copy of the chosen layers, with the teacher's embedding and head."""
         model = super().student(teacher, context).to(context.device)
         config = narrower(model.config, self.options.width)
         return narrow(model, config, reconstruction.observe_inputs(model, context, self.options.batches))
 
     def loss(self, step: Step) -> Tensor:
-        """The weighted sum; it replaces the task loss."""
+        """Return the weighted sum (a scalar), which replaces the task loss."""
         weight = self.options.weight
         loss: Tensor = (1 - weight) * step.task_loss + weight * losses.logits_loss(step)
         return loss

@@ -1,4 +1,4 @@
-"""minilm: the student's last layer attends, and relates its values, as the teacher's does; then it is fine-tuned."""
+"""minilm: the student learns the attention and value relations of the teacher's last layer, then is fine-tuned."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ READ: tuple[Matrix, ...] = ("query", "key", "value")
 
 
 class MiniLM(Shallower):
-    """Deep self-attention distillation at fine-tuning time: first L = L_AT + L_VR of the last layer on the task's
-    texts (Wang et al. 2020, eq. 3-6), then L = (1 − λ) · task loss + λ · T² · KL(teacher ‖ student).
+    """Deep self-attention distillation in fine-tuning (Wang et al. 2020, eq. 3-6): first L = L_AT + L_VR of the last
+    layer on the task's texts, then L = (1 − λ) · task loss + λ · T² · KL(teacher ‖ student).
     """
 
     card = Card(
@@ -55,8 +55,8 @@ class MiniLM(Shallower):
         scope="task-agnostic",
         fidelity="variant",
         deviations=(
-            "The paper distils a pre-trained teacher on its pre-training corpus into a student of random weights; here "
-            "the fine-tuned teacher is distilled on the task's texts into a student that begins with some of its "
+            "The paper distils a pre-trained teacher on its pre-training corpus into a student with random weights. "
+            "Here the fine-tuned teacher is distilled on the task's texts into a student that begins with some of its "
             "layers. Teacher assistants are left out. The distillation code was not released."
         ),
         touches=("attention_in", "attention", "attention_out", "ffn"),
@@ -67,8 +67,8 @@ class MiniLM(Shallower):
             Claim("sst2", "dev", "accuracy", 92.0, "6 layers of 768, remembered", False, {"layers": 6}),
         ),
         notes=(
-            "Nothing of the first training reaches the classifier, nor the last layer behind its attention: the "
-            "teacher's weights stay there. Both relations are of the last layers alone."
+            "The first training does not change the classifier, nor the last layer after its attention: the teacher's "
+            "weights stay there. Only the last layers' relations are compared."
         ),
     )
     replaces_task_loss = True
@@ -76,8 +76,8 @@ class MiniLM(Shallower):
 
     @options
     class Options(ShallowerOptions):
-        """`layers` of the student; `choose`, which of the teacher's it starts from; `epochs` of the first training;
-        `logits`, the weight λ of the teacher's logits in the second, at `temperature` T; `augment`: texts made of each
+        """`layers` of the student; `choose`: the teacher's layers that it starts from; `epochs` of the first training;
+        `logits`: weight λ of the teacher's logits in the second, at `temperature` T; `augment`: texts made of each
         example.
         """
 
@@ -89,13 +89,13 @@ class MiniLM(Shallower):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Both sides token by token first (queries, keys and values are read on the way), then logits if any."""
+        """Hidden states in the first training (hooks read queries, keys and values), logits in the second if λ > 0."""
         if self._relating:
             return frozenset({"hidden_states"})
         return frozenset({"teacher_logits"} if self.options.logits else ())
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
-        """The last layers must have as many heads."""
+        """Raise SkylineError if the last layers of student and teacher cannot be compared."""
         super().check_against(config, baseline)
         refuse_other_tokens_kept(config, baseline.config)
         kept = choose_layers(len(config.layers), self.options.layers, self.options.choose)
@@ -103,7 +103,7 @@ class MiniLM(Shallower):
         refuse_other_maps(last, theirs[-1], len(kept) - 1, len(theirs) - 1)
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """The first training."""
+        """Run the first training."""
         teacher = context.teacher
         self.ends = len(student.layers) - 1, len(teacher.layers) - 1
         self.heads = student.config.layers[-1].heads
@@ -120,7 +120,7 @@ class MiniLM(Shallower):
         self._relating = False
 
     def loss(self, step: Step) -> Tensor:
-        """Of the training that is on."""
+        """Return the loss of the current training (a scalar), which replaces the task loss."""
         o, mask = self.options, step.batch.attention_mask
         if not self._relating:
             if o.logits == 0:
@@ -128,7 +128,7 @@ class MiniLM(Shallower):
             return (1 - o.logits) * step.task_loss + o.logits * losses.logits_loss(
                 step, temperature=o.temperature
             )
-        _ = step.teacher_pass  # the features below are of this pass
+        _ = step.teacher_pass  # runs the teacher; the hooks read this pass
         sides = []
         for features, end in zip((self.ours, self.theirs), self.ends, strict=True):
             read = features.take()

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 class MKDBiLSTM(StudentDistillation):
-    """L = MSE(z_S, z_T) (Liu et al. 2019, for one task), into LSTM cells in both directions whose states an attention
-    sums up.
+    """A bidirectional LSTM whose states are pooled by attention, trained with L = MSE(z_S, z_T) (Liu et al. 2019, for
+    one task).
     """
 
     card = Card(
@@ -35,10 +35,11 @@ class MKDBiLSTM(StudentDistillation):
         fidelity="variant",
         deviations=(
             "One task instead of seven at once: teacher and student share no layers between tasks, and there is no "
-            "stage of fine-tuning for each. The baseline teaches instead of a multi-task BERT-large. Pairs are read "
-            "each for itself and meet in [u; v; |u - v|; u * v], without attention from one text to the other. How the "
-            "paper scores the states is not known here; v tanh(W h + b) is ours. Of its size only 101 MB is known, 90 "
-            "of them embeddings; the hidden size is chosen to fit that with BERT's word pieces in 768 dimensions."
+            "stage of fine-tuning for each. The baseline is the teacher instead of a multi-task BERT-large. The texts "
+            "of a pair are encoded separately and combined as [u; v; |u - v|; u * v], without attention from one text "
+            "to the other. The paper's attention score is not known; v tanh(W h + b) is ours. Only the student's size "
+            "of 101 MB is known, 90 of them embeddings; the hidden size is chosen to fit that with BERT's word pieces "
+            "in 768 dimensions."
         ),
         touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -55,15 +56,15 @@ class MKDBiLSTM(StudentDistillation):
         ),
         notes=(
             "Under BERT-base, embedding=wordpiece with dimension=768 has the published size: the embeddings are nine "
-            "tenths of it. Begun at random, it fits MRPC's 3,668 rows (a loss of 0.13) and stays under the "
+            "tenths of it. From random weights it fits MRPC's 3,668 rows (a loss of 0.13) and stays below the "
             "majority's 68.4 on dev: 67.2."
         ),
     )
 
     @options
     class Options(StudentOptions):
-        """Beside what all students have (`embedding`, `dimension`, `vocabulary`, `start`, `classifier`, `alpha`,
-        `temperature`, `rate`, `augment`): `hidden` units of each direction and `layers`; `dropout`.
+        """`hidden` units in each direction; `layers`; `dropout`; and the options of all students (`embedding`,
+        `dimension`, `vocabulary`, `start`, `classifier`, `alpha`, `temperature`, `rate`, `augment`).
         """
 
         embedding: Embedding = "wordpiece"
@@ -82,7 +83,7 @@ class MKDBiLSTM(StudentDistillation):
     }
 
     def shape(self, common: Mapping[str, Any]) -> RecurrentConfig:
-        """LSTM cells in both directions, and the attention."""
+        """Return the shape: LSTM cells in both directions, and attention pooling."""
         o = self.options
         own = {"hidden": o.hidden, "layer_count": o.layers, "pooling": "attention", "dropout": o.dropout}
         return RecurrentConfig.model_validate({**common, **own})

@@ -1,4 +1,4 @@
-"""mobilebert: a deep and thin student, its layers between bottlenecks, learns its teacher's states and maps."""
+"""mobilebert: a deep and thin student with bottleneck layers learns the teacher's states and attention maps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from harness import Card, Claim, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.compression.distillation.augmentation import AugmentationOptions, Augmenting
 from harness.models.students.bottleneck_config import BottleneckConfig
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 
 class MobileBERTDistillation(Augmenting):
-    """Knowledge transfer (Sun et al. 2020, section 3.5): L_KT = Σ MSE(feature maps) + Σ KL(attention maps); then
-    L = α · task + (1 − α) · KL(teacher ‖ student).
+    """Knowledge transfer (Sun et al. 2020, section 3.5): first L_KT = Σ MSE(feature maps) + Σ KL(attention maps), then
+    L = α · task loss + (1 − α) · KL(teacher ‖ student).
     """
 
     card = Card(
@@ -50,10 +51,10 @@ class MobileBERTDistillation(Augmenting):
         scope="task-agnostic",
         fidelity="variant",
         deviations=(
-            "The paper pre-trains, layer by layer for 240,000 steps, under an inverted-bottleneck BERT-large. "
-            "Here the fine-tuned baseline teaches all layers at once, on the task's training texts for "
-            "`transfer_epochs`, before the student is fine-tuned. Its sizes follow the teacher: as many layers and "
-            "heads, the same hidden size, a body and word embeddings of a quarter of it. Word embeddings begin with "
+            "The paper pre-trains layer by layer, for 240,000 steps, with an inverted-bottleneck BERT-large as "
+            "teacher. Here the fine-tuned baseline teaches all layers at once, on the task's training texts for "
+            "`transfer_epochs`, before the student is fine-tuned. Its sizes follow the teacher: the same layers, heads "
+            "and hidden size; body and word embeddings have a quarter of the hidden size. Word embeddings begin with "
             "the teacher's, the rest at random."
         ),
         touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
@@ -64,9 +65,9 @@ class MobileBERTDistillation(Augmenting):
             Claim("squad", "dev", "f1", 90.0, "Table 5, MobileBERT", False),
         ),
         notes=(
-            "With as many layers as MiniLM's six it is thin, but not deep: the published one has 24. Begun at random, "
-            "it fits MRPC's 3,668 rows (a loss of 0.004) and stays under the majority's 68.4 on dev: 65.0. "
-            "On 15,000 of SST-2's rows it comes to 80.7, 8.4 points under the baseline: it has seen no other text."
+            "With MiniLM's six layers it is thin, but not deep: the published one has 24. From random weights it fits "
+            "MRPC's 3,668 rows (a loss of 0.004) and stays below the majority's 68.4 on dev: 65.0. On 15,000 of "
+            "SST-2's rows it reaches 80.7, 8.4 points below the baseline: it has seen no other text."
         ),
     )
     decides = frozenset({"the student"})
@@ -75,10 +76,9 @@ class MobileBERTDistillation(Augmenting):
 
     @options
     class Options(AugmentationOptions):
-        """`body` and `embedding`: sizes of the layers' inside and of the word embeddings (0: a quarter of the hidden
-        size); `ffn_count` feed-forward networks a layer, each as wide as the hidden size; `transfer_epochs` of the
-        knowledge transfer; `rate`, the peak learning rate of the student; `alpha`, the weight of the task loss;
-        `temperature` T.
+        """`body`: size inside the bottleneck; `embedding`: size of the word embeddings (0 for either: a quarter of the
+        hidden size); `ffn_count`: feed-forward networks in a layer, each as wide as the hidden size; `transfer_epochs`
+        of the knowledge transfer; `rate`: peak learning rate; `alpha`: weight of the task loss; `temperature` T.
         """
 
         body: Annotated[int, Field(ge=0)] = 0
@@ -94,22 +94,29 @@ class MobileBERTDistillation(Augmenting):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """States and maps for the transfer, logits after it."""
+        """Hidden states and attention maps for the transfer, logits after it."""
         return frozenset({"hidden_states", "attentions"} if self._transferring else {"teacher_logits"})
 
     def final_shape_from(self, config: EncoderConfig) -> BottleneckConfig:
-        """All layers must have the same heads, and these divide the body."""
+        """Return the shape of the student.
+
+        Raises SkylineError: OUT_OF_RANGE if the heads do not divide `body`; WRONG_SHAPE if layers differ in their
+        number of heads, or for a span head.
+        """
         heads = {layer.heads for layer in config.layers}
         if len(heads) > 1 or 0 in heads:
-            raise SkylineError("its attention maps need layers with the same number of heads; put it first")
+            raise SkylineError(
+                "its attention maps need layers with the same number of heads; put it first", Code.WRONG_SHAPE
+            )
         (count,) = heads
         body = self.options.body or config.hidden_size // 4
         if body % count:
             raise SkylineError(
-                f"body={body} does not divide into the teacher's {count} heads; use a multiple"
+                f"body={body} does not divide into the teacher's {count} heads; use a multiple",
+                Code.OUT_OF_RANGE,
             )
         if config.head.kind == "span":
-            raise SkylineError("its released head has no spans; use a task of sentences or pairs")
+            raise SkylineError("it has no span head; use a task of sentences or pairs", Code.WRONG_SHAPE)
         return BottleneckConfig(
             vocab_size=config.vocab_size,
             embedding_size=self.options.embedding or config.hidden_size // 4,
@@ -126,7 +133,7 @@ class MobileBERTDistillation(Augmenting):
         )
 
     def student(self, teacher: Encoder, context: Context) -> bottleneck.MobileBERT:
-        """The student; its word embeddings are the nearest of their size to the teacher's."""
+        """Return a new student. Its word embeddings are the best approximation of their size to the teacher's."""
         config = self.final_shape_from(teacher.config)
         model = bottleneck.MobileBERT(config, teacher.tokenizer, teacher.origin)
         model.initialize(context.generator("mobilebert"))
@@ -137,7 +144,7 @@ class MobileBERTDistillation(Augmenting):
             size = config.embedding_size
             project, table = surgery.truncated_svd(words.cpu(), size)
             model.embedding.word.weight.copy_(table)
-            # A token's own words begin as the teacher's, its neighbours' as nothing.
+            # project reads three tokens' words (3 · size): the token's begin as the teacher's, its neighbours' at zero.
             model.embedding.project.weight.zero_()[:, size : 2 * size] = project.T
             model.embedding.project.bias.zero_()
             model.embedding.position.weight.copy_(teacher.embedding.position.weight)
@@ -145,7 +152,7 @@ class MobileBERTDistillation(Augmenting):
         return model
 
     def prepare(self, student: MobileBERT, context: Context) -> None:
-        """Transfer the teacher's knowledge before the student is fine-tuned."""
+        """Run the knowledge transfer."""
         self._transferring = True
         training.train_round(
             student,
@@ -158,11 +165,11 @@ class MobileBERTDistillation(Augmenting):
         self._transferring = False
 
     def learning_rate(self, name: str) -> float | None:
-        """Everything is new, so the rate is not that of a pre-trained encoder."""
+        """Return `rate` for all parameters: all are new, so a fine-tuning rate would be too small."""
         return self.options.rate
 
     def loss(self, step: Step) -> Tensor:
-        """The transfer's, or the distillation's."""
+        """Return the loss of the transfer or of the distillation (a scalar), which replaces the task loss."""
         o = self.options
         if not self._transferring:
             return o.alpha * step.task_loss + (1 - o.alpha) * losses.logits_loss(

@@ -1,4 +1,4 @@
-"""pkd: a student of fewer layers learns the teacher's logits, and the first token's states on the way there."""
+"""pkd: a student with fewer layers learns the teacher's logits, and the first token's states in its layers."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ SOURCE = "the mean in the released result files"
 
 
 def patient_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """The mean squared error between the first token's states, each divided by its length, of pairs of states (b, n,
-    H): the mean over pairs, rows and units (Sun et al. 2019, section 3.2, eq. 7, as the released code averages it).
+    """Return the mean squared error of the first token's normalised states over pairs of states (b, n, H), rows and
+    units (Sun et al. 2019, section 3.2, eq. 7, averaged as in the released code).
     """
     ours, theirs = (
         torch.nn.functional.normalize(torch.stack([x[:, 0].float() for x in states]), dim=-1)
@@ -47,8 +47,8 @@ def patient_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor
 
 
 class PKD(Shallower):
-    """Patient knowledge distillation: L = (1 − α) · CE + α · T² · KL(teacher ‖ student) + β · L_PT (Sun et al. 2019,
-    eq. 8).
+    """Patient knowledge distillation (Sun et al. 2019, eq. 8): L = (1 − α) · CE + α · T² · KL(teacher ‖ student) + β ·
+    L_PT.
     """
 
     card = Card(
@@ -80,10 +80,10 @@ class PKD(Shallower):
             ),
         ),
         notes=(
-            "The student starts from layers of the fine-tuned teacher. The last layer's states are not compared: the "
-            "logits are. KL is summed over the classes as in the paper; the released code takes their mean. The paper "
+            "The student starts from layers of the fine-tuned teacher. For the last layer the logits are compared, not "
+            "the states. KL is summed over the classes as in the paper; the released code takes their mean. The paper "
             "searches T in 5, 10, 20, α in 0.2, 0.5, 0.7 and β in 10, 100, 500, 1000. On MRPC three of MiniLM's layers "
-            "do not suffice, whatever is distilled: see kd-logits."
+            "are too few for any distillation: see kd-logits."
         ),
     )
     replaces_task_loss = True
@@ -91,9 +91,9 @@ class PKD(Shallower):
 
     @options
     class Options(ShallowerOptions):
-        """`layers` of the student; `choose`, which of the teacher's it starts from; `strategy`: which of the teacher's
-        are compared, every M/k-th or those before the last; `alpha`, the weight of the soft targets at `temperature`
-        T; `beta`, of the states; `augment`: texts made of each example.
+        """`layers` of the student; `choose`: the teacher's layers that it starts from; `strategy`: the teacher's layers
+        that it is compared with, every M/k-th (skip) or the topmost before the last (last); `alpha`: weight of the soft
+        targets at `temperature` T; `beta`: weight of the states; `augment`: texts made of each example.
         """
 
         layers: Annotated[int, Field(ge=2)] = 3
@@ -106,18 +106,18 @@ class PKD(Shallower):
     suite = {"layers": (2, 3), "choose": ("first", "spread"), "strategy": ("skip", "last")}
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
-        """States and layers that can be compared."""
+        """Raise SkylineError if the states cannot be compared with the teacher's, or the layers cannot be mapped."""
         super().check_against(config, baseline)
         refuse_other_states(config, baseline.config)
         map_layers(self.options.layers, len(baseline.config.layers), self.options.strategy)
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """The teacher's states that are compared: that of layer i is the state i + 1, after the embedding's."""
+        """Choose the teacher's states to compare. Layer i's output is state i + 1, after the embedding's output."""
         mapped = map_layers(self.options.layers, len(context.teacher.config.layers), self.options.strategy)
         self.compared = [index + 1 for index in mapped[:-1]]
 
     def loss(self, step: Step) -> Tensor:
-        """The weighted sum; it replaces the task loss."""
+        """Return the weighted sum (a scalar), which replaces the task loss."""
         o, ours, theirs = self.options, step.output.hidden_states, step.teacher_pass.hidden_states
         assert ours is not None
         assert theirs is not None

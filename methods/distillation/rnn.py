@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RNN(StudentDistillation):
-    """L = α · task loss + (1 − α) · MSE(z_S, z_T), into a network of h_t = tanh(W x_t + U h_{t−1} + b) (Elman 1990)."""
+    """An Elman network (1990), h_t = tanh(W x_t + U h_{t−1} + b), with L = α · task loss + (1 − α) · MSE(z_S, z_T)."""
 
     card = Card(
         id="rnn",
@@ -32,10 +32,10 @@ class RNN(StudentDistillation):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "The baseline teaches instead of RoBERTa-large. Byte pairs are learned from the task's training texts and "
-            "begin at random, where the thesis has BPEmb's, pre-trained on Wikipedia. Hashed are the numbers of the "
-            "base's word pieces, not words, by other hashes than MD5. Optimizer, schedule and rate are the harness's "
-            "(AdamW), not Adam at 1e-4 with weight decay 1e-5. The year of the thesis is not certain."
+            "The baseline is the teacher instead of RoBERTa-large. Byte pairs are learned from the task's training "
+            "texts and begin at random; the thesis uses BPEmb's, pre-trained on Wikipedia. embedding=hash hashes the "
+            "numbers of the base's word pieces, not words, with other hashes than MD5. Optimizer, schedule and rate "
+            "are the harness's (AdamW), not Adam at 1e-4 with weight decay 1e-5. The year of the thesis is not certain."
         ),
         touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -52,16 +52,16 @@ class RNN(StudentDistillation):
         ),
         notes=(
             "The thesis doubles `hidden` and `classifier` for pairs, and finds pooling=max worse on SST-2 and better "
-            "on QQP and MNLI. A tokenizer's file counts in no size here, the baseline's neither. Begun at random, it "
-            "fits MRPC's 3,668 rows (a loss of 0.08) and stays under the majority's 68.4 on dev: 65.2."
+            "on QQP and MNLI. Sizes do not include a tokenizer's file, not in the baseline either. From random weights "
+            "it fits MRPC's 3,668 rows (a loss of 0.08) and stays below the majority's 68.4 on dev: 65.2."
         ),
     )
 
     @options
     class Options(StudentOptions):
-        """Beside what all students have (`embedding`, `dimension`, `vocabulary`, `start`, `classifier`, `alpha`,
-        `temperature`, `rate`, `augment`): `hidden` units of each direction and `layers`; `pooling` of the states, the
-        last one or the maximum; `dropout`.
+        """`hidden` units in each direction; `layers`; `pooling`: last state or maximum; `dropout`; and the options of
+        all students (`embedding`, `dimension`, `vocabulary`, `start`, `classifier`, `alpha`, `temperature`, `rate`,
+        `augment`).
         """
 
         hidden: Annotated[int, Field(ge=1, le=8192)] = 100
@@ -79,7 +79,7 @@ class RNN(StudentDistillation):
     }
 
     def shape(self, common: Mapping[str, Any]) -> RecurrentConfig:
-        """Elman cells in both directions."""
+        """Return the shape: Elman cells in both directions."""
         o = self.options
         own = {"cell": "rnn", "hidden": o.hidden, "layer_count": o.layers, "pooling": o.pooling}
         return RecurrentConfig.model_validate({**common, **own, "dropout": o.dropout})

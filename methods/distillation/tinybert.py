@@ -1,4 +1,4 @@
-"""tinybert: a student learns the teacher's embeddings, states and attention scores first, then its logits."""
+"""tinybert: a student first learns the teacher's embeddings, states and attention scores, then its logits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.compression.distillation.layer_maps import (
     Shallower,
@@ -38,13 +39,13 @@ if TYPE_CHECKING:
     from harness.models.encoder.encoder import Encoder
 
 FIT = "fit_dense"
-"""The name that the map to the teacher's units has in the student while it is trained."""
+"""Name of the student's map to the teacher's units. The student has it only during training."""
 
 
 class TinyBERT(Shallower):
-    """TinyBERT's task distillation. Stage 1: L = Σ MSE(attention scores) + Σ MSE(states · W_fit), layer m against the
-    teacher's m · M / k and embedding against embedding (Jiao et al. 2020, eq. 7-9); stage 2: soft cross-entropy of the
-    logits at T = 1 (eq. 10).
+    """TinyBERT's task distillation (Jiao et al. 2020). Stage 1: L = Σ MSE(attention scores) + Σ MSE(states · W_fit),
+    which compares layer m with the teacher's layer m · M / k, and the embeddings (eq. 7-9). Stage 2: soft cross-entropy
+    of the logits at T = 1 (eq. 10).
     """
 
     card = Card(
@@ -64,11 +65,11 @@ class TinyBERT(Shallower):
             "General distillation is left out: the student begins with layers, and the hidden units that tell most of "
             "the others, of the fine-tuned teacher. Narrower, it keeps the teacher's heads and feed-forward columns; "
             "its map to the teacher's units begins with least squares, and there is none at the teacher's width. The "
-            "scores' loss is the mean over pairs of real tokens, the soft cross-entropy a sum over classes; the "
-            "released code takes means that count padding and classes. Both stages follow the budget's schedule and "
-            "learning rate. Where the base's checkpoint has no masked language model, and for words in pieces, "
-            "augmentation takes the nearest of its word embeddings, not GloVe's; of a pair one text changes at a time; "
-            "the teacher labels what is made."
+            "scores' loss is a mean over pairs of tokens without padding, the soft cross-entropy a sum over classes; "
+            "the released code takes means that count padding and classes. Both stages follow the budget's schedule "
+            "and learning rate. If the base's checkpoint has no masked language model, and for words in pieces, "
+            "augmentation takes the nearest of its word embeddings, not GloVe's. Only one text of a pair changes at a "
+            "time. The teacher labels the augmented texts."
         ),
         touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -83,8 +84,8 @@ class TinyBERT(Shallower):
         ),
         notes=(
             "The paper makes 20 texts of each example (augment=20) and trains 10 to 20 epochs in stage 1. Embedding "
-            "and head change only where the student is narrower. On MRPC three of MiniLM's layers do not suffice "
-            "without such texts, whatever is distilled: see kd-logits."
+            "and head change only if the student is narrower. On MRPC three of MiniLM's layers are too few for any "
+            "distillation without such texts: see kd-logits."
         ),
     )
     replaces_task_loss = True
@@ -92,8 +93,8 @@ class TinyBERT(Shallower):
 
     @options
     class Options(ShallowerOptions):
-        """`layers` of the student, a divisor of the teacher's; `choose`, which of the teacher's it starts from;
-        `hidden` units, where these should be fewer; `epochs` of stage 1; `batches` of 32 training examples choose the
+        """`layers` of the student, a divisor of the teacher's; `choose`: the teacher's layers that it starts from;
+        `hidden` size, if it should be smaller; `epochs` of stage 1; `batches` of 32 training examples for the choice of
         units; `augment`: texts made of each example.
         """
 
@@ -111,11 +112,11 @@ class TinyBERT(Shallower):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Hidden states in stage 1 (queries and keys are read on the way), logits in stage 2."""
+        """Hidden states in stage 1 (hooks read queries and keys), logits in stage 2."""
         return frozenset({"hidden_states"} if self._intermediate else {"teacher_logits"})
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
-        """An even map of layers, each pair with as many heads."""
+        """Raise SkylineError if `layers` does not divide the teacher's, or mapped layers cannot be compared."""
         super().check_against(config, baseline)
         refuse_other_tokens_kept(config, baseline.config)
         theirs = baseline.config.layers
@@ -124,23 +125,29 @@ class TinyBERT(Shallower):
             refuse_other_maps(config.layers[kept[place]], theirs[other], place, other)
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Fewer layers, and fewer units where they are given."""
+        """Return the shape with fewer layers, and the hidden size of the options.
+
+        Raises SkylineError: OUT_OF_RANGE if `layers` or `hidden` does not fit; WRONG_SHAPE if layers share weights or
+        have wide exit ramps.
+        """
         left, hidden = super().final_shape_from(config), self.options.hidden
         if hidden is None:
             return left
         refuse_wide_ramps(config)
         if hidden >= config.hidden_size:
             raise SkylineError(
-                f"hidden={hidden} is not below the hidden size {config.hidden_size}; use a smaller one or leave it out"
+                f"hidden={hidden} is not below the hidden size {config.hidden_size}; use a smaller one or leave it out",
+                Code.OUT_OF_RANGE,
             )
         if config.embedding_rank is not None and hidden <= config.embedding_rank:
             raise SkylineError(
-                f"hidden={hidden} is not above the rank {config.embedding_rank} of the word embeddings; use more"
+                f"hidden={hidden} is not above the rank {config.embedding_rank} of the word embeddings; use more",
+                Code.OUT_OF_RANGE,
             )
         return EncoderConfig.model_validate({**left.model_dump(), "hidden_size": hidden})
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The chosen layers, with the chosen units of them."""
+        """Return a copy of the chosen layers, cut to the chosen units."""
         student = super().student(teacher, context)
         self.start = None
         if self.options.hidden is None:
@@ -153,7 +160,7 @@ class TinyBERT(Shallower):
         return surgery.keep_hidden(student, kept)
 
     def _fit(self, student: Encoder, context: Context) -> torch.nn.Linear:
-        """The map to the teacher's units: least squares where what was cut had all of them, else BERT's beginning."""
+        """Return the map to the teacher's units: least squares if the uncut student had all of them, else random."""
         fit = torch.nn.Linear(student.config.hidden_size, context.teacher.config.hidden_size)
         with torch.no_grad():
             if self.start is not None and self.start[0].shape == fit.weight.shape:
@@ -165,7 +172,7 @@ class TinyBERT(Shallower):
         return fit
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Stage 1."""
+        """Run stage 1."""
         teacher, config = context.teacher, student.config
         mapped = map_layers(len(config.layers), len(teacher.layers), "skip")
         self.layers = list(enumerate(mapped))
@@ -192,7 +199,7 @@ class TinyBERT(Shallower):
         self._intermediate = False
 
     def loss(self, step: Step) -> Tensor:
-        """Of the stage."""
+        """Return the loss of the current stage (a scalar), which replaces the task loss."""
         if not self._intermediate:
             return losses.logits_loss(step, kind="soft-ce")
         mask, ours = step.batch.attention_mask, step.output.hidden_states
@@ -200,7 +207,7 @@ class TinyBERT(Shallower):
         assert ours is not None
         assert theirs is not None
         if self.fit is not None:
-            ours = tuple(self.fit(states.float()) for states in ours)
+            ours = tuple(self.fit(states.float()) for states in ours)  # (b, n, hidden) -> (b, n, teacher's)
         states = [theirs[0], *(theirs[other + 1] for _, other in self.layers)]
         near, far = self.ours.take(), self.theirs.take()
         scores = [

@@ -1,1 +1,1 @@
-"""Methods whose rows leave the encoder at an inner layer when they are sure enough."""
+"""Methods that let a row leave the encoder at an inner layer, once its prediction is certain enough."""

@@ -1,4 +1,4 @@
-"""deebert: ramps with poolers of their own on a frozen encoder; rows leave when the entropy is low."""
+"""deebert: exit ramps with poolers on a frozen encoder; a row leaves once its entropy is low."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 class DeeBert(EarlyExit):
     """DeeBERT (Xin et al. 2020): a pooler and a classifier on every layer but the last, trained on the task with the
-    fine-tuned encoder frozen; a row leaves at the first whose entropy, in nats, is below the threshold.
+    fine-tuned encoder frozen. A row leaves at the first ramp whose entropy, in nats, is below the threshold.
     """
 
     card = Card(
@@ -44,8 +44,8 @@ class DeeBert(EarlyExit):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "Rows leave their batch one by one; the published code runs batches of one row. The threshold is given or "
-            "chosen for a speed on training rows, where the paper reads it off curves on the dev set."
+            "Rows leave their batch one by one; the published code runs batches of one row. The threshold is given, or "
+            "chosen for a speed on training rows; the paper reads it off curves on the dev set."
         ),
         touches=("head",),
         reduces=("flops", "latency"),
@@ -63,11 +63,12 @@ class DeeBert(EarlyExit):
         ),
         input_dependent=True,
         notes=(
-            "The rows that a speed is tried on are kept from the ramps, but the encoder was fine-tuned on them and is "
-            "surer of them than of new ones: on those the speed falls short of the target. The ramps of BERT-base add "
-            "5.9 % of its parameters. A given threshold is tried on rows that the ramps were trained on. In MiniLM's "
-            "three lowest layers the first token is the same for every text, so their ramps are sure of nothing: at "
-            "twice the speed SST-2 falls from 89.1 to 73.9, where FastBERT's, which attend to all tokens, keep 89.0."
+            "The speed is measured on rows that the ramps were not trained on. The encoder was fine-tuned on them, "
+            "however, and is more certain of them than of new rows, on which the speed stays below the target. The "
+            "ramps of BERT-base add 5.9 % to its parameters. A given threshold is tried on rows that the ramps were "
+            "trained on. In MiniLM's three lowest layers the first token's state is the same for every text, so their "
+            "ramps predict nothing: at twice the speed SST-2 falls from 89.1 to 73.9. FastBERT's ramps, which attend "
+            "to all tokens, keep 89.0."
         ),
     )
     ramp = "pooler"
@@ -75,26 +76,26 @@ class DeeBert(EarlyExit):
 
     @options
     class Options:
-        """`threshold` on the entropy in nats, or the `speed` to choose it for: the baseline's FLOPs over the mean of a
-        row's. Without either, a speed of 2.
+        """`threshold` on the entropy in nats, or the `speed` that it is chosen for: the baseline's FLOPs divided by the
+        mean FLOPs of a row. Without either, a speed of 2.
         """
 
         threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
         speed: Speed | None = None
 
         def __post_init__(self) -> None:
-            """One of them decides."""
+            """Raise ValueError if both are given."""
             if self.threshold is not None and self.speed is not None:
                 raise ValueError("threshold and speed exclude each other; give one")
 
     suite = {"speed": (2.0, 1.5, 3.0)}
 
     def ramp_loss(self, kind: Kind, exits: Mapping[int, Tensor], logits: Tensor, targets: Tensor) -> Tensor:
-        """The sum of the ramps' cross-entropies (section 3.2, stage 2)."""
+        """Return the sum of the ramps' cross-entropies, each of logits (b, classes) (section 3.2, stage 2)."""
         return torch.stack(
             [compression_task_loss.task_loss(kind, each, targets) for each in exits.values()]
         ).sum()
 
     def candidates(self, exits: Mapping[int, Tensor]) -> Sequence[float]:
-        """Between the entropies, from the lowest."""
+        """Return thresholds between the entropies, the lowest first. `exits` are logits (b, classes) by layer."""
         return entropy_candidates(torch.stack([encoder_exits.entropy(logits) for logits in exits.values()]))

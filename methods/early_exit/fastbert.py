@@ -1,4 +1,4 @@
-"""fastbert: small attention classifiers on a frozen encoder, distilled from its own last layer."""
+"""fastbert: small attention classifiers on a frozen encoder, distilled from its last layer."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 
 class FastBert(EarlyExit):
-    """FastBERT (Liu et al. 2020): a student classifier on every layer but the last learns what the last one answers,
-    with the fine-tuned encoder frozen; a row leaves at the first whose normalised entropy is below the threshold.
+    """FastBERT (Liu et al. 2020): a student classifier on every layer but the last learns the last classifier's output,
+    with the fine-tuned encoder frozen. A row leaves at the first student whose normalised entropy is below the
+    threshold.
     """
 
     card = Card(
@@ -46,48 +47,51 @@ class FastBert(EarlyExit):
         fidelity="variant",
         deviations=(
             "The last layer keeps BERT's pooler and classifier instead of a classifier of the students' shape. The "
-            "students' width is a sixth of the hidden size (the published 128 at 768), their dropout the encoder's "
-            "own instead of 0.5. No unlabelled text beyond the training set. The threshold is given (the paper's "
-            "Speed) or chosen for a speed on training rows."
+            "students' width is a sixth of the hidden size (the published 128 at 768); their dropout is the "
+            "encoder's instead of 0.5. Only the training set's texts are used, no other unlabelled text. The threshold "
+            "is given (the paper calls it Speed), or chosen for a speed on training rows."
         ),
         touches=("head",),
         reduces=("flops", "latency"),
         input_dependent=True,
         notes=(
             "The paper has no figures on GLUE: on its book reviews accuracy falls from 86.88 to 86.64 at 4.2 times "
-            "fewer FLOPs (threshold 0.5). Student and teacher come from one pass with dropout, as in the released "
-            "code. The rows that a speed is tried on are kept from the students, but the encoder was fine-tuned on "
-            "them and is surer of them than of new ones: on those the speed falls short of the target."
+            "fewer FLOPs (threshold 0.5). Student and teacher logits come from one pass with dropout, as in the "
+            "released code. The speed is measured on rows that the students were not trained on. The encoder was "
+            "fine-tuned on them, however, and is more certain of them than of new rows, on which the speed stays below "
+            "the target."
         ),
     )
     ramp = "student"
     rule_kind = "normalized-entropy"
     inert_when_tiny = {
-        "threshold": "After three steps every ramp is so unsure that any threshold is refused."
+        "threshold": "After three steps every ramp is so uncertain that any threshold is refused."
     }
 
     @options
     class Options:
-        """`threshold` on the entropy as a share of its largest, or the `speed` to choose it for: the baseline's FLOPs
-        over the mean of a row's. Without either, a speed of 2.
+        """`threshold` on the entropy as a share of its maximum, or the `speed` that it is chosen for: the baseline's
+        FLOPs divided by the mean FLOPs of a row. Without either, a speed of 2.
         """
 
         threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
         speed: Speed | None = None
 
         def __post_init__(self) -> None:
-            """One of them decides."""
+            """Raise ValueError if both are given."""
             if self.threshold is not None and self.speed is not None:
                 raise ValueError("threshold and speed exclude each other; give one")
 
     suite = {"speed": (2.0, 1.5, 3.0)}
 
     def ramp_loss(self, kind: Kind, exits: Mapping[int, Tensor], logits: Tensor, targets: Tensor) -> Tensor:
-        """The sum over the students of their divergence from the head, mean over rows (section 3.2.2, eq. 8 and 9)."""
+        """Return the sum over students of their KL divergence from the head's logits (b, classes), the mean over rows
+        (section 3.2.2, eq. 8 and 9).
+        """
         return torch.stack([losses.divergence(each, logits.detach()) for each in exits.values()]).sum()
 
     def candidates(self, exits: Mapping[int, Tensor]) -> Sequence[float]:
-        """Between the normalised entropies, from the lowest."""
-        entropies = torch.stack([encoder_exits.entropy(logits) for logits in exits.values()])
+        """Return thresholds between the normalised entropies, the lowest first; `exits`: logits (b, classes)."""
+        entropies = torch.stack([encoder_exits.entropy(logits) for logits in exits.values()])  # (exits, b)
         classes = next(iter(exits.values())).shape[1]
         return entropy_candidates(entropies / math.log(max(2, classes)))

@@ -1,4 +1,4 @@
-"""pabee: a classifier on every layer, trained together; rows leave when the answer stays the same."""
+"""pabee: a classifier on every layer, trained together; a row leaves once its prediction stays the same."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 class Pabee(EarlyExit):
-    """PABEE (Zhou et al. 2020): the encoder and a classifier on each of its layers are trained together, later ones
-    with more weight; a row leaves once `patience` classifiers in a row repeated the one before.
+    """PABEE (Zhou et al. 2020): the encoder and a classifier on each layer are trained together; later classifiers have
+    larger weights. A row leaves once `patience` consecutive classifiers repeated the prediction before them.
     """
 
     card = Card(
@@ -45,8 +45,8 @@ class Pabee(EarlyExit):
         fidelity="variant",
         deviations=(
             "Training starts from the fine-tuned encoder of the stage before, not from the pre-trained one. Rows "
-            "leave their batch one by one; the published code runs batches of one row. The patience is given, or the "
-            "largest that reaches a speed on training rows."
+            "leave their batch one by one; the published code runs batches of one row. The patience is given, or it is "
+            "the largest that reaches a speed on training rows."
         ),
         touches=("embedding", "attention_in", "attention_out", "ffn", "head"),
         reduces=("flops", "latency"),
@@ -56,12 +56,12 @@ class Pabee(EarlyExit):
         ),
         input_dependent=True,
         notes=(
-            "The patience is a whole number, so a speed is reached or exceeded. The rows that it is tried on are kept "
-            "from this training, but not from the baseline's, which is surer of them than of new ones. Published "
-            "patience is 3 to 8 on twelve layers; the earliest exit is one layer after the patience. On six layers a "
-            "speed of 2 takes patience 1; in MiniLM's lowest three the first token is the same for every text, so the "
-            "first two classifiers always agree, every row leaves there and SST-2 falls from 89.1 to 50.9, the share "
-            "of one class."
+            "The patience is a whole number, so a speed is reached or exceeded. It is chosen on rows that this "
+            "training did not see. The baseline's training did, so the encoder is more certain of them than of new "
+            "rows. The published patience is 3 to 8 on twelve layers; the earliest exit is one layer after the "
+            "patience. On six layers a speed of 2 needs patience 1. In MiniLM's lowest three layers the first token's "
+            "state is the same for every text, so the first two classifiers always agree, every row leaves there, and "
+            "SST-2 falls from 89.1 to 50.9, the share of one class."
         ),
     )
     ramp = "linear"
@@ -71,8 +71,9 @@ class Pabee(EarlyExit):
 
     @options
     class Options:
-        """`patience`: how often in a row the answer must be repeated; or the `speed` to choose it for: the baseline's
-        FLOPs over the mean of a row's (without either, 2). Of scores, answers less than `tolerance` apart are the same.
+        """`patience`: number of consecutive repetitions; or the `speed` that it is chosen for: the baseline's FLOPs
+        divided by the mean FLOPs of a row (without either, 2). Regression scores that differ by less than `tolerance`
+        count as the same.
         """
 
         patience: Annotated[int, Field(ge=1)] | None = None
@@ -80,7 +81,7 @@ class Pabee(EarlyExit):
         tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
 
         def __post_init__(self) -> None:
-            """One of them decides."""
+            """Raise ValueError if both are given."""
             if self.patience is not None and self.speed is not None:
                 raise ValueError("patience and speed exclude each other; give one")
 
@@ -88,15 +89,15 @@ class Pabee(EarlyExit):
 
     @property
     def earliest(self) -> int:
-        """The first classifier has none to repeat."""
+        """The earliest layer to exit from, counted from 1. The first classifier has no prediction to repeat."""
         return 1 + int(self.threshold or 1)
 
     def rule(self, threshold: float) -> ExitRule:
-        """With the tolerance, of scores."""
+        """Return the exit rule with patience `threshold` and the tolerance for scores."""
         return ExitRule(kind="patience", threshold=threshold, tolerance=self.options.tolerance)
 
     def ramp_loss(self, kind: Kind, exits: Mapping[int, Tensor], logits: Tensor, targets: Tensor) -> Tensor:
-        """Σ i · L_i / Σ i over all classifiers, the head's as the last (section 3.3, eq. 4)."""
+        """Return Σ i · L_i / Σ i over all classifiers, with the head as the last (section 3.3, eq. 4)."""
         numbered = {**exits, len(exits) + 1: logits}
         losses = torch.stack(
             [
@@ -107,5 +108,5 @@ class Pabee(EarlyExit):
         return losses.sum() / sum(numbered)
 
     def candidates(self, exits: Mapping[int, Tensor]) -> Sequence[float]:
-        """From the largest patience that a row can meet down to 1."""
+        """Return the possible patiences, from the largest that a row can meet down to 1."""
         return [float(patience) for patience in range(len(exits) - 1, 0, -1)]

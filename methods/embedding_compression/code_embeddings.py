@@ -1,4 +1,4 @@
-"""code-embeddings: each token's embedding becomes the sum of one vector from each of several code books."""
+"""code-embeddings: a token's embedding becomes the sum of one vector from each of several code books."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import CodedWords
 from harness.models.shape_checks import refuse_other_words
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 
 BATCH = 128
 LEARNING_RATE = 1e-3
-"""Peak of Adam's, which falls linearly to zero over the second half of the steps."""
+"""Peak rate of Adam. It falls linearly to zero over the second half of the steps."""
 FROM_ZERO = 1e-8
-"""What keeps logarithms finite."""
+"""Keeps logarithms finite."""
 RIDGE = 1e-4
-"""Of the closed form for the books, as a share of the mean weight on an entry."""
+"""Ridge of the least squares for the books, as a share of the mean weight of an entry."""
 
 
 def learn_codes(
@@ -43,12 +44,12 @@ def learn_codes(
     generator: torch.Generator,
     weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Codes (V, M), uint8, and code books (M, K, H) whose sums come near the rows of `table` (V, H), float32.
+    """Return codes (V, M), uint8, and code books (M, K, H), whose sums approximate the rows of `table` (V, H), float32.
 
-    An autoencoder with one hidden layer of M · K / 2 units chooses the codes: h = tanh(e A + a),
-    α = softplus(h D + d), each book's choice is softmax((log α + Gumbel noise) / τ) with τ = 1, and the loss is the
-    squared error (Shu & Nakayama 2018, section 4). Rows are drawn by `weights` (V,), or uniformly. In the end each
-    code is the largest of its book's α, and the books are fitted anew to the fixed codes.
+    An autoencoder with one hidden layer of M · K / 2 units learns the codes: h = tanh(e A + a), α = softplus(h D + d).
+    Each book's choice is softmax((log α + Gumbel noise) / τ) with τ = 1; the loss is the squared error (Shu & Nakayama
+    2018, section 4). Rows are drawn by `weights` (V,), or uniformly. At the end each code is the largest of its book's
+    α, and the books are fitted to the fixed codes.
     """
     count, hidden = table.shape
     mean = table.mean(0)
@@ -70,7 +71,7 @@ def learn_codes(
 
     def logits(batch: Tensor) -> Tensor:
         alpha = torch.nn.functional.softplus(torch.tanh(batch @ into + into_bias) @ out + out_bias)
-        return (alpha + FROM_ZERO).log().view(-1, books, entries)
+        return (alpha + FROM_ZERO).log().view(-1, books, entries)  # (rows, M · K) -> (rows, M, K)
 
     parameters = [into, into_bias, out, out_bias, vectors]
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE)
@@ -84,7 +85,7 @@ def learn_codes(
             batch = rows[chosen.to(table.device)]
             uniform = torch.rand((BATCH, books, entries), generator=generator).clamp_(FROM_ZERO, 1 - 1e-7)
             gumbel = -(-uniform.log()).log().to(table.device)
-            choice = torch.softmax(logits(batch) + gumbel, dim=-1)
+            choice = torch.softmax(logits(batch) + gumbel, dim=-1)  # (rows, M, K)
             error = (choice.flatten(1) @ vectors - batch).square().sum(1).mean() / 2
             optimizer.zero_grad()
             torch.autograd.backward(error)
@@ -96,10 +97,10 @@ def learn_codes(
 
 
 def fit_books(table: Tensor, codes: Tensor, entries: int, weights: Tensor | None = None) -> Tensor:
-    """The books (M, K, H) whose sums by `codes` (V, M) are nearest to `table` (V, H) in squared error, each row's
-    counted by `weights` (V,) where given. An entry that no token uses is zero.
+    """Return the books (M, K, H) whose sums by `codes` (V, M) have the smallest squared error to `table` (V, H),
+    weighted by `weights` (V,) if given. An entry that no token uses is zero.
 
-    A small ridge settles what the sums leave open: what one book adds, another may take away.
+    A small ridge makes the solution unique: without it, one book could add what another subtracts.
     """
     books = codes.shape[1]
     places = codes.long() + torch.arange(books, device=codes.device) * entries
@@ -110,7 +111,7 @@ def fit_books(table: Tensor, codes: Tensor, entries: int, weights: Tensor | None
     parts = (torch.split(tensor, 4096) for tensor in (table, places, share))
     for rows, own, weight in zip(*parts, strict=True):
         chosen = torch.zeros(len(rows), books * entries, dtype=torch.float64, device=table.device)
-        chosen.scatter_(1, own, 1.0)
+        chosen.scatter_(1, own, 1.0)  # one-hot (rows, M · K)
         together += chosen.T @ (chosen * weight[:, None])
         sums += chosen.T @ (rows.double() * weight[:, None])
     together.diagonal().add_(RIDGE / entries)
@@ -125,9 +126,9 @@ def _power_of_two(entries: int) -> int:
 
 
 class CodeEmbeddings(Method):
-    """e_w = Σ_m C_m[code_{w,m}]: M codes of log₂ K bits a token and M code books of K vectors (Shu & Nakayama 2018;
-    of a Transformer: Prakash et al. 2020). Codes are learned from the fine-tuned table and then fixed; the books are
-    fine-tuned with the encoder.
+    """e_w = Σ_m C_m[code_{w,m}]: each token has M codes of log₂ K bits; there are M code books of K vectors (Shu &
+    Nakayama 2018; for Transformers: Prakash et al. 2020). Codes are learned from the fine-tuned table and then fixed;
+    the books are fine-tuned with the encoder.
     """
 
     card = Card(
@@ -145,24 +146,24 @@ class CodeEmbeddings(Method):
         fidelity="variant",
         deviations=(
             "The codes are learned from the table after fine-tuning on the task, in 6,000 steps of Adam at 1e-3 "
-            "rather than 200,000 at 1e-4; rows are scaled to unit variance for it. It sees a row as often as the "
-            "training set has the token, where the paper draws all alike (sampling=uniform): on MiniLM, before any "
-            "fine-tuning, that alone decides whether its predictions survive. The books are then fitted anew to the "
-            "codes by least squares. The paper's task is semantic parsing; it has no results on GLUE."
+            "instead of 200,000 at 1e-4, with rows scaled to unit variance. Rows are drawn as often as the token is in "
+            "the training set; the paper draws all alike (sampling=uniform). On MiniLM, before any fine-tuning, this "
+            "alone decides whether predictions stay correct. The books are then fitted to the codes by least squares. "
+            "The paper's task is semantic parsing; it has no results on GLUE."
         ),
         touches=("embedding",),
         reduces=("disk", "parameters", "memory"),
         notes=(
-            "A code counts as a parameter of log2 K bits. Looking a token up adds M vectors, so an encoder is a "
-            "little slower than with a table."
+            "A code counts as a parameter of log2 K bits. A token's embedding is a sum of M vectors, so an encoder is "
+            "a little slower than with a table."
         ),
     )
     decides = frozenset({"the student"})
 
     @options
     class Options:
-        """`books` M; `entries` K, a power of two; `steps` of the autoencoder; `sampling` of the rows that it sees:
-        by their frequency in the training set, or uniform as published.
+        """`books` M; `entries` K, a power of two; `steps` of the autoencoder; `sampling` of rows: by their frequency in
+        the training set, or uniform as published.
         """
 
         books: Annotated[int, Field(ge=1, le=256)] = 32
@@ -178,7 +179,11 @@ class CodeEmbeddings(Method):
     }
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """The embeddings must be a table, and take less room as codes."""
+        """Return the shape with coded word embeddings.
+
+        Raises SkylineError: WRONG_SHAPE if the word embeddings are not a table; OUT_OF_RANGE if codes and books take as
+        much space as the table.
+        """
         refuse_other_words(config)
         o, hidden = self.options, config.hidden_size
         words = CodedWords(books=o.books, entries=o.entries)
@@ -186,12 +191,13 @@ class CodeEmbeddings(Method):
         if bits >= config.vocab_size * hidden * 32:
             raise SkylineError(
                 f"books={o.books} of entries={o.entries} take as much as the table of {config.vocab_size} x {hidden} "
-                "weights; use fewer"
+                "weights; use fewer",
+                Code.OUT_OF_RANGE,
             )
         return config.with_words(words)
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The copy whose word embeddings are codes."""
+        """Return a copy of the teacher whose word embeddings are codes."""
         o = self.options
         table = teacher.embedding.word.weight.data.float().to(context.device)
         weights = vocabulary.token_counts(teacher, context) + 1 if o.sampling == "frequency" else None

@@ -1,4 +1,4 @@
-"""hash-embeddings: each token's embedding becomes a weighted sum of a few vectors that it shares with others."""
+"""hash-embeddings: a token's embedding becomes a weighted sum of a few vectors that it shares with other tokens."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import HashedWords
 from harness.models.shape_checks import refuse_other_words
@@ -26,19 +27,20 @@ if TYPE_CHECKING:
     from harness.models.encoder.encoder import Encoder
 
 STEPS = 10
-"""Of conjugate gradients in each round: they go on from the last round's buckets."""
+"""Steps of conjugate gradients in each round. They start from the last round's buckets."""
 RIDGE = 1e-4
-"""Of both least-squares problems, as a share of the mean diagonal."""
+"""Ridge of both least-squares problems, as a share of the mean diagonal."""
 
 
 def fit_buckets(
     table: Tensor, places: Tensor, buckets: int, rounds: int, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Buckets (B, H) and importance (V, k) for which Σ_i p_{w,i} B[places_{w,i}] comes near the rows of `table`
-    (V, H), by alternating least squares from p = 1.
+    """Return buckets (B, H) and importance p (V, k), for which Σ_i p_{w,i} B[places_{w,i}] approximates the rows of
+    `table` (V, H). `places` is (V, k).
 
-    Minimised is Σ_w weight_w · |error_w|² (weights (V,), or alike). With p fixed the buckets follow from conjugate
-    gradients on the normal equations; with the buckets fixed each token has k equations of its own.
+    Alternating least squares from p = 1 minimises Σ_w weight_w · |error_w|² (`weights` (V,), or all equal). With p
+    fixed, conjugate gradients solve the normal equations for the buckets. With the buckets fixed, each token has k
+    equations.
     """
     importance = torch.ones(places.shape, dtype=table.dtype, device=table.device)
     share = torch.ones_like(table[:, 0]) if weights is None else weights.to(table)
@@ -55,7 +57,7 @@ def _summed(places: Tensor, importance: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _buckets(table: Tensor, places: Tensor, importance: Tensor, share: Tensor, start: Tensor) -> Tensor:
-    """Conjugate gradients, scaled by the diagonal, for (AᵀWA + ridge) B = AᵀW table; A (V, B) holds the importance."""
+    """Solve (AᵀWA + ridge) B = AᵀW table by conjugate gradients, scaled by the diagonal; A (V, B): importance."""
     weighted = importance * share[:, None]
 
     def back(rows: Tensor) -> Tensor:
@@ -85,11 +87,11 @@ def _buckets(table: Tensor, places: Tensor, importance: Tensor, share: Tensor, s
 
 
 def _importance(table: Tensor, places: Tensor, vectors: Tensor) -> Tensor:
-    """Each token's k weights: the least-squares solution over its own buckets."""
+    """Return each token's k weights, (V, k): the least-squares solution over its buckets."""
     parts = []
     for rows, own in zip(torch.split(table, 2048), torch.split(places, 2048), strict=True):
-        chosen = vectors[own]
-        gram = chosen @ chosen.transpose(1, 2)
+        chosen = vectors[own]  # (rows, k, H)
+        gram = chosen @ chosen.transpose(1, 2)  # (rows, k, k)
         ridge = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
         gram = gram + ridge[:, None, None] * torch.eye(own.shape[1], dtype=gram.dtype, device=gram.device)
         parts.append(torch.linalg.solve(gram, (chosen @ rows[:, :, None])[:, :, 0]))
@@ -97,9 +99,9 @@ def _importance(table: Tensor, places: Tensor, vectors: Tensor) -> Tensor:
 
 
 class HashEmbeddings(Method):
-    """e_w = Σ_i p_{w,i} · B[h_i(w)], i to k: k buckets of a pool that all tokens share, chosen by fixed hashes, and k
-    weights of the token's own (Svenstrup et al. 2017, section 3). Pool and weights begin as the least-squares fit to
-    the fine-tuned table and are then fine-tuned with the encoder.
+    """e_w = Σ_i p_{w,i} · B[h_i(w)], i = 1 … k: fixed hashes choose k buckets of a pool that all tokens share, and each
+    token has k weights (Svenstrup et al. 2017, section 3). Pool and weights begin as the least-squares fit to the
+    fine-tuned table, and are fine-tuned with the encoder.
     """
 
     card = Card(
@@ -116,20 +118,20 @@ class HashEmbeddings(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "The paper trains small text classifiers from random buckets; here buckets and weights begin as the "
-            "nearest, by alternating least squares, to the table of a fine-tuned encoder. A token's weights are not "
-            "appended to its embedding, and each token has weights of its own rather than by a first hash."
+            "The paper trains small text classifiers from random buckets. Here buckets and weights begin as the "
+            "alternating least-squares fit to the table of a fine-tuned encoder. A token's weights are not appended to "
+            "its embedding, and each token has separate weights; the paper chooses them by a first hash."
         ),
         touches=("embedding",),
         reduces=("disk", "parameters", "memory"),
-        notes="The buckets of a token are computed from its number and not stored.",
+        notes="The buckets of a token are computed from its id and not stored.",
     )
     decides = frozenset({"the student"})
 
     @options
     class Options:
-        """`buckets` B; `hashes` k; `rounds` of alternating least squares; `weighting` of the tokens in it: by their
-        frequency in the training set, or all alike.
+        """`buckets` B; `hashes` k; `rounds` of alternating least squares; `weighting` of its tokens: by their frequency
+        in the training set, or equal.
         """
 
         buckets: Annotated[int, Field(ge=1)] = 4096
@@ -145,19 +147,24 @@ class HashEmbeddings(Method):
     }
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """The embeddings must be a table, and take less room as buckets and weights."""
+        """Return the shape with hashed word embeddings.
+
+        Raises SkylineError: WRONG_SHAPE if the word embeddings are not a table; OUT_OF_RANGE if buckets and weights
+        have as many parameters as the table.
+        """
         refuse_other_words(config)
         o = self.options
         hashed = config.with_words(HashedWords(buckets=o.buckets, hashes=o.hashes))
         if hashed.word_parameters >= config.word_parameters:
             raise SkylineError(
                 f"buckets={o.buckets} with hashes={o.hashes} take as much as the table of {config.vocab_size} x "
-                f"{config.hidden_size} weights; use fewer"
+                f"{config.hidden_size} weights; use fewer",
+                Code.OUT_OF_RANGE,
             )
         return hashed
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The copy whose word embeddings are hashed."""
+        """Return a copy of the teacher whose word embeddings are hashed."""
         o, config = self.options, teacher.config
         counts = vocabulary.token_counts(teacher, context) + 1
         weights = counts if o.weighting == "frequency" else None

@@ -1,4 +1,4 @@
-"""vocabulary-pruning: tokens that the training set hardly has lose their embedding; texts are split into those left."""
+"""vocabulary-pruning: removes tokens that are rare in the training set; texts are split into the remaining tokens."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.shape_checks import refuse_hashed_words
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def tokens_wanted(keep: float, vocabulary: int) -> int:
-    """The number of tokens that `keep` asks for: a share of the vocabulary below 1, a number from 1 on."""
+    """Return the number of tokens for `keep`: a share of the vocabulary if below 1, else a number."""
     return round(keep * vocabulary) if keep < 1 else int(keep)
 
 
@@ -34,11 +35,11 @@ def _share_or_number(keep: float) -> float:
 
 
 class VocabularyPruning(Method):
-    """Keep the tokens that are most frequent in the training set, with a WordPiece tokenizer of these alone, then
-    fine-tune (after Abdaoui et al. 2020, section 3).
+    """Keeps the tokens that are most frequent in the training set, with a WordPiece tokenizer of these alone, then
+    fine-tunes (after Abdaoui et al. 2020, section 3).
 
-    Special tokens and single characters stay, so a word that is no token any more becomes several. The rows of the
-    embeddings are gone.
+    Special tokens and single characters always stay, so a word whose token is removed is split into several tokens. The
+    embedding's rows of removed tokens are deleted.
     """
 
     card = Card(
@@ -56,22 +57,22 @@ class VocabularyPruning(Method):
         fidelity="variant",
         deviations=(
             "The paper drops the tokens of other languages from a multilingual BERT, by their frequency in text of "
-            "the languages that stay, before fine-tuning. Here tokens go that one task's training set hardly has, "
-            "after fine-tuning on it, and the encoder is fine-tuned again with the smaller vocabulary."
+            "the languages that stay, before fine-tuning. Here tokens that are rare in one task's training set are "
+            "dropped after fine-tuning on it, and the encoder is fine-tuned again with the smaller vocabulary."
         ),
         touches=("embedding",),
         reduces=("disk", "parameters", "memory"),
         notes=(
-            "Of a length FLOPs are what they were, but the same text has more tokens. Words of the dev split that are "
-            "rare in training are read in pieces: how many there are cannot be seen from the training set."
+            "FLOPs at a given length do not change, but the same text has more tokens. Words of the dev split that are "
+            "rare in training are split into pieces; the training set does not show how many there are."
         ),
     )
     decides = frozenset({"the student"})
 
     @options
     class Options:
-        """`keep`: the tokens to keep, as a share of the vocabulary (below 1) or as a number (from 1 on), special
-        tokens and single characters among them.
+        """`keep`: tokens to keep, as a share of the vocabulary (below 1) or a number (1 or more), including special
+        tokens and single characters.
         """
 
         keep: Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_share_or_number)] = 0.25
@@ -79,22 +80,26 @@ class VocabularyPruning(Method):
     suite = {"keep": (0.1, 0.5, 256)}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Fewer tokens must be wanted than there are, and their embeddings must not depend on their numbers."""
+        """Return the shape with the smaller vocabulary.
+
+        Raises SkylineError: OUT_OF_RANGE if `keep` keeps none or all tokens; WRONG_SHAPE if word embeddings are hashed.
+        """
         refuse_hashed_words(config)
         wanted = tokens_wanted(self.options.keep, config.vocab_size)
         if not 0 < wanted < config.vocab_size:
             raise SkylineError(
-                f"keep={self.options.keep:g} is {wanted} of {config.vocab_size} tokens; keep some and drop some"
+                f"keep={self.options.keep:g} is {wanted} of {config.vocab_size} tokens; keep some and drop some",
+                Code.OUT_OF_RANGE,
             )
         return config.model_copy(update={"vocab_size": wanted})
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
-        """There must be room for the tokens that always stay."""
+        """Raise SkylineError if `keep` is smaller than the number of tokens that always stay."""
         wanted = tokens_wanted(self.options.keep, config.vocab_size)
         pruning_vocabulary.require_room(baseline.tokenizer(), wanted, f"keep={self.options.keep:g}")
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The copy with the smaller vocabulary."""
+        """Return a copy of the teacher with the smaller vocabulary."""
         wanted = tokens_wanted(self.options.keep, teacher.config.vocab_size)
         counts = pruning_vocabulary.token_counts(teacher, context)
         kept = pruning_vocabulary.tokens_to_keep(teacher.require_tokenizer(), counts, wanted)

@@ -1,1 +1,1 @@
-"""Matrices become products of thinner ones."""
+"""Methods that replace a matrix by a product of two smaller ones."""

@@ -1,4 +1,4 @@
-"""embedding-factorization: the word embeddings become the product of a thin table and a small matrix."""
+"""embedding-factorization: the word embeddings become the product of a narrow table and a small matrix."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import EncoderConfig as Config
 from harness.models.shape_checks import refuse_other_words
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 
 class EmbeddingFactorization(Method):
-    """E ≈ (V × r)(r × H), from the truncated SVD of the fine-tuned table; then fine-tuned (the factorized
-    embedding of Lan et al. 2020, section 3.1).
+    """E ≈ (V × r)(r × H): the truncated SVD of the fine-tuned table, then fine-tuned (factorized embedding, Lan et al.
+    2020, section 3.1).
     """
 
     card = Card(
@@ -40,35 +41,41 @@ class EmbeddingFactorization(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "The paper pre-trains a factorized embedding from scratch, with the layers shared too; here it is the "
-            "nearest of its rank to a fine-tuned table, fine-tuned further."
+            "The paper pre-trains a factorized embedding from scratch, with the layers shared too. Here it begins as "
+            "the best approximation of its rank to a fine-tuned table, and is fine-tuned further."
         ),
         touches=("embedding",),
         reduces=("disk", "parameters", "memory"),
         notes=(
-            "One more small product a token: FLOPs rise a little. MiniLM's table is nearly of full rank: 128 of 384 "
-            "leave out a third of its squared length. That costs MRPC about a point, and half of the score on CoLA, "
-            "which turns on single words."
+            "Each token needs one more small matrix product, so FLOPs rise a little. MiniLM's table has nearly full "
+            "rank: rank 128 of 384 leaves out a third of its squared norm. That costs about a point on MRPC, and half "
+            "of the score on CoLA, which depends on single words."
         ),
     )
     decides = frozenset({"the student"})
 
     @options
     class Options:
-        """`rank` r of the table."""
+        """`rank` r of the factors."""
 
         rank: Annotated[int, Field(ge=1)] = 128
 
     suite = {"rank": (8, 16, 24)}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """The table must be dense, and wider than the rank."""
+        """Return the shape with a factorized embedding.
+
+        Raises SkylineError: WRONG_SHAPE if the word embeddings are not a dense table; OUT_OF_RANGE if `rank` is not
+        below the hidden size.
+        """
         rank, hidden = self.options.rank, config.hidden_size
         refuse_other_words(config)
         if rank >= hidden:
-            raise SkylineError(f"rank={rank} is not below the hidden size {hidden}; use a smaller one")
+            raise SkylineError(
+                f"rank={rank} is not below the hidden size {hidden}; use a smaller one", Code.OUT_OF_RANGE
+            )
         return Config.model_validate({**config.model_dump(), "embedding_rank": rank})
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The copy whose table is a product."""
+        """Return a copy of the teacher with a factorized embedding."""
         return surgery.factorize_embedding(teacher, self.options.rank)

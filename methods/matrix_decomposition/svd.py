@@ -1,6 +1,4 @@
-"""svd: every linear map of the layers becomes the product of two thinner ones, then learns the features of the
-whole.
-"""
+"""svd: every matrix of the layers becomes a product of two smaller ones, then learns the features of the original."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import MATRICES, matrix_shape
 from harness.models.shape_checks import refuse_unlike
@@ -31,11 +30,10 @@ if TYPE_CHECKING:
 
 
 class SVD(Method):
-    """Truncated SVD of the fine-tuned matrices, then fine-tuning with feature distillation (Noach & Goldberg
-    2020).
+    """Truncated SVD of the fine-tuned matrices, then fine-tuning with feature distillation (Noach & Goldberg 2020).
 
-    L = task loss + λ · [mean of MSE(features) + T² · KL(teacher ‖ student)]; the features are queries, keys, values,
-    attention scores, the attention's output and both feed-forward maps', before the next non-linearity.
+    L = task loss + λ · [mean of MSE(features) + T² · KL(teacher ‖ student)]. The features are queries, keys, values,
+    attention scores, and the outputs of attention and of both feed-forward maps, before the next non-linearity.
     """
 
     card = Card(
@@ -52,8 +50,8 @@ class SVD(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "The features' losses are averaged with equal weights, which the paper's text may set otherwise. The rank "
-            "of the survey's row is near 250, 245 is remembered."
+            "The feature losses are averaged with equal weights; the paper may weigh them otherwise. The rank in the "
+            "survey's row is near 250; 245 is quoted from memory."
         ),
         touches=("attention_in", "attention_out", "ffn"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -63,10 +61,10 @@ class SVD(Method):
             Claim("sst2", "unknown", "accuracy", 92.4, "Ganesh et al. 2021, Table 1", False, {"rank": 245}),
         ),
         notes=(
-            "Two thin products take less arithmetic than one, but more calls: the speed is below the FLOPs'. MiniLM's "
-            "matrices are nearly of full rank: 128 of 384 leave out a third of the squared length of the feed-forward "
-            "ones and a sixth of attention's, and three epochs win back only part of what that costs. On MRPC seven "
-            "points stay lost with the features' loss, nine without it."
+            "Two small products take less arithmetic than one large product, but more calls, so latency falls less "
+            "than FLOPs. MiniLM's matrices have nearly full rank: rank 128 of 384 leaves out a third of the squared "
+            "norm of the feed-forward matrices and a sixth of attention's. Three epochs recover only part of the loss: "
+            "on MRPC seven points stay lost with the feature loss, nine without it."
         ),
     )
     needs = frozenset({"teacher_logits", "attentions"})
@@ -74,7 +72,7 @@ class SVD(Method):
 
     @options
     class Options:
-        """`rank` of every matrix; `weight` λ of the distillation; `temperature` T."""
+        """`rank` of every matrix; `weight` λ of the distillation; `temperature` T of the logits."""
 
         rank: Annotated[int, Field(ge=1)] = 128
         weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
@@ -83,41 +81,48 @@ class SVD(Method):
     suite = {"rank": (8, 16, 24)}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Every matrix must be dense, and larger than the rank."""
+        """Return the shape with every matrix of the layers factorized.
+
+        Raises SkylineError: WRONG_SHAPE if a matrix is factorized already; OUT_OF_RANGE if `rank` exceeds the smaller
+        side of a matrix.
+        """
         rank, layers = self.options.rank, []
         for index, layer in enumerate(config.layers):
             present = layer.present()
             if taken := [matrix for matrix in present if matrix in layer.ranks]:
                 raise SkylineError(
-                    f"{taken[0]} of layer {index} is factorized already; leave one of them out"
+                    f"{taken[0]} of layer {index} is factorized already; leave one of them out",
+                    Code.WRONG_SHAPE,
                 )
             for matrix in present:
                 side = min(matrix_shape(config, layer, matrix))
                 if rank > side:
                     raise SkylineError(
-                        f"rank={rank} exceeds the smaller side of {matrix} in layer {index}, {side}; use a smaller rank"
+                        f"rank={rank} exceeds the smaller side of {matrix} in layer {index}, {side}; "
+                        "use a smaller rank",
+                        Code.OUT_OF_RANGE,
                     )
             layers.append(layer.model_copy(update={"ranks": dict.fromkeys(present, rank)}))
         return config.with_layers(tuple(layers))
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
-        """Distilling needs features that can be compared."""
+        """Raise SkylineError (WRONG_SHAPE) if `weight` is not 0 and features cannot be compared with the teacher's."""
         if self.options.weight:
             refuse_unlike(config, baseline.config, "factorize first, or use svd:weight=0", inner=True)
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The factorized copy."""
+        """Return a copy of the teacher with factorized matrices."""
         return surgery.factorize(teacher, dict.fromkeys(MATRICES, self.options.rank))
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Read the features of both sides."""
+        """Attach hooks that read the features of student and teacher."""
         self.ours, self.theirs = (
             distillation_features.Features(student),
             distillation_features.Features(context.teacher),
         )
 
     def loss(self, step: Step) -> Tensor | None:
-        """The distillation's share; the task loss stands beside it."""
+        """Return λ · the distillation loss (a scalar), which is added to the task loss; None if λ is 0."""
         if self.options.weight == 0:
             return None
         maps, teacher = step.output.attentions, step.teacher_output.attentions
@@ -133,6 +138,6 @@ class SVD(Method):
         return self.options.weight * loss
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """Read no more."""
+        """Remove the hooks."""
         self.ours.close()
         self.theirs.close()

@@ -1,1 +1,1 @@
-"""Layers that use the same weights."""
+"""Methods that let layers share weights."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.shape_checks import divisors
 
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 
 
 def groups_of_layers(layers: int, groups: int) -> list[list[int]]:
-    """Neighbouring layers in `groups` groups of one size; `groups` divides `layers`."""
+    """Return the indices of neighbouring layers in `groups` groups of equal size. `groups` must divide `layers`."""
     size = layers // groups
     return [list(range(start, start + size)) for start in range(0, layers, size)]
 
 
 class Albert(Method):
-    """Cross-layer parameter sharing (Lan et al. 2020, section 3.1) on a fine-tuned encoder: the layers of a
-    group take one layer's weights, and are fine-tuned as one.
+    """Cross-layer parameter sharing (Lan et al. 2020, section 3.1) on a fine-tuned encoder: the layers of a group share
+    one set of weights, which is fine-tuned further.
     """
 
     card = Card(
@@ -47,8 +48,8 @@ class Albert(Method):
         scope="task-agnostic",
         fidelity="variant",
         deviations=(
-            "ALBERT is pre-trained with shared layers and a factorized embedding; here layers of a fine-tuned encoder "
-            "are tied and fine-tuned further. Combine it with embedding-factorization for the other half."
+            "ALBERT is pre-trained with shared layers and a factorized embedding. Here layers of a fine-tuned encoder "
+            "are tied and fine-tuned further. Combine it with embedding-factorization to factorize the embedding too."
         ),
         touches=("attention_in", "attention_out", "ffn"),
         reduces=("disk", "parameters", "memory"),
@@ -56,17 +57,18 @@ class Albert(Method):
             Claim("sst2", "dev", "accuracy", 90.3, "ALBERT's README, base, version 1", options={"groups": 1}),
         ),
         notes=(
-            "Every layer still runs: FLOPs and latency stay. Layers that were trained apart are made one and have a "
-            "fine-tuning's time to agree, where the paper pre-trains them together: MiniLM's six in three groups lose "
-            "5.9 points of CoLA and 4.7 of MRPC. As many epochs more of the whole encoder lose 3.7 and 2.0."
+            "Every layer still runs, so FLOPs and latency stay the same. Layers that were trained separately are tied "
+            "and only fine-tuned afterwards; the paper pre-trains them together. MiniLM's six layers in three groups "
+            "lose 5.9 points on CoLA and 4.7 on MRPC. The whole encoder, fine-tuned for as many more epochs, loses 3.7 "
+            "and 2.0."
         ),
     )
     decides = frozenset({"the student"})
 
     @options
     class Options:
-        """`groups` of layers that share; `init`: a group starts from the mean of its layers' weights, from its
-        first layer, or from its `chosen` one (counted from 0 within the group).
+        """`groups`: number of groups; `init`: a group starts from the mean of its layers' weights, from its first
+        layer, or from its layer `chosen` (counted from 0 within the group).
         """
 
         groups: Annotated[int, Field(ge=1)] = 1
@@ -76,17 +78,23 @@ class Albert(Method):
     suite = {"groups": (2, 1, 4), "init": ("first", "mean")}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Groups must be of one size, their layers alike, and the chosen one among them."""
+        """Return the shape in which each group's layers share weights.
+
+        Raises SkylineError: OUT_OF_RANGE if `groups` does not divide the layers, or `chosen` is not below a group's
+        size; WRONG_SHAPE if layers of a group differ in shape or share weights already.
+        """
         o, layers = self.options, config.layers
         if o.groups not in divisors(len(layers)):
             fitting = ", ".join(map(str, divisors(len(layers))))
             raise SkylineError(
-                f"groups={o.groups} does not divide {len(layers)} layers; use one of {fitting}"
+                f"groups={o.groups} does not divide {len(layers)} layers; use one of {fitting}",
+                Code.OUT_OF_RANGE,
             )
         groups = groups_of_layers(len(layers), o.groups)
         if o.init == "chosen" and o.chosen >= len(groups[0]):
             raise SkylineError(
-                f"chosen={o.chosen} is none of the {len(groups[0])} layers of a group; use a smaller number"
+                f"chosen={o.chosen} is none of the {len(groups[0])} layers of a group; use a smaller number",
+                Code.OUT_OF_RANGE,
             )
         shared = list(layers)
         for group in groups:
@@ -95,14 +103,15 @@ class Albert(Method):
                 if layers[index].shares_with is not None or layers[index] != first:
                     raise SkylineError(
                         f"layer {index} has another shape than layer {group[0]}, or shares weights already; "
-                        "share layers that are alike"
+                        "share layers of one shape",
+                        Code.WRONG_SHAPE,
                     )
                 if index != group[0]:
                     shared[index] = first.model_copy(update={"shares_with": group[0]})
         return config.with_layers(tuple(shared))
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The copy whose layers share."""
+        """Return a copy of the teacher whose layers share weights by group."""
         o = self.options
         groups = groups_of_layers(len(teacher.config.layers), o.groups)
         sources = [None if index == group[0] else group[0] for group in groups for index in group]

@@ -1,1 +1,1 @@
-"""Fewer bits a weight, or an activation."""
+"""Methods that use fewer bits for each weight or activation."""

@@ -1,5 +1,7 @@
-"""How sharply a loss curves: top eigenvalues of blocks of its Hessian, by power iteration on products that never form
-the matrix (Pearlmutter 1994; Shen et al. 2020, section 3.1).
+"""Top eigenvalues of blocks of a loss's Hessian, for q-bert.
+
+Power iteration uses Hessian-vector products and never forms the matrix (Pearlmutter 1994; Shen et al. 2020, section
+3.1).
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ Vector = list[Tensor]
 def power_iteration(
     product: Callable[[Vector], Vector], start: Vector, iterations: int, tolerance: float
 ) -> float:
-    """The eigenvalue of largest magnitude, with its sign, of the symmetric matrix whose product with a vector is
-    `product`: v ← Av / ‖Av‖ from `start`, until vᵀAv moves by less than `tolerance` of itself.
+    """Return the eigenvalue of largest magnitude, with its sign, of a symmetric matrix A; `product` computes Av.
+
+    Iterates v ← Av / ‖Av‖ from `start`, until vᵀAv changes by less than `tolerance` (relative).
     """
     vector, value = _unit(start), 0.0
     for _ in range(iterations):
@@ -45,7 +48,10 @@ def top_eigenvalues(
     iterations: int,
     tolerance: float,
 ) -> list[float]:
-    """The top eigenvalue of ∂²loss / ∂block² for each block of parameters. The loss must be differentiable twice."""
+    """Return the top eigenvalue of ∂²loss / ∂block² for each block of parameters.
+
+    `loss` is a scalar that must be differentiable twice.
+    """
     parameters = [parameter for block in blocks for parameter in block]
     gradients = iter(torch.autograd.grad(loss, parameters, create_graph=True))
     values = []
@@ -65,8 +71,9 @@ def shard_eigenvalues(
     iterations: int,
     tolerance: float,
 ) -> Tensor:
-    """`top_eigenvalues` of the task's loss on several shards of the training data, each of so many random
-    `examples`, without dropout: (shards, blocks).
+    """Return `top_eigenvalues` of the task loss on `shards` batches of the training data, as (shards, blocks).
+
+    Each shard has `examples` random rows. Dropout is off.
     """
     generator, found = context.generator("curvature"), []
     model.to(context.device)
@@ -79,8 +86,9 @@ def shard_eigenvalues(
 
 
 def sensitivity(eigenvalues: Tensor) -> Tensor:
-    """Ω = |mean| + standard deviation over shards of eigenvalues (shards, blocks): (blocks,) (Shen et al. 2020,
-    section 3.1, eq. 2).
+    """Return Ω = |mean| + standard deviation over shards (Shen et al. 2020, section 3.1, eq. 2).
+
+    `eigenvalues` is (shards, blocks), the result (blocks,).
     """
     return eigenvalues.mean(0).abs() + eigenvalues.std(0, correction=0)
 

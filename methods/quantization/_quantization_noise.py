@@ -1,7 +1,7 @@
-"""Noise that makes weights ready to be quantized (Quant-Noise: Fan et al. 2021), and tables of blocks that are trained.
+"""Quantization noise (Fan et al. 2021) and trainable product-quantization tables, for quant-noise.
 
-All of it is functional: the optimizer's weights are never written to, and what one forward pass does to them is gone
-in the next. In evaluation there is no chance left: block noise does nothing, scalar noise rounds every weight.
+The noise is functional: it never writes to the optimizer's weights, and each forward pass draws anew. Evaluation is
+deterministic: block noise does nothing, scalar noise rounds every weight.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from harness.models.parametrization import straight_through
 
 
 class Draws:
-    """Which places are hit, drawn on the device that asks, from one seed."""
+    """Random masks, drawn on the device that asks, from one seed."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self._seed = generator.initial_seed()
         self._generators: dict[torch.device, torch.Generator] = {}
 
     def hit(self, shape: torch.Size, share: float, device: torch.device) -> Tensor:
-        """A mask of `shape`, each place true with probability `share`, independently."""
+        """Return a mask of `shape` whose entries are true with probability `share`, independently."""
         if device not in self._generators:
             self._generators[device] = torch.Generator(device).manual_seed(self._seed)
         mask = torch.empty(shape, dtype=torch.bool, device=device)
@@ -32,8 +32,9 @@ class Draws:
 
 
 class BlockNoise(nn.Module):
-    """Product quantization's proxy (section 4.2): in training, blocks of `block` neighbouring weights of a row are 0
-    with probability `share`, the others grow by 1 / (1 − share). Gradients pass as if nothing had happened.
+    """Noise that stands for product quantization (section 4.2): in training, blocks of `block` neighbouring weights of
+    a row become 0 with probability `share`, the others are multiplied by 1 / (1 − share). Gradients pass straight
+    through.
     """
 
     def __init__(self, block: int, share: float, draws: Draws) -> None:
@@ -41,18 +42,18 @@ class BlockNoise(nn.Module):
         self.block, self.share, self.draws = block, share, draws
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The noised weight (out, in); `block` divides in."""
+        """Return the noised weight (out, in). `block` must divide `in`."""
         if not self.training or not self.share:
             return weight
-        blocks = weight.detach().reshape(*weight.shape[:-1], -1, self.block)
-        dropped = self.draws.hit(blocks.shape[:-1], self.share, weight.device)
+        blocks = weight.detach().reshape(*weight.shape[:-1], -1, self.block)  # (out, in / block, block)
+        dropped = self.draws.hit(blocks.shape[:-1], self.share, weight.device)  # (out, in / block)
         noised = (blocks / (1 - self.share)).masked_fill(dropped[..., None], 0)
         return straight_through(weight, noised.flatten(-2))
 
 
 class RoundingNoise(nn.Module):
-    """Scalar quantization of a random `share` of the weights in training, of all of them in evaluation; gradients pass
-    straight through. `stage` says what a rounded weight is.
+    """Scalar quantization of a random `share` of the weights in training, and of all weights in evaluation. Gradients
+    pass straight through. `stage` defines the rounding.
     """
 
     def __init__(self, stage: Stage, share: float, draws: Draws) -> None:
@@ -60,7 +61,7 @@ class RoundingNoise(nn.Module):
         self.stage, self.share, self.draws = stage, share, draws
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight, partly or wholly rounded."""
+        """Return the weight, partly or wholly rounded, in the same shape."""
         if self.training and not self.share:
             return weight
         plain = weight.detach().float()
@@ -72,32 +73,32 @@ class RoundingNoise(nn.Module):
 
 
 class InputNoise(RoundingNoise):
-    """The same of a linear map's inputs, as a forward pre-hook: int8 with one scale a token, which is what
-    `harness.models.int8_linear` makes of them.
+    """Rounding noise on a linear map's inputs, as a forward pre-hook: int8 with one scale a token, as
+    `harness.models.int8_linear` quantizes them.
     """
 
     def __init__(self, share: float, draws: Draws) -> None:
         super().__init__(Int8("channel"), share, draws)
 
     def hook(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Round the first input, (…, in), as `module`'s mode says."""
+        """Round the first input (…, in), in part in training, as a whole in evaluation."""
         self.train(module.training)
         x = inputs[0]
         return (self(x.reshape(-1, x.shape[-1])).view(x.shape), *inputs[1:])
 
 
 class TrainedTable(nn.Module):
-    """A product-quantized weight whose table is trained: the codes stay, and a block's gradient is the mean over the
-    places where it stands (Stock et al. 2020, section 3.3). Forward sees the table as it is stored.
+    """A product-quantized weight with fixed codes and a trained table. The gradient of an entry is the mean over the
+    blocks that use it (Stock et al. 2020, section 3.3). Forward rounds the table to its stored type.
 
-    `relative_error` is Σ (w − ŵ)² / Σ w² at the beginning.
+    `relative_error` is Σ (w − ŵ)² / Σ w² before training.
     """
 
     codes: Tensor
     counts: Tensor
 
     def __init__(self, stage: Product, weight: Tensor) -> None:
-        """`weight` (out, in), on the CPU."""
+        """Fit the table to `weight` (out, in), which must be on the CPU."""
         super().__init__()
         weight = weight.detach().float()
         codes, beside = stage.encode(weight)
@@ -111,8 +112,8 @@ class TrainedTable(nn.Module):
         self.register_buffer("counts", counts[:, None].float())
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight that the table makes, of the shape of `weight`, which is not read."""
+        """Return the weight that codes and table make, in the shape of `weight`, whose values are not used."""
         plain = self.table.detach()
         stored = plain.to(self.dtype).float()
         table = stored + (self.table - plain) / self.counts
-        return F.embedding(self.codes, table).view(weight.shape)
+        return F.embedding(self.codes, table).view(weight.shape)  # (blocks, block) -> (out, in)

@@ -1,4 +1,4 @@
-"""dynamic-int8: weights quantized once, activations as they come, no training."""
+"""dynamic-int8: weights are quantized once, activations at run time, without training."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class DynamicInt8(Method):
-    """Symmetric int8 of every linear map's weight (and of the word embeddings, on disk), scale = max|W| / 127
+    """Symmetric int8 for the weights of all linear maps (and for the word embeddings, on disk), scale = max|W| / 127
     (Zafrir et al. 2019).
 
-    The maps execute in int8 (`harness.models.int8_linear.Int8Linear`): activations are quantized as they come.
+    The maps execute in int8 and quantize their inputs at run time (`harness.models.int8_linear.Int8Linear`).
     """
 
     card = Card(
@@ -39,13 +39,14 @@ class DynamicInt8(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "Q8BERT's post-training comparison (its dynamically quantized models), not its quantization-aware "
-            "training. Activations carry one scale a token instead of one a tensor, so that a sentence's result "
-            "does not depend on its batch; weights one a row unless per=tensor. The classifier stays float32."
+            "This is Q8BERT's post-training comparison (its dynamically quantized models), not its quantization-aware "
+            "training. Activations have one scale for each token instead of each tensor, so a sentence's result does "
+            "not depend on its batch. Weights have one scale for each row unless per=tensor. The classifier stays "
+            "float32."
         ),
         touches=("embedding", "attention_in", "attention_out", "ffn", "head"),
         reduces=("disk", "latency"),
-        notes="Q8BERT's own figures are for quantization-aware training, so none of them is claimed here.",
+        notes="Q8BERT's figures are for quantization-aware training, so none of them is claimed here.",
     )
     trains = False
     takes_students = True
@@ -54,8 +55,8 @@ class DynamicInt8(Method):
 
     @options
     class Options:
-        """`per`: one scale a matrix or a row; `embeddings`: whether the word embeddings are stored in int8 too (of
-        hashed ones the tokens' weights in float16).
+        """`per`: one scale for each matrix (tensor) or row (channel); `embeddings`: store word embeddings in int8 too
+        (hashed ones: the buckets in int8, the tokens' weights in float16).
         """
 
         per: Literal["channel", "tensor"] = "channel"
@@ -64,14 +65,14 @@ class DynamicInt8(Method):
     suite = {"per": ("channel", "tensor")}
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """Choose int8 codecs and kernels; earlier masks stay, so pruned weights stay out of the file."""
+        """Choose int8 codecs and kernels. Masks of earlier stages stay, so pruned weights stay out of the file."""
         storage, stage = student.storage, codecs.Int8(self.options.per)
         linears = [
             path
             for path, module in student.named_modules()
             if isinstance(module, torch.nn.Linear) and not path.startswith("head.classifier")
         ]
-        # The other matrices (a recurrent student's) are stored in int8 and execute in float32.
+        # Other matrices (of a recurrent student) are stored in int8 and execute in float32.
         stored = list(dict.fromkeys([*(f"{path}.weight" for path in linears), *student.matrix_names()]))
         if self.options.embeddings:
             stored.append("embedding.word.weight")
@@ -79,7 +80,7 @@ class DynamicInt8(Method):
             storage.codecs[name] = storage.codecs.get(name, codecs.Codec()).with_stage(stage)
         weights = "embedding.word.importance"
         if self.options.embeddings and weights in student.contents():
-            # The few weights of a hashed token: a scale a row would take more than their bytes do.
+            # A hashed token has few weights: one scale for each row would take more bytes than it saves.
             storage.codecs[weights] = storage.codecs.get(weights, codecs.Codec()).with_stage(
                 codecs.Cast("float16")
             )

@@ -1,4 +1,4 @@
-"""gobo: three bits for nearly all weights of a fine-tuned encoder, without data and without training."""
+"""gobo: three bits for nearly all weights of a fine-tuned encoder, without data or training."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 class GOBO(Method):
-    """Outliers as they are, all other weights as indices into a table of 2^b values for each matrix (Zadeh et al.
-    2020, section IV). The algorithm is `harness.models.codecs.dictionary`'s.
+    """GOBO (Zadeh et al. 2020, section IV): outliers stay float32, all other weights become indices into a table of 2^b
+    values for each matrix. `harness.models.codecs.dictionary` has the algorithm.
     """
 
     card = Card(
@@ -39,8 +39,8 @@ class GOBO(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "The threshold of outliers (log-density below -4) and the start from equally populated bins are "
-            "remembered, not read. The paper's accelerator is out of reach: weights are decoded to float32 when loaded."
+            "The threshold of outliers (log-density below -4) and the start from equally populated bins are quoted "
+            "from memory. The paper's accelerator is not available: weights are decoded to float32 when loaded."
         ),
         touches=("embedding", "attention_in", "attention_out", "ffn", "head"),
         reduces=("disk",),
@@ -55,15 +55,15 @@ class GOBO(Method):
                 {"bits": 3, "embedding_bits": 4, "outliers": "kept"},
             ),
         ),
-        notes="Positions of outliers (32 bits each) and tables are in the artifact's bytes.",
+        notes="The artifact's bytes include the positions of outliers (32 bits each) and the tables.",
     )
     trains = False
     decides = frozenset({"how weights are stored"})
 
     @options
     class Options:
-        """`bits` of a weight in the linear maps, `embedding_bits` in the word embeddings (0: float32); whether
-        `outliers` are kept.
+        """`bits` of a weight in the linear maps; `embedding_bits` in the word embeddings (0: float32); `outliers`: kept
+        in float32, or none.
         """
 
         bits: Annotated[int, Field(ge=1, le=8)] = 3

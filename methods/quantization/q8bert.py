@@ -1,4 +1,4 @@
-"""q8bert: eight bits, learned while fine-tuning."""
+"""q8bert: quantization-aware fine-tuning with eight bits."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ WORDS = "embedding.word.weight"
 
 
 class Q8BERT(Method):
-    """Quantization-aware training (Zafrir et al. 2019): weights in symmetric int8 with one scale a matrix, the
-    inputs of linear maps in int8 with the range of a moving average, straight-through gradients.
+    """Quantization-aware training (Zafrir et al. 2019): weights in symmetric int8 with one scale for each matrix,
+    inputs of linear maps in int8 with a moving average as range. Gradients pass straight through the rounding.
     """
 
     card = Card(
@@ -40,9 +40,9 @@ class Q8BERT(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "Training follows the released code but for its output requantization; the classifier stays float32. The "
-            "artifact's kernels take one scale a token for the inputs, as they come, instead of the trained range, so "
-            "that a sentence's result does not depend on its batch."
+            "Training follows the released code, except that outputs are not requantized and the classifier stays "
+            "float32. The artifact's kernels compute one scale for each input token at run time instead of using the "
+            "trained range, so a sentence's result does not depend on its batch."
         ),
         touches=("embedding", "attention_in", "attention_out", "ffn", "head"),
         reduces=("disk", "latency"),
@@ -57,14 +57,14 @@ class Q8BERT(Method):
                 {"embeddings": True},
             ),
         ),
-        notes="With a decay of 0.9999 the range hardly moves in a short run; it begins with the first batch.",
+        notes="With a decay of 0.9999 the range hardly changes in a short run. It begins with the first batch's range.",
     )
     decides = frozenset({"how weights are stored"})
     must_be_last = True
 
     @options
     class Options:
-        """`ema_decay` of the inputs' range; `embeddings`: whether word embeddings are quantized too."""
+        """`ema_decay`: decay of the inputs' range; `embeddings`: quantize word embeddings too."""
 
         ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999
         embeddings: bool = True
@@ -72,14 +72,14 @@ class Q8BERT(Method):
     suite = {"ema_decay": (0.9999, 0.9), "embeddings": (True, False)}
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Let forward see rounded weights and inputs."""
+        """Attach rounding of weights and inputs to the forward pass."""
         names = [*fake_quantization.linear_weights(student), *([WORDS] if self.options.embeddings else [])]
         self.training = fake_quantization.QuantizedTraining(
             student, dict.fromkeys(names, codecs.Int8("tensor")), self.options.ema_decay
         )
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """Store and execute in int8."""
+        """Choose int8 codecs and kernels."""
         self.training.end(student)
         storage = student.storage
         for name, stage in self.training.stages.items():

@@ -1,4 +1,4 @@
-"""q-bert: two to four bits a weight, each group of rows with its own range, more bits where the loss curves more."""
+"""q-bert: two to four bits a weight, one range for each group of rows, more bits for layers with a larger Hessian."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import linear_maps
 from harness.models.shape_checks import divisors
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from harness.models.encoder.encoder import Encoder
 
 EMA_DECAY = 0.99
-"""Of the range of the inputs; the paper says that it is a moving average, not which."""
+"""Decay of the inputs' range. The paper uses a moving average but does not give its decay."""
 TOLERANCE = 1e-2
-"""Of an eigenvalue between two iterations: the ranking of layers needs no more."""
+"""Relative change of an eigenvalue at which power iteration stops. Ranking the layers needs no more precision."""
 PUBLISHED: tuple[tuple[Mapping[str, str | float | bool], float, float], ...] = (
     ({"bits": "4"}, 83.89, 92.66),
     ({"bits": "3"}, 83.41, 92.54),
@@ -43,8 +44,9 @@ AS_PUBLISHED = {"groups": 128, "embedding_bits": 8, "position_bits": 8, "activat
 
 
 def layer_bits(sensitivities: list[float], share: float, high: int, low: int) -> list[int]:
-    """Bits of each layer: `high` for the round(share · layers) most sensitive ones, `low` for the others. The first
-    of equals goes first.
+    """Return the bits of each layer: `high` for the round(share · layers) most sensitive layers, `low` for the others.
+
+    Of equally sensitive layers the lower one comes first.
     """
     ranked = sorted(range(len(sensitivities)), key=lambda index: -sensitivities[index])
     chosen = set(ranked[: round(share * len(ranked))])
@@ -52,9 +54,9 @@ def layer_bits(sensitivities: list[float], share: float, high: int, low: int) ->
 
 
 class QBERT(Method):
-    """Group-wise quantization-aware training (Shen et al. 2020): the rows of each matrix in groups, each with a
-    uniform grid over its own range. `bits=mixed` ranks the layers by Ω = |mean(λ)| + std(λ), λ the top eigenvalue of
-    the Hessian of the layer's matrices on several shards of the training data.
+    """Group-wise quantization-aware training (Shen et al. 2020): the rows of each matrix form groups, and each group
+    has a uniform grid over its own range. `bits=mixed` ranks the layers by Ω = |mean(λ)| + std(λ), where λ is the top
+    eigenvalue of the Hessian of the layer's matrices on several shards of the training data.
     """
 
     card = Card(
@@ -71,12 +73,13 @@ class QBERT(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "No code was released: grids run from a group's smallest to its largest weight with zero on them; groups "
-            "are blocks of neighbouring rows of every matrix (a head's rows lie together in queries, keys and values), "
-            "128 a matrix as remembered. Inputs of the linear maps are rounded to symmetric int8 in training, with a "
-            "moving range; the artifact stores packed codes and executes them decoded, in float32. Biases, norms, "
-            "segment embeddings and the classifier stay float32; the tables of words and positions carry a range a "
-            "row. The Hessian is that of the layer's matrices on a few small shards, not on ten of 10 % of the data."
+            "No code was released, so details are ours: a grid runs from a group's smallest to its largest weight and "
+            "contains zero; groups are blocks of neighbouring rows of every matrix (the rows of a head are neighbours "
+            "in queries, keys and values); 128 groups a matrix is quoted from memory. In training, inputs of the "
+            "linear maps are rounded to symmetric int8 with a moving range. The artifact stores packed codes, decodes "
+            "them and executes in float32. Biases, norms, segment embeddings and the classifier stay float32; word and "
+            "position embeddings have one range for each row. The Hessian is computed on a few small shards, not on "
+            "ten shards of 10 % of the data."
         ),
         touches=("embedding", "attention_in", "attention_out", "ffn", "head"),
         reduces=("disk",),
@@ -86,8 +89,8 @@ class QBERT(Method):
             for task, value in (("mnli", mnli), ("sst2", sst2))
         ),
         notes=(
-            "groups=1 is quantization with one range a matrix. A group's scale and zero take 5 bytes, counted in the "
-            "artifact. train=false rounds without training. Activations are not quantized when it executes."
+            "groups=1 is quantization with one range for each matrix. A group's scale and zero take 5 bytes, which the "
+            "artifact's size includes. train=false rounds without training. The artifact does not quantize activations."
         ),
     )
     decides = frozenset({"how weights are stored"})
@@ -95,10 +98,10 @@ class QBERT(Method):
 
     @options
     class Options:
-        """`bits` of a weight in the linear maps, in `groups` of rows a matrix; `embedding_bits` and `position_bits` of
-        the tables (0: float32). For bits=mixed: the `share` of layers with `high` bits, the others have `low`; the
-        Hessian on `shards` of so many `examples`, in at most so many `iterations`. `activations`: whether training
-        sees int8 inputs; `train`: whether there is any.
+        """`bits` of a weight in the linear maps; `groups` of rows in each matrix; `embedding_bits` and `position_bits`
+        of the embedding tables (0: float32). For bits=mixed: a `share` of the layers has `high` bits, the others `low`;
+        the Hessian is computed on `shards` of `examples` rows each, in at most `iterations`. `activations`: round
+        inputs to int8 in training; `train`: train at all.
         """
 
         bits: Literal["2", "3", "4", "8", "mixed"] = "4"
@@ -128,11 +131,14 @@ class QBERT(Method):
 
     @property
     def trains(self) -> bool:
-        """Unless told to round without."""
+        """False if the options ask for rounding without training."""
         return bool(self.options.train)
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """The groups must divide the rows of every matrix."""
+        """Return the shape unchanged.
+
+        Raises SkylineError (OUT_OF_RANGE) if `groups` does not divide the rows of every matrix.
+        """
         rows = {"the pooler": config.hidden_size} if config.pooler else {}
         rows |= {what: outputs for what, _, (outputs, _) in linear_maps(config)}
         for what, count in rows.items():
@@ -140,12 +146,13 @@ class QBERT(Method):
                 common = divisors(gcd(*rows.values()))
                 raise SkylineError(
                     f"groups={self.options.groups} does not divide the {count} rows of {what}; "
-                    f"use one of {', '.join(map(str, common))}"
+                    f"use one of {', '.join(map(str, common))}",
+                    Code.OUT_OF_RANGE,
                 )
         return config
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Choose the bits, and let forward see rounded weights and inputs."""
+        """Choose the bits, and attach rounding of weights and inputs to the forward pass."""
         o = self.options
         names = fake_quantization.linear_weights(student)
         bits = (
@@ -161,12 +168,12 @@ class QBERT(Method):
         )
 
     def _mixed(self, student: Encoder, context: Context, names: list[str]) -> dict[str, int]:
-        """Bits by weight; what belongs to no layer gets the high ones."""
+        """Return the bits of each weight. Weights outside the layers get the high number."""
         o = self.options
         owners = {name: int(name.split(".")[1]) for name in names if name.startswith("layers.")}
         layers = sorted(set(owners.values()))
         blocks = [[name for name, owner in owners.items() if owner == layer] for layer in layers]
-        if context.shapes_only:  # any layers will do
+        if context.shapes_only:  # the ranking does not matter
             bits = layer_bits([0.0] * len(layers), o.share, o.high, o.low)
         else:
             omegas = self._sensitivities(student, context, blocks)
@@ -188,5 +195,5 @@ class QBERT(Method):
         return [float(omega) for omega in _curvature.sensitivity(found)]
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """Store packed codes."""
+        """Choose packed codecs."""
         self.training.store(student)

@@ -1,4 +1,4 @@
-"""quant-noise: fine-tune under the noise of the quantization that follows."""
+"""quant-noise: fine-tune with the noise of the quantization that follows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import linear_maps
 
@@ -32,8 +33,8 @@ PHASES = ("ffn", "embedding", "attention")
 
 
 class QuantNoise(Method):
-    """Quant-Noise (Fan et al. 2021): each forward pass of the training quantizes, or zeroes, another random part of
-    the weights. Then all are quantized: to int8 or int4, or by product quantization, group by group (iPQ).
+    """Quant-Noise (Fan et al. 2021): each forward pass in training quantizes, or zeroes, another random part of the
+    weights. Then all weights are quantized: to int8 or int4, or by product quantization, group by group (iPQ).
     """
 
     card = Card(
@@ -50,22 +51,23 @@ class QuantNoise(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "The noise acts in fine-tuning only; the paper pre-trains with it too. Noise is functional: the released "
-            "code writes it into the weights and leaves it there. Product quantization: a table is fitted to at most "
-            "65,536 blocks of its matrix; after each of the three groups tables and the matrices that are still float "
-            "are tuned for `tuning` epochs instead of days, without noise and without the other methods of the stage; "
-            "pooler, classifier, biases and the other small parameters are float16. int8 and int4: ranges follow each "
-            "matrix's or row's weights in every step; int8 rounds inputs with a scale for each token, as the "
-            "artifact's kernels do; int4 does not round inputs, and is decoded to float32 when loaded."
+            "The noise acts in fine-tuning only; the paper pre-trains with it too. Here the noise never changes the "
+            "stored weights; the released code writes it into the weights and leaves it there. Product quantization: a "
+            "table is fitted to at most 65,536 blocks of its matrix. After each of the three groups, tables and the "
+            "matrices that are still float are tuned for `tuning` epochs instead of days, without noise and without "
+            "the other methods of the stage. Pooler, classifier, biases and the other small parameters are float16. "
+            "int8 and int4: ranges follow the weights of each matrix or row in every step. int8 rounds inputs with one "
+            "scale for each token, as the artifact's kernels do. int4 does not round inputs, and is decoded to float32 "
+            "when loaded."
         ),
         touches=("embedding", "attention_in", "attention_out", "ffn", "head"),
         reduces=("disk",),
         notes=(
-            "The paper's figures are of RoBERTa, pre-trained with noise (its abstract: 82.5 on MNLI in 14 MB, with "
-            "layers shared and pruned), so no claim stands here. int8 also executes in int8. Product quantization "
-            "decides every weight, zeros too, so pruning goes into an earlier stage, and its zeros do not stay. Blocks "
-            "of eight lose a third of the variance of MiniLM's feed-forward and word matrices, and a few hundred steps "
-            "on MRPC win back only part of it: seven points are lost there."
+            "The paper's figures are for RoBERTa, pre-trained with noise (its abstract: 82.5 on MNLI in 14 MB, with "
+            "layers shared and pruned), so none is claimed here. int8 also executes in int8. Product quantization "
+            "replaces every weight, zeros too: pruning must be an earlier stage, and its zeros are lost. Blocks of "
+            "eight lose a third of the variance of MiniLM's feed-forward and word matrices, and a few hundred steps on "
+            "MRPC recover only part of it: seven points are lost there."
         ),
     )
     decides = frozenset({"how weights are stored", "which weights are zero"})
@@ -73,12 +75,12 @@ class QuantNoise(Method):
 
     @options
     class Options:
-        """The `quantizer`; `noise`, the share of blocks (product: 0.2 unless given) or weights (int8, int4: 0.5) hit in
-        each forward pass; 0 is quantization after training, 1 (int8, int4) ordinary quantization-aware training.
+        """`quantizer`; `noise`: share of blocks (product, default 0.2) or weights (int8 and int4, default 0.5) that
+        each forward pass hits; 0 is quantization after training, 1 (int8, int4) ordinary quantization-aware training.
 
-        Product: `block` weights share a code in the feed-forward matrices and word embeddings, half as many in
-        attention; `entries` of a table; `tuning` epochs after each group, with `table_learning_rate` the peak
-        rate of tables. int8, int4: one scale `per` row (channel) or matrix (tensor).
+        Product: `block`: weights that share a code in feed-forward matrices and word embeddings (half of it in
+        attention); `entries` of a table; `tuning` epochs after each group; `table_learning_rate`: peak rate of the
+        tables. int8, int4: one scale `per` row (channel) or matrix (tensor).
         """
 
         quantizer: Literal["product", "int8", "int4"] = "product"
@@ -90,7 +92,7 @@ class QuantNoise(Method):
         per: Literal["channel", "tensor"] = "channel"
 
         def __post_init__(self) -> None:
-            """Blocks that are all gone leave nothing to grow."""
+            """Raise ValueError if block noise would zero every weight."""
             if self.quantizer == "product" and self.noise == 1:
                 raise ValueError("noise=1 leaves nothing of a block-noised matrix; use less than 1")
 
@@ -103,19 +105,23 @@ class QuantNoise(Method):
 
     @property
     def _share(self) -> float:
-        """The share that the noise hits."""
+        """Share of blocks or weights that the noise hits."""
         o = self.options
         return float(o.noise if o.noise is not None else 0.2 if o.quantizer == "product" else 0.5)
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Blocks must divide the rows of every matrix."""
+        """Return the shape unchanged.
+
+        Raises SkylineError (OUT_OF_RANGE) if `block` does not divide the columns of every matrix.
+        """
         if self.options.quantizer != "product":
             return config
         for what, kind, width in row_widths(config):
             block = self._block(kind)
             if width % block:
                 raise SkylineError(
-                    f"blocks of {block} weights do not divide the {width} columns of {what}; use another block"
+                    f"blocks of {block} weights do not divide the {width} columns of {what}; use another block",
+                    Code.OUT_OF_RANGE,
                 )
         return config
 
@@ -145,12 +151,12 @@ class QuantNoise(Method):
                 )
 
     def learning_rate(self, name: str) -> float | None:
-        """The tables' own."""
+        """Return `table_learning_rate` for the tables, None for other parameters."""
         is_table = ".parametrizations." in name and name.endswith(".table")
         return self.options.table_learning_rate if is_table else None
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """Quantize all that was noised."""
+        """Quantize all weights that had noise."""
         if self.options.quantizer == "product":
             self._finish_product(student, context)
         else:
@@ -189,7 +195,7 @@ class QuantNoise(Method):
             codecs.update(dict.fromkeys(names, packed))
 
     def _quantize(self, student: Encoder, kind: str, place: int, context: Context) -> None:
-        """Fit the tables of one group, and let all that can still move recover."""
+        """Fit the tables of one group, then tune them and all weights that are still float."""
         errors = []
         for name, weight in parametrization.trained_weights(student, self.groups[kind]).items():
             table = _quantization_noise.TrainedTable(self._product(kind), weight)
@@ -216,8 +222,10 @@ class QuantNoise(Method):
 
 
 def group_weights(student: Encoder) -> dict[str, list[str]]:
-    """The matrices that product quantization takes, by phase: the feed-forward ones, the word embeddings, and the
-    attention's with the word embeddings' projection. Factors of a low-rank matrix are matrices.
+    """Return the names of the matrices that product quantization replaces, by phase.
+
+    ffn: feed-forward matrices; embedding: word embeddings; attention: attention matrices and the word embeddings'
+    projection. Each factor of a low-rank matrix counts as a matrix.
     """
     groups: dict[str, list[str]] = {kind: [] for kind in PHASES}
     for name, matrix in student.matrix_names().items():
@@ -229,7 +237,7 @@ def group_weights(student: Encoder) -> dict[str, list[str]]:
 
 
 def row_widths(config: EncoderConfig) -> list[tuple[str, str, int]]:
-    """(what, phase, columns) of the matrices that `group_weights` finds in an encoder of this shape."""
+    """Return (description, phase, columns) of the matrices that `group_weights` finds in an encoder of this shape."""
     found = [("the word embeddings", "embedding", config.embedding_rank or config.hidden_size)]
     if config.embedding_rank is not None:
         found.append(("the word embeddings' projection", "attention", config.embedding_rank))

@@ -1,4 +1,4 @@
-"""ternarybert: weights of three values, learned from the full-precision teacher's attention and hidden states."""
+"""ternarybert: three values for each weight, learned from the full-precision teacher's attention and hidden states."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 WORDS = "embedding.word.weight"
 CLIP = 2.5
-"""Weights beyond it in size get no gradient, as in the released code."""
+"""Weights with |w| above this get no gradient, as in the released code."""
 
 
 class TernaryBERT(Method):
-    """Distillation-aware ternarization (Zhang et al. 2020): −α, 0, α with one α a matrix (a row in the word
-    embeddings), inputs in int8.
+    """Distillation-aware ternarization (Zhang et al. 2020): weights are −α, 0 or α, with one α for each matrix (for
+    each row in the word embeddings); inputs are int8.
 
     L = soft cross-entropy of the logits + Σ MSE(attention scores) + Σ MSE(hidden states, the embedding's included).
     """
@@ -49,10 +49,9 @@ class TernaryBERT(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "No augmented data, which the released code trains on. Int8 rounding of activations is that of the linear "
-            "maps' inputs, not of the products inside attention, and is simulated in training: the artifact stores two "
-            "bits a weight and executes them decoded, in float32. Squared errors are means over real tokens, without "
-            "padding."
+            "The released code trains on augmented data; here there is none. Only the inputs of linear maps are "
+            "rounded to int8, not the products inside attention, and only in training: the artifact stores two bits a "
+            "weight, decodes them and executes in float32. Squared errors are means over tokens without padding."
         ),
         touches=("embedding", "attention_in", "attention_out", "ffn"),
         reduces=("disk",),
@@ -68,8 +67,8 @@ class TernaryBERT(Method):
             ),
         ),
         notes=(
-            "Position and segment embeddings, biases, norms, pooler and classifier stay float32. The artifact's codes "
-            "are those of the training: the published export ternarizes embeddings by another rule than it trains."
+            "Position and segment embeddings, biases, norms, pooler and classifier stay float32. The artifact has the "
+            "same codes as the training; the published export ternarizes embeddings by another rule than its training."
         ),
     )
     replaces_task_loss = True
@@ -79,8 +78,8 @@ class TernaryBERT(Method):
 
     @options
     class Options:
-        """`distillation`: from logits, attention and hidden states; from logits alone; or none, the task loss.
-        `embeddings`: whether the words' are ternary too; `activations`: whether training sees int8 inputs.
+        """`distillation`: from logits, attention and hidden states (all); from logits; or none, with the task loss.
+        `embeddings`: ternary word embeddings too; `activations`: round inputs to int8 in training.
         """
 
         distillation: Literal["all", "logits", "none"] = "all"
@@ -90,12 +89,12 @@ class TernaryBERT(Method):
     suite = {"distillation": ("all", "logits", "none"), "embeddings": (True, False)}
 
     def check_against(self, config: EncoderConfig, baseline: Baseline) -> None:
-        """Distilling from all needs layers that can be compared."""
+        """Raise SkylineError if distillation=all and the layers cannot be compared with the teacher's."""
         if self.options.distillation == "all":
             refuse_unlike(config, baseline.config, "use ternarybert:distillation=logits")
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Let forward see ternary weights."""
+        """Attach rounding of weights and inputs to the forward pass."""
         stages: dict[str, Stage] = dict.fromkeys(student.matrix_names(), codecs.Ternary())
         if self.options.embeddings and WORDS in fake_quantization.embedding_tables(student):
             stages[WORDS] = codecs.Ternary("row")
@@ -104,7 +103,7 @@ class TernaryBERT(Method):
         )
 
     def loss(self, step: Step) -> Tensor:
-        """The distillation's, instead of the task's."""
+        """Return the distillation loss (a scalar), which replaces the task loss."""
         if self.options.distillation == "none":
             return step.task_loss
         if step.kind == "regression":
@@ -128,5 +127,5 @@ class TernaryBERT(Method):
         )
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """Store two bits a weight."""
+        """Choose codecs of two bits a weight."""
         self.training.store(student)

@@ -1,1 +1,1 @@
-"""Whole layers, heads and columns go."""
+"""Methods that remove whole layers, heads, columns or blocks."""

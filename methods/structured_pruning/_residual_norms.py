@@ -1,4 +1,4 @@
-"""The residual mappings of an encoder, F in y = norm(x + F(x)), and how much each adds to its input."""
+"""Norms of an encoder's residual mappings, F in y = norm(x + F(x)), for identity-prior."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from harness.models.model import evaluating
 
 @dataclass(frozen=True)
 class Mapping:
-    """One residual mapping: a head's part of what attention adds, all that attention adds, or all that the FFN
-    adds.
-    """
+    """One residual mapping: the contribution of a head, of the whole attention block, or of the FFN."""
 
     layer: int
     kind: Literal["head", "attention", "ffn"]
@@ -27,9 +25,9 @@ class Mapping:
 
 
 class ResidualMappings:
-    """Reads the L1 norms of all residual mappings of each forward pass, by hooks, until `close`.
+    """Hooks that read the L1 norms of all residual mappings in each forward pass, until `close`.
 
-    Dropout after a mapping does not count to it; the output map's bias counts to its block, and to no head.
+    Norms are taken before dropout. The output map's bias counts for its block, but not for a head.
     """
 
     def __init__(self, model: Encoder) -> None:
@@ -56,8 +54,9 @@ class ResidualMappings:
                 ]
 
     def norms(self, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Σ|F(x)| and Σ|x| of each of `mappings`, (mappings,) both, over the tokens of `mask` (b, n) of the last
-        pass. The former carries gradients, the latter none.
+        """Return Σ|F(x)| and Σ|x| of each mapping, both (mappings,), over the tokens of `mask` (b, n) in the last pass.
+
+        The first has gradients, the second has none.
         """
         chosen = mask.bool()
         sizes = {key: size[chosen].sum(0) for key, size in self._sizes.items()}
@@ -70,7 +69,7 @@ class ResidualMappings:
         return torch.stack(added), torch.stack(given)
 
     def close(self) -> None:
-        """Stop reading."""
+        """Remove the hooks."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
@@ -90,20 +89,20 @@ class ResidualMappings:
 
     def _read_heads(self, index: int, heads: int) -> Any:
         def hook(module: nn.Linear, inputs: tuple[Tensor], _output: Tensor) -> None:
-            context = inputs[0].view(*inputs[0].shape[:-1], heads, -1)
-            weight = module.weight.view(module.weight.shape[0], heads, -1)
+            context = inputs[0].view(*inputs[0].shape[:-1], heads, -1)  # (b, n, h, d)
+            weight = module.weight.view(module.weight.shape[0], heads, -1)  # (H, h, d)
             self._sizes[index, "head"] = _size(torch.einsum("bnhd,ohd->bnho", context, weight))
 
         return hook
 
 
 def _size(values: Tensor) -> Tensor:
-    """The L1 norm over the last dimension."""
+    """Return the L1 norm over the last dimension, at least in float32."""
     return values.abs().sum(-1, dtype=torch.promote_types(values.dtype, torch.float32))
 
 
 def function_norms(model: Encoder, batches: Iterable[Batch]) -> dict[Mapping, float]:
-    """E‖F(x)‖₁ / E‖x‖₁ of each residual mapping over the tokens of `batches`, without dropout."""
+    """Return E‖F(x)‖₁ / E‖x‖₁ of each residual mapping over the tokens of `batches`, without dropout."""
     mappings = ResidualMappings(model)
     totals: list[Tensor] = []
     try:

@@ -1,4 +1,4 @@
-"""Spectral normalisation: a weight seen as its direction times a learned scale (Miyato et al. 2018)."""
+"""Spectral normalisation with a learned scale for each matrix (Miyato et al. 2018), for identity-prior."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from harness.models.encoder.encoder import Encoder
 from harness.models.parametrization import attach, bake, trained_weights
 
 FIRST_ITERATIONS = 30
-"""Power iterations before training, so that the first estimate is good; one a step keeps up after that."""
+"""Power iterations before training, for a good first estimate. During training one iteration a step is enough."""
 
 
 class SpectralScale(nn.Module):
-    """W → s · σ₀ · W / σ(W). σ(W) = uᵀWv is the largest singular value by power iteration, σ₀ what it was at first,
-    and `scale` s, which begins at 1, is trained: at first nothing changes.
+    """W → s · σ₀ · W / σ(W). σ(W) = uᵀWv is the largest singular value by power iteration, σ₀ its value before
+    training. The trained `scale` s begins at 1, so nothing changes at first.
     """
 
     u: Tensor
@@ -35,25 +35,25 @@ class SpectralScale(nn.Module):
 
     @torch.no_grad()
     def iterate(self, weight: Tensor, times: int = 1) -> None:
-        """Bring u and v nearer to the first singular vectors of `weight`."""
+        """Update u (out,) and v (in,), the estimates of the first singular vectors of `weight` (out, in)."""
         for _ in range(times):
             # New tensors: a backward pass may still need the old ones.
             self.v = F.normalize(weight.T @ self.u, dim=0)
             self.u = F.normalize(weight @ self.v, dim=0)
 
     def sigma(self, weight: Tensor) -> Tensor:
-        """The estimate uᵀWv, a scalar; its gradient takes u and v as fixed."""
-        # Not two products of matrices: those would be rounded to bfloat16 in training.
+        """Return the estimate uᵀWv (a scalar). Its gradient takes u and v as constants."""
+        # Two matrix products instead would be rounded to bfloat16 in training.
         return (weight * torch.outer(self.u, self.v)).sum()
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight that the encoder uses."""
-        # A matrix of zeros stays one.
+        """Return the normalised weight (out, in)."""
+        # The clamp keeps a matrix of zeros at zero.
         return weight * (self.scale * self.first / self.sigma(weight).clamp_min(1e-12))
 
 
 class SpectralNormalisation:
-    """Spectrally normalised weights of an encoder, by name."""
+    """Spectral normalisation of the named weights of an encoder."""
 
     def __init__(self, student: Encoder, names: Iterable[str], generator: torch.Generator) -> None:
         self.weights = trained_weights(student, names)
@@ -64,16 +64,16 @@ class SpectralNormalisation:
             attach(student, name, function)
 
     def iterate(self) -> None:
-        """One power iteration of each weight, for after an optimizer step."""
+        """Do one power iteration for each weight. Call it after an optimizer step."""
         for name, function in self.functions.items():
             function.iterate(self.weights[name])
 
     def bake(self, student: Encoder) -> None:
-        """Leave the weights that the encoder uses, without the normalisation."""
+        """Replace each weight by its normalised value, and remove the normalisation."""
         for name in self.functions:
             bake(student, name)
 
 
 def is_scale(name: str) -> bool:
-    """Whether a student's parameter of this name is a normalised weight's learned scale."""
+    """Return whether the parameter of this name is a learned scale."""
     return ".parametrizations." in name and name.endswith(".scale")

@@ -1,6 +1,4 @@
-"""Sub-networks of an encoder that run on slices of its weights: nothing is copied, so training one trains the
-encoder.
-"""
+"""Sub-networks that run on slices of an encoder's weights, for dynabert. Training one trains the encoder."""
 
 from __future__ import annotations
 
@@ -16,8 +14,9 @@ from harness.models.initialization import without_weights
 
 
 def live_weight(model: Encoder, name: str) -> Tensor:
-    """The weight that `model` computes with, by the name it has in an artifact: of a parametrized weight, what its
-    functions make of it now. Gradients flow.
+    """Return the weight that `model` computes with, by its name in an artifact. Gradients flow through it.
+
+    For a parametrized weight this is the output of its parametrization.
     """
     path, _, attribute = name.rpartition(".")
     weight: Tensor = getattr(model.get_submodule(path), attribute)
@@ -25,8 +24,8 @@ def live_weight(model: Encoder, name: str) -> Tensor:
 
 
 class SubNetwork:
-    """An encoder of shape `config` whose layer i is layer `layers[i]` of a larger one, and of whose weights it has
-    the first rows and columns.
+    """An encoder of shape `config` whose layer i uses the first rows and columns of layer `layers[i]` of a larger
+    encoder.
     """
 
     def __init__(self, config: EncoderConfig, layers: Sequence[int]) -> None:
@@ -35,7 +34,7 @@ class SubNetwork:
             self.skeleton = Encoder(config)
 
     def slices(self, weight: Callable[[str], Tensor]) -> dict[str, Tensor]:
-        """Its weights by its own names: views of the larger encoder's, which `weight` gives by name."""
+        """Return views of the larger encoder's weights (`weight` gives them by name), by the sub-network's names."""
         found = {}
         for name, shape in ((name, t.shape) for name, t in self.skeleton.contents().items()):
             source = name
@@ -46,8 +45,9 @@ class SubNetwork:
         return found
 
     def run(self, weight: Callable[[str], Tensor], batch: Batch, training: bool = False) -> Output:
-        """Logits and hidden states, computed with slices of the larger encoder's weights; with dropout where
-        `training` says so.
+        """Return logits (b, classes) and hidden states, computed with slices of the larger encoder's weights.
+
+        Dropout is on if `training`.
         """
         self.skeleton.train(training)
         output: Output = torch.func.functional_call(

@@ -1,4 +1,4 @@
-"""Factors that are learned on an encoder's hidden units, heads and feed-forward columns (Khetan & Karnin 2020)."""
+"""Learned factors on hidden units, heads and feed-forward columns (Khetan & Karnin 2020), for schubert."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from harness.models.parametrization import attach, bake
 
 
 class _Scaled(nn.Module):
-    """A weight whose last dimension is multiplied by a factor for each unit, `width` entries a unit."""
+    """Multiplies the last dimension of a weight by one factor for each unit of `width` entries."""
 
     def __init__(self, factor: nn.Parameter, width: int = 1) -> None:
         super().__init__()
         self.factor, self.width = factor, width
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The scaled weight."""
+        """Return the scaled weight, in the same shape."""
         return weight * self.factor.repeat_interleave(self.width)
 
 
 class UnitFactors:
-    """Factors of 1 on all hidden units (H,), shared over the encoder, and on the heads (heads,) and FFN columns
-    (columns,) of each layer. They are parameters of the encoder until `fold`, which leaves what it computes.
+    """Factors, 1 at first, on all hidden units (H,), shared over the encoder, and on the heads (heads,) and FFN columns
+    (columns,) of each layer. They are parameters of the encoder until `fold`, which does not change its output.
 
-    A hidden unit's factor multiplies what each normalisation puts out, so all that reads the unit, and what the
-    classifier reads of the pooler; a head's its columns of the attention's output map, an FFN column's its column of
-    the second map. Without `inner`, the factors of heads and columns stay 1 and apart from the encoder, whose maps
-    may then be factorized.
+    A hidden unit's factor multiplies the output of each normalisation and the classifier's input from the pooler. A
+    head's factor multiplies its columns of the attention's output map, an FFN column's factor its column of the second
+    map. Without `inner`, the factors of heads and columns stay 1 and are not attached, so the maps may be factorized.
     """
 
     def __init__(self, model: Encoder, inner: bool = True) -> None:
@@ -65,11 +64,11 @@ class UnitFactors:
         self._names.append(name)
 
     def fold(self, model: Encoder) -> None:
-        """Multiply the factors into the weights, and take them away."""
+        """Multiply the factors into the weights, and remove them."""
         for name in self._names:
             bake(model, name)
 
 
 def is_factor(name: str) -> bool:
-    """Whether a student's parameter of this name is a unit's factor."""
+    """Return whether the parameter of this name is a unit's factor."""
     return ".parametrizations." in name and name.endswith(".factor")

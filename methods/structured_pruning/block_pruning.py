@@ -1,4 +1,4 @@
-"""block-pruning: pieces of rows or columns go, drawn to zero by a re-weighted group lasso."""
+"""block-pruning: prunes pieces of rows or columns, which a re-weighted group lasso draws to zero."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.compression.pruning.gradual import sparsity_at
 from harness.models.config import linear_maps
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     from harness.models.encoder.encoder import Encoder
 
 EPSILON = 1e-2
-"""Added to ‖W_g‖² before its reciprocal is taken: some tenths of what a group of 16 weights has."""
+"""ε, added to ‖W_g‖² before the reciprocal. Some tenths of ‖W_g‖² for a group of 16 weights."""
 
 
 def group_norms(weight: Tensor, group: tuple[int, int]) -> Tensor:
-    """‖W_g‖₂ of each piece of a matrix (R, C), of `group` = r × c weights: a tensor (R / r, C / c)."""
+    """Return ‖W_g‖₂ of each group of r × c weights (`group`) of a matrix (R, C), as a tensor (R / r, C / c)."""
     rows, columns = group
     down, across = weight.shape[0] // rows, weight.shape[1] // columns
     norms: Tensor = torch.linalg.vector_norm(weight.view(down, rows, across, columns), dim=(1, 3))
@@ -40,16 +41,19 @@ def group_norms(weight: Tensor, group: tuple[int, int]) -> Tensor:
 
 
 def group_lasso(norms: Mapping[str, Tensor], alphas: Mapping[str, Tensor]) -> Tensor:
-    """Σ α_g ‖W_g‖₂ over the groups of all matrices."""
+    """Return Σ α_g ‖W_g‖₂ over the groups of all matrices (a scalar)."""
     return torch.stack([(alphas[name] * norm).sum() for name, norm in norms.items()]).sum()
 
 
 def keep_in_blocks(norms: Tensor, groups: tuple[int, int], sparsity: float) -> Tensor:
-    """A mask on groups (true = kept) that drops, of each block of so many `groups` down and across, the
-    round(sparsity · n) of the smallest norm; ties are broken by position.
+    """Return a mask on groups (true = kept) in the shape of `norms`.
+
+    A block has `groups` groups down and across, n in all. Each block drops its round(sparsity · n) groups of the
+    smallest norm. Ties are broken by position.
     """
     rows, columns = groups
     down, across = norms.shape[0] // rows, norms.shape[1] // columns
+    # (down · rows, across · columns) -> (down, across, rows · columns)
     blocks = norms.view(down, rows, across, columns).transpose(1, 2).reshape(down, across, -1)
     ranks = blocks.argsort(dim=-1, stable=True).argsort(dim=-1)
     kept: Tensor = ranks >= round(sparsity * rows * columns)
@@ -57,9 +61,9 @@ def keep_in_blocks(norms: Tensor, groups: tuple[int, int], sparsity: float) -> T
 
 
 class BlockPruning(Method):
-    """Block structured pruning (Li et al. 2020): matrices are cut into blocks, and rows or columns of blocks, the
-    groups, are pruned. λ Σ α_g ‖W_g‖₂ with α_g = 1 / (‖W_g‖² + ε), taken anew now and then, is added to the loss; the
-    groups of the smallest norm go, and the rest trains on.
+    """Block structured pruning (Li et al. 2020): matrices are cut into blocks, and rows or columns of blocks (the
+    groups) are pruned. λ Σ α_g ‖W_g‖₂ with α_g = 1 / (‖W_g‖² + ε) is added to the loss; α is computed again at each
+    re-weighting. The groups of the smallest norm are pruned, and the rest trains on.
     """
 
     card = Card(
@@ -80,27 +84,27 @@ class BlockPruning(Method):
         fidelity="variant",
         deviations=(
             "Reconstructed from the abstract and the objective: block sizes, λ, ε and the number of re-weightings are "
-            "ours. Starts from the fine-tuned baseline and spends one budget on penalty and retraining together; in a "
-            "few hundred steps Adam cannot bring a third of the groups to zero. So groups go by rank to the wanted "
-            "sparsity instead of below a threshold given by hand, and a few at every re-weighting (schedule=one-shot: "
-            "all at the penalty's end, as published)."
+            "ours. It starts from the fine-tuned baseline and spends one budget on penalty and retraining together. In "
+            "a few hundred steps Adam cannot bring a third of the groups to zero, so groups are pruned by rank to the "
+            "wanted sparsity instead of by a threshold given by hand, and a few at every re-weighting "
+            "(schedule=one-shot: all at the penalty's end, as published)."
         ),
         touches=("attention_in", "attention_out", "ffn"),
         reduces=("disk",),
         notes=(
-            "The paper's figures could not be read, so none is claimed. The penalty is a sum over groups: a larger "
-            "encoder wants a smaller λ. Dense kernels execute the zeros; block-sparse ones would be needed for the "
-            "FLOPs. The artifact has the kept groups and one bit for each group."
+            "The paper's figures could not be read, so none is claimed. The penalty is a sum over groups, so a larger "
+            "encoder needs a smaller λ. Dense kernels execute the zeros; only block-sparse kernels would save FLOPs. "
+            "The artifact stores the kept groups and one bit for each group."
         ),
     )
     decides = frozenset({"which weights are zero"})
 
     @options
     class Options:
-        """Blocks have `rows` × `columns` weights, of which whole rows or columns go (`direction`) until `sparsity` of
-        each block, of each matrix or of all is zero (`scope`). `penalty` is λ; α is taken `reweightings` times until
-        the training progress `end`, where the penalty stops. Groups go at each of them, the most at first (`schedule`
-        cubic), or all at `end` (one-shot).
+        """`rows` and `columns` of a block; `direction`: prune rows or columns of blocks; `sparsity` of each block, of
+        each matrix, or over all (`scope`). `penalty` λ; `reweightings`: number of times that α is computed until the
+        training progress `end`, where the penalty stops. `schedule`: prune at each re-weighting, most at first (cubic),
+        or all at `end` (one-shot).
         """
 
         rows: Annotated[int, Field(ge=1)] = 16
@@ -114,7 +118,7 @@ class BlockPruning(Method):
         end: Annotated[float, Field(gt=0, le=1)] = 0.6
 
         def __post_init__(self) -> None:
-            """A block must have something to lose and something to keep."""
+            """Raise ValueError if scope=block would prune none or all groups of a block."""
             count, unit = (self.rows, "rows") if self.direction == "row" else (self.columns, "columns")
             if self.scope == "block" and not 0 < round(self.sparsity * count) < count:
                 raise ValueError(
@@ -124,12 +128,12 @@ class BlockPruning(Method):
 
         @property
         def group(self) -> tuple[int, int]:
-            """Rows and columns of a group."""
+            """Number of rows and columns of a group."""
             return (1, self.columns) if self.direction == "row" else (self.rows, 1)
 
         @property
         def groups(self) -> tuple[int, int]:
-            """How many groups a block has, down and across."""
+            """Number of groups in a block, down and across."""
             return (self.rows, 1) if self.direction == "row" else (1, self.columns)
 
     suite = {
@@ -141,26 +145,30 @@ class BlockPruning(Method):
 
     @property
     def fully_compressed_at(self) -> float:
-        """When the last groups go."""
+        """Training progress at which the last groups are pruned."""
         return float(self.options.end)
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Blocks must divide every matrix, and there must be one."""
+        """Return the shape unchanged.
+
+        Raises SkylineError: WRONG_SHAPE if the layers have no matrix; OUT_OF_RANGE if blocks do not divide a matrix.
+        """
         o = self.options
         shapes = [(what, shape) for what, _, shape in linear_maps(config)]
         if not shapes:
-            raise SkylineError("the layers have no matrix to prune; leave it out")
+            raise SkylineError("the layers have no matrix to prune; leave it out", Code.WRONG_SHAPE)
         for place, (height, width) in shapes:
             if height % o.rows or width % o.columns:
                 rows, columns = (gcd(*(shape[side] for _, shape in shapes)) for side in (0, 1))
                 raise SkylineError(
                     f"blocks of {o.rows} x {o.columns} do not divide {place} of {height} x {width}; use rows that "
-                    f"divide {rows} and columns that divide {columns}"
+                    f"divide {rows} and columns that divide {columns}",
+                    Code.OUT_OF_RANGE,
                 )
         return config
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Attach masks that keep everything."""
+        """Attach masks that keep every weight."""
         self.masks = masks.Masks(student, masks.prunable(student, embeddings=False))
         self._done = 0
         self._alphas: dict[str, Tensor] = {}
@@ -169,7 +177,7 @@ class BlockPruning(Method):
         return {name: group_norms(weight, self.options.group) for name, weight in self.masks.weights.items()}
 
     def loss(self, step: Step) -> Tensor | None:
-        """The group lasso, until its end."""
+        """Return the group lasso (a scalar) until `end`, then None."""
         o = self.options
         if step.progress >= o.end or not o.penalty:
             return None
@@ -179,7 +187,7 @@ class BlockPruning(Method):
         return float(o.penalty) * group_lasso(norms, self._alphas)
 
     def step(self, student: Encoder, progress: float) -> None:
-        """Keep at zero what is gone; when a re-weighting is due, drop more."""
+        """Apply the masks; prune more groups if a re-weighting is due."""
         o = self.options
         self.masks.apply()
         due = min(o.reweightings, int(o.reweightings * progress / o.end))
@@ -204,7 +212,7 @@ class BlockPruning(Method):
         self.masks.apply()
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """Drop what is left to drop (all at once where nothing was trained), and store the kept groups."""
+        """Prune the rest (all at once if nothing was trained), and store the kept groups."""
         self.step(student, 1.0)
         codecs = student.storage.codecs
         for name in self.masks.weights:

@@ -1,4 +1,4 @@
-"""dynabert: one training for many widths and depths, of which the artifact holds one."""
+"""dynabert: one training for many widths and depths. The artifact holds one of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import MATRICES
 from harness.models.shape_checks import refuse_factorized, refuse_shared
@@ -40,32 +41,35 @@ WIDTHS = (0.25, 0.5, 0.75, 1.0)
 DEPTHS = (0.5, 0.75, 1.0)
 """The paper's multipliers (Hou et al. 2020, section 3)."""
 WIDTH_HIDDEN, DEPTH_HIDDEN = 0.1, 1.0
-"""The weight of the hidden states' loss in each stage."""
+"""Weight of the hidden states' loss in stage 1 (widths) and in stage 2 (widths and depths)."""
 
 
 def share_of(count: int, multiplier: float) -> int | None:
-    """`multiplier` times `count` where that is a whole number (to 0.01, so that 0.6667 is two thirds), at least 1 of
-    a `count` that is not 0; else None.
+    """Return `multiplier` · `count` if it is a whole number (within 0.01, so that 0.6667 is two thirds), else None.
+
+    Also returns None if nothing would be left of a `count` above 0.
     """
     part = round(count * multiplier)
     return None if abs(part - count * multiplier) > 0.01 or (count and not part) else part
 
 
 def kept_layers(available: int, kept: int) -> list[int]:
-    """Layers floor(i / m_d) for i = 0 … kept − 1 with m_d = kept / available: 0, 2, 4, … for a half."""
+    """Return layers floor(i / m_d), i = 0 … kept − 1, with m_d = kept / available: 0, 2, 4, … for a half."""
     return [index * available // kept for index in range(kept)]
 
 
 def matched_states(available: int, kept: int) -> list[int]:
-    """Which of the full depth's states (0 is the embedding's output) the states of `kept` layers are compared with:
-    the inputs of the layers that are kept, and the last output.
+    """Return the full-depth states that the states of `kept` layers are compared with (0: the embedding's output).
+
+    These are the inputs of the kept layers, and the last output.
     """
     return [*kept_layers(available, kept), available]
 
 
 def narrowed(config: EncoderConfig, layers: Sequence[int], width: float) -> EncoderConfig:
-    """The shape with only `layers`, each with `width` times its heads and FFN columns. Raises SkylineError where
-    these are no whole numbers.
+    """Return the shape with only `layers`, each with `width` times its heads and FFN columns.
+
+    Raises SkylineError (OUT_OF_RANGE) if these are not whole numbers.
     """
     chosen = []
     for index in layers:
@@ -75,7 +79,8 @@ def narrowed(config: EncoderConfig, layers: Sequence[int], width: float) -> Enco
             what, count = ("heads", layer.heads) if heads is None else ("FFN columns", layer.ffn_size)
             raise SkylineError(
                 f"width={width:g} leaves {width * count:g} of the {count} {what} of layer {index}; "
-                "use a width that leaves a whole number"
+                "use a width that leaves a whole number",
+                Code.OUT_OF_RANGE,
             )
         chosen.append(layer.model_copy(update={"heads": heads, "ffn_size": columns}))
     return config.with_layers(tuple(chosen))
@@ -84,10 +89,11 @@ def narrowed(config: EncoderConfig, layers: Sequence[int], width: float) -> Enco
 def importance(
     model: Encoder, context: Context, batches: int, size: int = 32
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """How much the loss changes without a head, and without an FFN column: (heads,) and (columns,) a layer, summed
-    over batches of training examples, to first order (section 2.1; the sums as in the released code).
+    """Return the importance of heads, (heads,) for each layer, and of FFN columns, (columns,) for each layer.
 
-    A head: |∂L / ∂ξ| of its gate ξ = 1. A column: |Σ w₁ ∂L/∂w₁ + b₁ ∂L/∂b₁| + |Σ w₂ ∂L/∂w₂| of its weights.
+    It is the first-order change of the loss without the unit, summed over batches of training examples (section 2.1;
+    the sums as in the released code). A head: |∂L / ∂ξ| of its gate ξ = 1. A column: |Σ w₁ ∂L/∂w₁ + b₁ ∂L/∂b₁| +
+    |Σ w₂ ∂L/∂w₂| of its weights.
     """
     parts = ("into.weight", "into.bias", "out.weight")
     feeds = [cast(encoder_layers.Layer, layer).ffn for layer in model.layers]
@@ -117,8 +123,8 @@ def importance(
 
 
 def rewired(model: Encoder, heads: list[Tensor], columns: list[Tensor]) -> Encoder:
-    """The same function with heads and FFN columns in falling order of importance, so that the first are the most
-    important (section 2.1, network rewiring).
+    """Return an encoder that computes the same, with heads and FFN columns in falling order of importance (section 2.1,
+    network rewiring).
     """
     orders = [[x.argsort(descending=True, stable=True).tolist() for x in part] for part in (heads, columns)]
     return surgery.keep_columns(surgery.keep_heads(model, orders[0]), orders[1])
@@ -127,10 +133,10 @@ def rewired(model: Encoder, heads: list[Tensor], columns: list[Tensor]) -> Encod
 def distillation_loss(
     step: Step, student: Output, teacher: Output, matched: Sequence[int], weight: float
 ) -> Tensor:
-    """Soft cross-entropy of the logits, summed over classes (squared error of a score), + `weight` · the sum of the
-    squared errors of the hidden states, each a mean over tokens and units (section 2.1, eq. 4).
+    """Return soft cross-entropy of the logits + `weight` · Σ MSE(hidden states) (section 2.1, eq. 4), a scalar.
 
-    Student state i is compared with teacher state `matched[i]`.
+    The cross-entropy is summed over classes; for regression it is the squared error. The MSE of a state is a mean over
+    tokens and units. Student state i is compared with teacher state `matched[i]`.
     """
     assert student.hidden_states is not None
     assert teacher.hidden_states is not None
@@ -146,8 +152,8 @@ def distillation_loss(
 
 
 class DynaBERT(Method):
-    """Hou et al. 2020: stage 1 trains every width at full depth from the fixed teacher, stage 2 every width and
-    depth from the stage-1 model of the same width.
+    """DynaBERT (Hou et al. 2020): in stage 1 the fixed teacher trains every width at full depth. In stage 2 the stage-1
+    model of the same width trains every width and depth.
     """
 
     card = Card(
@@ -164,10 +170,10 @@ class DynaBERT(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "No data augmentation, and no third stage on the labels. Importance is taken on training examples, of "
-            "which `batches` bound the number; the released code takes it on the development set. In stage 2 the "
-            "teacher has the student's width, as the paper says; the released loop leaves it at full width. Padding "
-            "takes no part in the hidden states' loss."
+            "No data augmentation, and no third stage on the labels. Importance is computed on `batches` of training "
+            "examples; the released code computes it on the development set. In stage 2 the teacher has the student's "
+            "width, as the paper says; the released loop leaves it at full width. Padding is left out of the hidden "
+            "states' loss."
         ),
         touches=("attention_in", "attention", "attention_out", "ffn"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -201,9 +207,9 @@ class DynaBERT(Method):
             ),
         ),
         notes=(
-            "Both stages take the budget's epochs. One step of stage 1 costs about 2.5 ordinary ones and the "
-            "teacher's pass, one of stage 2 with three depths 5.6 and the teacher's 2.5 passes. `width` and `depth` "
-            "only pick what is stored: with one seed and one set of multipliers every pick is cut from the same "
+            "Both stages take the budget's epochs. A step of stage 1 costs about 2.5 ordinary steps and one teacher "
+            "pass. A step of stage 2 with three depths costs 5.6 ordinary steps and 2.5 teacher passes. `width` and "
+            "`depth` only choose what is stored: with the same seed and multipliers every choice is cut from the same "
             "super-network, which is trained again for each recipe."
         ),
     )
@@ -213,9 +219,9 @@ class DynaBERT(Method):
 
     @options
     class Options:
-        """`width` and `depth` of the sub-network that the artifact holds. `widths` and `depths` are trained: `all` for
-        the paper's, as far as they make whole numbers of heads, columns and layers, or a list such as
-        0.25/0.5/1; 1 is always among them. `batches` of 32 training examples give the importance.
+        """`width` and `depth` of the sub-network in the artifact; `widths` and `depths` that are trained: a list such
+        as 0.25/0.5/1, or all for the paper's (only those that make whole numbers of heads, columns and layers); 1 is
+        always included. `batches` of 32 training examples for the importance.
         """
 
         width: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -225,7 +231,7 @@ class DynaBERT(Method):
         batches: Annotated[int, Field(ge=1)] = 32
 
         def __post_init__(self) -> None:
-            """The sub-network must be one of those that are trained."""
+            """Raise ValueError if `width` or `depth` is not trained."""
             for name, text, paper in (("width", self.widths, WIDTHS), ("depth", self.depths, DEPTHS)):
                 trained = multipliers(text, paper, f"{name}s")
                 if getattr(self, name) not in trained:
@@ -243,7 +249,11 @@ class DynaBERT(Method):
     }
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Whole numbers of heads, columns and layers, in matrices of their own."""
+        """Return the shape of the sub-network in the artifact.
+
+        Raises SkylineError: OUT_OF_RANGE if a multiplier does not leave whole numbers; WRONG_SHAPE if layers share
+        weights, are factorized, or have neither heads nor FFN columns.
+        """
         widths, depths = self._trained(config)
         o = self.options
         for name, given, fitting in (("width", o.width, widths), ("depth", o.depth, depths)):
@@ -253,18 +263,21 @@ class DynaBERT(Method):
                     counts = "heads and FFN columns of every layer"
                 raise SkylineError(
                     f"{name}={given:g} does not leave a whole number of the {counts}; "
-                    f"use one of {', '.join(f'{x:g}' for x in fitting)}"
+                    f"use one of {', '.join(f'{x:g}' for x in fitting)}",
+                    Code.OUT_OF_RANGE,
                 )
         kept = share_of(len(config.layers), o.depth)
         assert kept is not None
         return narrowed(config, kept_layers(len(config.layers), kept), o.width)
 
     def _trained(self, config: EncoderConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """The widths and depths that are trained on an encoder of this shape, largest first."""
+        """Return the widths and depths that are trained on an encoder of this shape, largest first."""
         refuse_shared(config, "heads and columns")
         refuse_factorized(config, MATRICES, "heads and columns")
         if not any(layer.heads or layer.ffn_size for layer in config.layers):
-            raise SkylineError("no layer has heads or FFN columns; use an encoder that has some")
+            raise SkylineError(
+                "no layer has heads or FFN columns; use an encoder that has some", Code.WRONG_SHAPE
+            )
         o, count = self.options, len(config.layers)
         every = [size for layer in config.layers for size in (layer.heads, layer.ffn_size)]
         found = []
@@ -277,18 +290,21 @@ class DynaBERT(Method):
             if text != "all" and len(fitting) < len(listed):
                 odd = next(m for m in listed if m not in fitting)
                 what = "layers" if name == "depths" else "heads or FFN columns"
-                raise SkylineError(f"{name}={text}: {odd:g} leaves no whole number of {what}; leave it out")
+                raise SkylineError(
+                    f"{name}={text}: {odd:g} leaves no whole number of {what}; leave it out",
+                    Code.OUT_OF_RANGE,
+                )
             found.append(tuple(fitting))
         return found[0], found[1]
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The rewired super-network."""
+        """Return the rewired super-network."""
         self.final_shape_from(teacher.config)
         model = deepcopy(teacher).to(context.device).requires_grad_(True)
         return rewired(model, *importance(model, context, self.options.batches))
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Stage 1: all widths at full depth."""
+        """Train stage 1 (all widths at full depth), and set up stage 2."""
         config = student.config
         self.model, self.count = student, len(config.layers)
         self.widths, self.depths = self._trained(config)
@@ -297,7 +313,7 @@ class DynaBERT(Method):
             layers = kept_layers(self.count, share_of(self.count, depth) or 1)
             for width in self.widths:
                 self.networks[width, depth] = _subnetworks.SubNetwork(narrowed(config, layers, width), layers)
-        # Rewiring changed nothing of what the teacher computes, so its copy teaches stage 1.
+        # Rewiring does not change the output, so a copy of the student is the teacher of stage 1.
         for self.stage in (1, 2):
             student.to(context.device)
             names = self.networks[1.0, 1.0].skeleton.contents()
@@ -306,7 +322,7 @@ class DynaBERT(Method):
                 training.train_round(student, [self], context, "dynabert stage 1 of 2: widths")
 
     def loss(self, step: Step) -> Tensor:
-        """The sum of the distillation losses of all sub-networks of the stage."""
+        """Return the sum of the distillation losses of the stage's sub-networks (a scalar)."""
         depths, weight = (self.depths, DEPTH_HIDDEN) if self.stage == 2 else ((1.0,), WIDTH_HIDDEN)
         logits = step.output.logits
         autocast = torch.autocast(
@@ -329,14 +345,14 @@ class DynaBERT(Method):
                         partial(_subnetworks.live_weight, self.model), step.batch, training=True
                     )
                 term = distillation_loss(step, output, target, matched, weight)
-                # Its gradient is added to the others' now, so that memory holds one sub-network at a time.
+                # Backward runs for each sub-network alone, so memory holds one sub-network at a time.
                 torch.autograd.backward(term)
                 others += term.detach()
         assert whole is not None
         return whole + others
 
     def finish(self, student: Encoder, context: Context) -> Encoder:
-        """Cut out the picked sub-network."""
+        """Return the sub-network of the chosen width and depth."""
         network = self.networks[self.options.width, self.options.depth]
         layers = network.config.layers
         cut = surgery.keep_heads(
@@ -346,8 +362,9 @@ class DynaBERT(Method):
 
 
 def multipliers(text: str, paper: Sequence[float], name: str) -> tuple[float, ...]:
-    """The multipliers of an option such as `0.25/0.5`, largest first, 1 among them; `all` is `paper`. Raises
-    ValueError for what is none.
+    """Parse multipliers such as `0.25/0.5`, and return them with 1, largest first; `all` stands for `paper`.
+
+    Raises ValueError if the text is not a list of numbers in (0, 1].
     """
     if text == "all":
         return tuple(sorted(paper, reverse=True))

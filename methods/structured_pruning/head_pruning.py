@@ -1,4 +1,4 @@
-"""head-pruning: the attention heads whose absence changes the loss least go, a few at a time."""
+"""head-pruning: prunes the attention heads whose absence changes the loss least, a few at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.shape_checks import refuse_factorized, refuse_shared
 
@@ -28,19 +29,19 @@ if TYPE_CHECKING:
 
 
 def head_importance(model: Encoder, context: Context, batches: int, size: int = 16) -> list[Tensor]:
-    """I_h = E_x |∂L(x) / ∂ξ_h| of every head, one tensor (heads,) a layer, over training examples; ξ_h = 1
-    multiplies the head's context (Michel et al. 2019, section 4.1).
+    """Return I_h = E_x |∂L(x) / ∂ξ_h| of every head over training examples, one tensor (heads,) for each layer. The
+    gate ξ_h = 1 multiplies the head's context (Michel et al. 2019, section 4.1).
 
-    Every sequence has gates of its own, so the mean is over examples and not over batches.
+    Every sequence has its own gates, so the mean is over examples, not over batches.
     """
     totals = [torch.zeros(layer.heads) for layer in model.config.layers]
     seen = 0
     with torch.enable_grad(), model_module.evaluating(model):
         for batch, targets in context.batches(model, size, batches, "head-pruning"):
-            gates = pruning_importance.head_gates(model, len(batch))
+            gates = pruning_importance.head_gates(model, len(batch))  # (b, heads) a layer
             with pruning_importance.gated(model, heads=gates):
                 logits = model(batch).logits
-                # The loss is a mean over the batch: times its size, each example's gradient is its own.
+                # The loss is a mean over the batch. Times its size, the gradient of a gate is its example's.
                 loss = compression_task_loss.task_loss(context.task.kind, logits, targets) * len(batch)
             for total, gradient in zip(totals, torch.autograd.grad(loss, gates), strict=True):
                 total += gradient.abs().sum(0).cpu()
@@ -51,10 +52,11 @@ def head_importance(model: Encoder, context: Context, batches: int, size: int = 
 def least_important(
     importance: list[Tensor], alive: list[list[int]], count: int, at_least: int
 ) -> list[list[int]]:
-    """The heads still alive after the `count` least important ones went; `at_least` stay in each layer.
+    """Return the heads of each layer that are left without the `count` least important ones. `at_least` stay in a
+    layer.
 
-    `importance[l][i]` belongs to head `alive[l][i]`; it is divided by its layer's Euclidean norm first (section
-    4.1, the normalisation of Molchanov et al. 2017).
+    `importance[l][i]` belongs to head `alive[l][i]`. It is divided by its layer's Euclidean norm first (section 4.1,
+    the normalisation of Molchanov et al. 2017).
     """
     ranked = sorted(
         (float(value / layer.norm().clamp_min(1e-12)), index, head)
@@ -72,7 +74,7 @@ def least_important(
 
 
 class HeadPruning(Method):
-    """Michel et al. 2019: iterative pruning of heads by gradient importance, without retraining."""
+    """Iterative pruning of heads by gradient importance, without retraining (Michel et al. 2019)."""
 
     card = Card(
         id="head-pruning",
@@ -91,8 +93,8 @@ class HeadPruning(Method):
         touches=("attention_in", "attention", "attention_out"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
         notes=(
-            "Importance is taken on training examples; the published scripts take it on the evaluation split. Heads "
-            "are cut out of the matrices. No retraining: put a training method after it to recover."
+            "Importance is computed on training examples; the published scripts compute it on the evaluation split. "
+            "Heads are cut out of the matrices. There is no retraining: put a training method after it to recover."
         ),
     )
     trains = False
@@ -100,8 +102,8 @@ class HeadPruning(Method):
 
     @options
     class Options:
-        """`share` of all heads that go, `step` of them at a time; `at_least` stay in each layer; `batches` of 16
-        training examples give the importance each time.
+        """`share` of all heads to prune; `step`: share of all heads to prune at a time; `at_least`: heads that stay in
+        each layer; `batches` of 16 training examples for the importance, each time.
         """
 
         share: Annotated[float, Field(gt=0, lt=1)] = 0.3
@@ -112,7 +114,11 @@ class HeadPruning(Method):
     suite = {"share": (0.5, 0.2, 0.3), "batches": (2,)}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Enough heads, in matrices of their own."""
+        """Return the shape unchanged: the pruning decides how many heads each layer keeps.
+
+        Raises SkylineError: OUT_OF_RANGE if `share` takes more heads than `at_least` allows; WRONG_SHAPE if layers
+        share weights or attention is factorized.
+        """
         refuse_shared(config, "heads")
         refuse_factorized(config, ("query", "key", "value", "attention_out"), "heads")
         o = self.options
@@ -121,12 +127,13 @@ class HeadPruning(Method):
         if wanted > spare:
             raise SkylineError(
                 f"share={o.share} takes {wanted} of {sum(counts)} heads, but at_least={o.at_least} in each layer "
-                f"leaves {spare} to take; lower one of them"
+                f"leaves {spare} to take; lower one of them",
+                Code.OUT_OF_RANGE,
             )
         return config
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """Prune, measure again, prune."""
+        """Return a copy with fewer heads. Importance is computed again after each step."""
         o = self.options
         counts = [layer.heads for layer in teacher.config.layers]
         wanted, each = round(o.share * sum(counts)), max(1, round(o.step * sum(counts)))

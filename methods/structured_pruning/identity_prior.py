@@ -1,4 +1,4 @@
-"""identity-prior: residual mappings are pushed towards nothing, and the smallest functions go."""
+"""identity-prior: a penalty makes residual mappings small, and the smallest are removed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import MATRICES
 from harness.models.parameter_counts import head_parameters, layer_parameters
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
 
 Rank = Literal["norm", "energy"]
 SCALE_RATE = 1e-2
-"""Of the learned scales: with a fine-tuning rate a scale could hardly move from 1 in a few hundred steps."""
+"""Learning rate of the scales. At a fine-tuning rate they hardly change from 1 in a few hundred steps."""
 
 
 def parameter_shares(mappings: Iterable[Mapping], config: EncoderConfig) -> list[float]:
-    """The parameters of each residual mapping as a share of its layer's."""
+    """Return the parameters of each residual mapping as a share of its layer's."""
     shares = []
     for mapping in mappings:
         layer = config.layers[mapping.layer]
@@ -53,7 +54,7 @@ def parameter_shares(mappings: Iterable[Mapping], config: EncoderConfig) -> list
 
 
 class _Cut:
-    """Which heads and FFNs are left, and how many parameters of the layers are still to go."""
+    """The heads and FFNs that are left, and the number of parameters still to remove (`room`)."""
 
     def __init__(self, config: EncoderConfig, share: float) -> None:
         self.layers = config.layers
@@ -68,7 +69,7 @@ class _Cut:
         return layer_parameters(self.config, layer.model_copy(update={"heads": heads, "ffn_size": size}))
 
     def size(self, mapping: Mapping) -> int:
-        """The parameters that go with a mapping now: with the last head of a block its bias too."""
+        """Return the parameters that removing a mapping saves now, with its block's bias for the last head."""
         index, count = mapping.layer, len(self.heads[mapping.layer])
         now = self._left(index, count, self.ffn[index])
         if mapping.kind == "ffn":
@@ -77,19 +78,19 @@ class _Cut:
         return now - self._left(index, left, self.ffn[index])
 
     def taken(self, mapping: Mapping) -> bool:
-        """Whether it is gone."""
+        """Return whether the mapping is removed."""
         if mapping.kind == "ffn":
             return not self.ffn[mapping.layer]
         heads = self.heads[mapping.layer]
         return mapping.head not in heads if mapping.kind == "head" else not heads
 
     def fits(self, mapping: Mapping) -> bool:
-        """Whether it may go: it fits into what is to go, and some head of the encoder is left after it."""
+        """Return whether the mapping may be removed: it fits into `room`, and the encoder keeps at least one head."""
         going = {"ffn": 0, "head": 1, "attention": len(self.heads[mapping.layer])}[mapping.kind]
         return self.size(mapping) <= self.room and (not going or going < sum(map(len, self.heads)))
 
     def take(self, mapping: Mapping) -> None:
-        """Remove it."""
+        """Remove the mapping."""
         self.room -= self.size(mapping)
         if mapping.kind == "ffn":
             self.ffn[mapping.layer] = False
@@ -99,7 +100,7 @@ class _Cut:
             self.heads[mapping.layer].clear()
 
     def give_back(self, head: Mapping) -> None:
-        """Keep a head after all, unless more than the surplus would come back."""
+        """Restore a head, unless `room` would then be above 0."""
         heads = self.heads[head.layer]
         heads.append(head.head)
         heads.sort()
@@ -113,13 +114,13 @@ class _Cut:
 def smallest_mappings(
     norms: Dict[Mapping, float], config: EncoderConfig, share: float, rank: Rank = "energy"
 ) -> tuple[list[list[int]], list[bool]]:
-    """The heads that stay in each layer, and whether its FFN does, after the smallest residual mappings went.
+    """Return the heads that stay in each layer, and whether its FFN stays, without the smallest residual mappings.
 
-    Mappings are taken in the order of their function norm n (`norm`: one threshold for all, as published), or of
-    n² for each parameter (`energy`: what the residual stream loses, for what is saved). Each goes that still fits
-    into `share` of the layers' parameters; with an attention block, all heads that are left of it. Where that leaves
-    much to go, the next FFN goes too and the largest heads stay instead, if that comes nearer. The encoder's last
-    head always stays: without any, its output would be the same for all inputs.
+    Mappings are removed in the order of their function norm n (`norm`: one threshold for all, as published), or of n²
+    for each parameter (`energy`: loss of the residual stream per saved parameter), as long as they fit into `share` of
+    the layers' parameters. An attention block takes its remaining heads with it. Then the next FFN is removed too and
+    the largest heads are restored, if that comes nearer to `share`. The encoder's last head always stays: without it
+    the output would be the same for all inputs.
     """
     state = _Cut(config, share)
     sizes = list(norms.values())
@@ -142,8 +143,9 @@ def smallest_mappings(
 
 
 class IdentityPrior(Method):
-    """Lin et al. 2020 (SNIP): fine-tune with an L1 penalty on what each residual mapping adds and spectrally
-    normalised matrices, remove the mappings of the smallest function norm, fine-tune what is left.
+    """Spectral-normalised identity prior, SNIP (Lin et al. 2020): fine-tune with spectrally normalised matrices and an
+    L1 penalty on the output of each residual mapping, remove the mappings of the smallest function norm, fine-tune
+    again.
     """
 
     card = Card(
@@ -161,12 +163,12 @@ class IdentityPrior(Method):
         fidelity="variant",
         deviations=(
             "A reconstruction: no code is published, and only the paper's abstract and a summary of it could be read. "
-            "The penalty takes each mapping's L1 norm over its input's, so that its weight means the same in every "
-            "encoder, and weighs it by the mapping's share of its layer's parameters. Instead of a threshold the "
+            "The penalty divides each mapping's L1 norm by its input's, so that its weight means the same in every "
+            "encoder, and weighs it by the mapping's share of its layer's parameters. Instead of a threshold, the "
             "share of the layers' parameters to remove is given. Mappings of different sizes are compared by their "
-            "squared norm for each parameter, because by the norm alone (rank=norm) single heads go before FFN "
-            "blocks. The encoder's last head always stays. The learned scale of a matrix begins at its own spectral "
-            "norm and has a learning rate of its own."
+            "squared norm for each parameter, because by the norm alone (rank=norm) single heads are removed before "
+            "FFN blocks. The encoder's last head always stays. The learned scale of a matrix begins at its spectral "
+            "norm and has a separate learning rate."
         ),
         touches=("attention_in", "attention", "attention_out", "ffn"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -185,8 +187,8 @@ class IdentityPrior(Method):
             ),
         ),
         notes=(
-            "A layer whose heads or FFN are all gone keeps the normalisation that followed them. The norms are taken "
-            "on training examples. What goes is mostly in the top layers. The paper's own tables could not be read; "
+            "A layer without heads or FFN keeps the normalisation that followed them. The norms are computed on "
+            "training examples. Removed mappings are mostly in the top layers. The paper's tables could not be read; "
             "the figures are the survey's."
         ),
     )
@@ -194,10 +196,9 @@ class IdentityPrior(Method):
 
     @options
     class Options:
-        """`share` of the layers' parameters that goes; `penalty`: the weight in the loss of the sum of relative
-        function norms, for `epochs` before pruning; `spectral`: whether matrices are spectrally normalised meanwhile;
-        `rank`: by what mappings are compared (see `smallest_mappings`); `batches` of 16 training examples give the
-        norms.
+        """`share` of the layers' parameters to remove; `penalty`: weight of the sum of relative function norms in the
+        loss, for `epochs` before pruning; `spectral`: normalise matrices spectrally meanwhile; `rank`: order of
+        removal (see `smallest_mappings`); `batches` of 16 training examples for the norms.
         """
 
         share: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -215,7 +216,11 @@ class IdentityPrior(Method):
     }
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Matrices of their own, and something small enough to go."""
+        """Return the shape unchanged: the norms decide later what is removed.
+
+        Raises SkylineError: WRONG_SHAPE if layers share weights or are factorized; OUT_OF_RANGE if `share` is smaller
+        than every residual mapping.
+        """
         refuse_shared(config, "residual mappings")
         refuse_factorized(config, MATRICES, "residual mappings")
         whole = sum(layer_parameters(config, layer) for layer in config.layers)
@@ -229,12 +234,13 @@ class IdentityPrior(Method):
             least = f"the smallest residual mapping has {min(sizes):,}" if sizes else "none is left to remove"
             raise SkylineError(
                 f"share={self.options.share} of the layers is {int(self.options.share * whole):,} parameters, but "
-                f"{least}; {'raise share' if sizes else 'leave this method out'}"
+                f"{least}; {'raise share' if sizes else 'leave this method out'}",
+                Code.OUT_OF_RANGE,
             )
         return config
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """Fine-tune under the penalty, measure, and cut."""
+        """Fine-tune a copy with the penalty, measure the function norms, and remove the smallest mappings."""
         o = self.options
         model = deepcopy(teacher)
         if not context.shapes_only:
@@ -256,8 +262,8 @@ class IdentityPrior(Method):
 
 
 class IdentityPenalty(Method):
-    """The first training: `penalty` · Σ w E‖F(x)‖₁ / E‖x‖₁ over the residual mappings is added to the task loss; w is
-    the share of its layer's parameters.
+    """The training before pruning: adds `penalty` · Σ w E‖F(x)‖₁ / E‖x‖₁ over the residual mappings to the task loss. w
+    is the mapping's share of its layer's parameters.
     """
 
     mappings: ResidualMappings
@@ -269,7 +275,7 @@ class IdentityPenalty(Method):
         self.penalty, self.spectral = penalty, spectral
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Normalise the layers' matrices and read the mappings."""
+        """Attach the normalisation of the layers' matrices, and hooks that read the mappings."""
         generator = context.generator("identity-prior spectral")
         names = student.matrix_names()
         self.normalised = (
@@ -279,22 +285,22 @@ class IdentityPenalty(Method):
         self.weights = torch.tensor(parameter_shares(self.mappings.mappings, student.config))
 
     def learning_rate(self, name: str) -> float | None:
-        """Of the scales."""
+        """Return `SCALE_RATE` for the learned scales, None for other parameters."""
         return SCALE_RATE if _spectral_scale.is_scale(name) else None
 
     def loss(self, step: Step) -> Tensor:
-        """The penalty on this batch."""
-        added, given = self.mappings.norms(step.batch.attention_mask)
+        """Return the penalty on this batch (a scalar)."""
+        added, given = self.mappings.norms(step.batch.attention_mask)  # both (mappings,)
         penalty: Tensor = self.penalty * (self.weights.to(added) * added / given.clamp_min(1e-12)).sum()
         return penalty
 
     def step(self, student: Encoder, progress: float) -> None:
-        """One power iteration."""
+        """Do one power iteration for each matrix."""
         if self.normalised is not None:
             self.normalised.iterate()
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """An encoder as any other again."""
+        """Remove the hooks, and replace the matrices by their normalised values."""
         self.mappings.close()
         if self.normalised is not None:
             self.normalised.bake(student)

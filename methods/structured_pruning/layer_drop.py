@@ -1,4 +1,4 @@
-"""layer-drop: whole layers go, then the rest is fine-tuned."""
+"""layer-drop: drops whole layers, then fine-tunes the rest."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.shape_checks import refuse_shared
 
@@ -29,11 +30,10 @@ Strategy = Literal["top", "bottom", "alternate", "symmetric", "contribution"]
 
 
 def layers_to_keep(available: int, dropped: int, strategy: str) -> list[int]:
-    """The layers that stay, in order, counted from 0 at the bottom (Sajjad et al. 2020, section 3.1).
+    """Return the layers that stay, in order, counted from 0 at the bottom (Sajjad et al. 2020, section 3.1).
 
-    top: the last ones go; bottom: the first; alternate: every other one from the top (of 12, dropping 4: 5, 7,
-    9, 11; then what is next below where these do not suffice); symmetric: the middle ones, an odd one out
-    nearer the top.
+    top: drop the last layers; bottom: the first; symmetric: the middle ones (an odd one nearer the top); alternate:
+    every other layer from the top (4 of 12: 5, 7, 9, 11), then the layers between, from the top.
     """
     if strategy == "top":
         gone = range(available - dropped, available)
@@ -49,8 +49,8 @@ def layers_to_keep(available: int, dropped: int, strategy: str) -> list[int]:
 
 
 def contributions(model: Encoder, context: Context, batches: int = 16, size: int = 16) -> Tensor:
-    """1 − the mean cosine similarity of each layer's input and output over the tokens of training batches:
-    what a layer adds (L,) (section 3.1, contribution-based).
+    """Return 1 − the mean cosine similarity of each layer's input and output, (L,), over the tokens of training batches
+    (section 3.1, contribution-based).
     """
     total, tokens = torch.zeros(len(model.config.layers)), 0
     with torch.no_grad(), model_module.evaluating(model):
@@ -58,14 +58,14 @@ def contributions(model: Encoder, context: Context, batches: int = 16, size: int
             states = model(batch, hidden_states=True).hidden_states
             assert states is not None
             mask = batch.attention_mask.bool()
-            for index, (before, after) in enumerate(pairwise(states)):
+            for index, (before, after) in enumerate(pairwise(states)):  # each (b, n, H)
                 total[index] += torch.nn.functional.cosine_similarity(before, after, dim=-1)[mask].sum().cpu()
             tokens += int(mask.sum())
     return 1 - total / tokens
 
 
 class LayerDrop(Method):
-    """Drop layers of the fine-tuned encoder by a fixed strategy, then fine-tune what is left."""
+    """Drops layers of the fine-tuned encoder by a fixed strategy, then fine-tunes the rest (Sajjad et al. 2020)."""
 
     card = Card(
         id="layer-drop",
@@ -81,22 +81,22 @@ class LayerDrop(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "Layers are dropped from the fine-tuned encoder, not from the pre-trained one, and fine-tuned with the "
-            "recipe's budget. The contribution strategy drops a given number of layers, those that change their "
-            "input least on training data, instead of all above a threshold of similarity."
+            "Layers are dropped from the fine-tuned encoder, not from the pre-trained one, and the rest is fine-tuned "
+            "with the recipe's budget. The contribution strategy drops a given number of layers, those that change "
+            "their input least on training data, instead of all above a threshold of similarity."
         ),
         touches=("attention_in", "attention", "attention_out", "ffn"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
         notes=(
-            "The paper's figures could not be read, so none is claimed. Of MiniLM's six layers two can go on MRPC for "
-            "three points; the third costs seven more."
+            "The paper's figures could not be read, so none is claimed. On MRPC, dropping two of MiniLM's six layers "
+            "costs three points; the third costs seven more."
         ),
     )
     decides = frozenset({"the student"})
 
     @options
     class Options:
-        """`drop`: how many layers go; `strategy`: which."""
+        """`drop`: number of layers to drop; `strategy`: how they are chosen (see `layers_to_keep`, `contributions`)."""
 
         drop: Annotated[int, Field(ge=1)] = 3
         strategy: Strategy = "top"
@@ -104,12 +104,16 @@ class LayerDrop(Method):
     suite = {"drop": (2, 1, 3), "strategy": ("top", "bottom", "alternate", "symmetric", "contribution")}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Something must be left."""
+        """Return the shape of the layers that stay.
+
+        Raises SkylineError: OUT_OF_RANGE if no layer would be left; WRONG_SHAPE if layers share weights.
+        """
         refuse_shared(config, "some")
         available, dropped = len(config.layers), self.options.drop
         if dropped >= available:
             raise SkylineError(
-                f"drop={dropped} leaves none of {available} layers; use {available - 1} or fewer"
+                f"drop={dropped} leaves none of {available} layers; use {available - 1} or fewer",
+                Code.OUT_OF_RANGE,
             )
         if self.options.strategy == "contribution":
             return config.with_layers(config.layers[: available - dropped])
@@ -117,7 +121,7 @@ class LayerDrop(Method):
         return config.with_layers(tuple(config.layers[index] for index in kept))
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """A copy of the layers that stay."""
+        """Return a copy with the layers that stay."""
         available = len(teacher.config.layers)
         if self.options.strategy == "contribution":
             order = contributions(teacher, context).argsort(stable=True).tolist()

@@ -1,4 +1,4 @@
-"""schubert: factors on every dimension of the design are learned with a penalty, and the smallest units go."""
+"""schubert: learns factors on hidden units, heads and FFN columns with a penalty, and prunes the smallest."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import MATRICES
 from harness.models.parameter_counts import encoder_parameters, head_parameters
@@ -37,14 +38,14 @@ if TYPE_CHECKING:
 
 Dimensions = Literal["all", "hidden"]
 FACTOR_RATE = 1e-2
-"""The peak learning rate of the factors: they must be able to fall from 1 to 0 in a few hundred steps."""
+"""Peak learning rate of the factors. They must be able to fall from 1 to 0 in a few hundred steps."""
 
 
 BEST: Mapping[str, str | float | bool] = {"dimensions": "hidden", "keep": 0.39}
 
 
 class Kept(NamedTuple):
-    """The units that stay: hidden ones, and of each layer heads and FFN columns."""
+    """Indices of the units that stay: hidden units, and each layer's heads and FFN columns."""
 
     hidden: list[int]
     heads: list[list[int]]
@@ -54,7 +55,7 @@ class Kept(NamedTuple):
 def with_sizes(
     config: EncoderConfig, hidden: int, heads: Sequence[int], columns: Sequence[int]
 ) -> EncoderConfig:
-    """`config` with another hidden size, and other numbers of heads and FFN columns in each layer."""
+    """Return `config` with this hidden size and these numbers of heads and FFN columns for each layer."""
     layers = tuple(
         layer.model_copy(update={"heads": a, "ffn_size": f})
         for layer, a, f in zip(config.layers, heads, columns, strict=True)
@@ -63,8 +64,10 @@ def with_sizes(
 
 
 def unit_costs(config: EncoderConfig) -> tuple[float, list[float], list[float]]:
-    """β of a hidden unit, of each layer's heads and of each layer's FFN columns: the parameters that go with one,
-    as a multiple of the largest head's. At BERT-base they are the published 0.73, 1 and 0.0078.
+    """Return β of a hidden unit, of each layer's heads, and of each layer's FFN columns.
+
+    β is the number of parameters of one unit divided by the largest head's. At BERT-base these are the published 0.73,
+    1 and 0.0078.
     """
     hidden = encoder_parameters(config) - encoder_parameters(
         config.model_copy(update={"hidden_size": config.hidden_size - 1})
@@ -75,7 +78,7 @@ def unit_costs(config: EncoderConfig) -> tuple[float, list[float], list[float]]:
 
 
 def l1_penalty(factors: UnitFactors, costs: tuple[float, list[float], list[float]]) -> Tensor:
-    """Σ_d β_d ‖α_d‖₁ over the factors that are learned."""
+    """Return Σ_d β_d ‖α_d‖₁ over the factors that are learned (a scalar)."""
     hidden, heads, columns = costs
     terms = [hidden * factors.hidden.abs().sum()]
     for cost, factor in zip((*heads, *columns), (*factors.heads, *factors.columns), strict=True):
@@ -85,14 +88,16 @@ def l1_penalty(factors: UnitFactors, costs: tuple[float, list[float], list[float
 
 
 def largest_units(factors: UnitFactors, config: EncoderConfig, budget: float, dimensions: Dimensions) -> Kept:
-    """The units that stay where those of the smallest |α| go, of all kinds together, until the encoder has at most
-    `budget` parameters. The hidden unit and the head of the largest |α| stay in any case; among equal ones the last
-    go, from each dimension the same share.
+    """Return the units that stay if the units of the smallest |α|, of all kinds together, are pruned until the encoder
+    has at most `budget` parameters.
+
+    The hidden unit and the head of the largest |α| always stay. Of units with equal |α| the last are pruned first, in
+    the same share from each dimension.
     """
     groups: list[Tensor] = [factors.hidden, *factors.heads, *factors.columns]
     magnitudes = [group.detach().abs().double().tolist() for group in groups]
     count = len(config.layers)
-    # Without any head the output would be the same for all inputs.
+    # Without a head the output would be the same for all inputs.
     fixed = {_largest(magnitudes, range(1)), _largest(magnitudes, range(1, count + 1))}
     order = sorted(
         (size, 1 - (unit + 1) / len(sizes), group, unit)
@@ -128,7 +133,7 @@ def largest_units(factors: UnitFactors, config: EncoderConfig, budget: float, di
 
 
 def _largest(magnitudes: list[list[float]], groups: Iterable[int]) -> tuple[int, int] | None:
-    """The first (group, unit) of the largest magnitude among `groups`; None where they have no units."""
+    """Return the first (group, unit) of the largest magnitude among `groups`, or None if they have no units."""
     units = [(size, -group, -unit) for group in groups for unit, size in enumerate(magnitudes[group])]
     if not units:
         return None
@@ -137,9 +142,10 @@ def _largest(magnitudes: list[list[float]], groups: Iterable[int]) -> tuple[int,
 
 
 def correct_norms(model: Encoder, kept: Sequence[int], batches: Iterable[Batch]) -> None:
-    """Change gain and bias of each normalisation so that it gives on the mean over the tokens of `batches` the same
-    when its mean μ and deviation σ come from the hidden units `kept` alone: (u − μ)/σ = g (u − μ′)/σ′ + s with
-    g = σ′/σ and s = (μ′ − μ)/σ, of which the means over tokens are taken.
+    """Correct gain and bias of each normalisation for a mean μ′ and deviation σ′ over the hidden units `kept` alone.
+
+    (u − μ)/σ = g (u − μ′)/σ′ + s with g = σ′/σ and s = (μ′ − μ)/σ. The correction takes the means of g and s over the
+    tokens of `batches`, so the output stays the same on average.
     """
     norms = [module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
     sums = {id(norm): torch.zeros(2, dtype=torch.double) for norm in norms}
@@ -148,8 +154,8 @@ def correct_norms(model: Encoder, kept: Sequence[int], batches: Iterable[Batch])
 
     def read(norm: torch.nn.Module, inputs: tuple[Tensor]) -> None:
         assert isinstance(norm, torch.nn.LayerNorm)
-        whole = inputs[0][mask].double()
-        part = whole[:, chosen.to(whole.device)]
+        whole = inputs[0][mask].double()  # (b, n, H) -> (tokens, H)
+        part = whole[:, chosen.to(whole.device)]  # (tokens, kept)
         old, new = ((x.var(1, correction=0) + norm.eps).sqrt() for x in (whole, part))
         gain, shift = new / old, (part.mean(1) - whole.mean(1)) / old
         sums[id(norm)] += torch.stack([gain.sum(), shift.sum()]).cpu()
@@ -171,8 +177,8 @@ def correct_norms(model: Encoder, kept: Sequence[int], batches: Iterable[Batch])
 
 
 class SchuBERT(Method):
-    """Khetan & Karnin 2020: with the encoder frozen, factors on hidden units, heads and FFN columns are learned
-    under an L1 penalty that weighs a unit by its parameters; the smallest go, the rest is fine-tuned, in rounds.
+    """schuBERT (Khetan & Karnin 2020), in rounds: with the encoder frozen, learn factors on hidden units, heads and FFN
+    columns with an L1 penalty that weighs a unit by its parameters; prune the smallest; fine-tune the rest.
     """
 
     card = Card(
@@ -190,13 +196,12 @@ class SchuBERT(Method):
         fidelity="variant",
         deviations=(
             "The paper learns factors and weights on BERT's pre-training losses and pre-trains again after each "
-            "round; here both are learned on the task, from the fine-tuned encoder, with a budget of minutes, so far "
-            "worse scores than the paper's must be expected. Key and value sizes are not pruned: the paper finds "
-            "that they stay as they are. The penalty's weights are computed from the encoder's shape, which gives "
-            "the published ones at BERT-base. The factors stay in the weights of the units that are kept. A "
-            "normalisation over fewer hidden units has another mean and deviation: its gain and bias are corrected "
-            "for that by means over training data, which is ours. What the pooler puts out is cut with the hidden "
-            "units."
+            "round. Here both are learned on the task, from the fine-tuned encoder, with a budget of minutes, so "
+            "expect far worse scores than the paper's. Key and value sizes are not pruned: the paper finds that they "
+            "do not change. The penalty's weights are computed from the encoder's shape, which gives the published "
+            "ones at BERT-base. The factors stay in the weights of the units that are kept. A normalisation over fewer "
+            "hidden units has another mean and deviation; its gain and bias are corrected by means over training data, "
+            "which is ours. The pooler's outputs are cut with the hidden units."
         ),
         touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -209,18 +214,18 @@ class SchuBERT(Method):
             ),
         ),
         notes=(
-            "The paper's best encoder of 43 million parameters prunes the hidden size alone (dimensions=hidden). Its "
-            "own tables could not be read; the figures are the survey's."
+            "The paper's best encoder of 43 million parameters prunes the hidden size alone (dimensions=hidden). The "
+            "paper's tables could not be read; the figures are the survey's."
         ),
     )
     decides = frozenset({"the student"})
 
     @options
     class Options:
-        """`keep`: the share of all parameters that stays, embeddings and head counted; `dimensions`: all (hidden
-        units, heads, FFN columns) or hidden ones alone; `rounds` of learning factors for `factor_epochs`, pruning
-        the same number of parameters, and (but for the last, which the stage's own training follows) fine-tuning
-        for `round_epochs`; `penalty`: the weight of the factors' L1 norms in the loss.
+        """`keep`: share of all parameters that stays, including embeddings and head; `dimensions`: all (hidden units,
+        heads, FFN columns) or only hidden units; `rounds`: each learns factors for `factor_epochs`, prunes the same
+        number of parameters, and fine-tunes for `round_epochs` (after the last round the stage's training does that);
+        `penalty`: weight of the factors' L1 norms in the loss.
         """
 
         keep: Annotated[float, Field(gt=0, lt=1)] = 0.7
@@ -239,7 +244,11 @@ class SchuBERT(Method):
     }
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Matrices of their own, and a size that can be reached. Of hidden units alone the shape is known."""
+        """Return the pruned shape for dimensions=hidden, else the shape unchanged: the factors decide later.
+
+        Raises SkylineError: OUT_OF_RANGE if `keep` cannot be reached; WRONG_SHAPE if layers share weights, have wide
+        exit ramps, or (dimensions=all) are factorized.
+        """
         refuse_shared(config, "units")
         refuse_wide_ramps(config)
         o, zeros = self.options, [0] * len(config.layers)
@@ -253,7 +262,8 @@ class SchuBERT(Method):
         if encoder_parameters(smallest) > budget:
             raise SkylineError(
                 f"keep={o.keep} leaves {int(budget):,} parameters, but with one hidden unit there are still "
-                f"{encoder_parameters(smallest):,}; raise keep"
+                f"{encoder_parameters(smallest):,}; raise keep",
+                Code.OUT_OF_RANGE,
             )
         if o.dimensions == "all":
             return config
@@ -263,7 +273,7 @@ class SchuBERT(Method):
         return with_sizes(config, hidden, *sizes)
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """Learn factors, cut, fine-tune, round after round."""
+        """Return a pruned copy, after all rounds."""
         o = self.options
         model = deepcopy(teacher)
         whole = encoder_parameters(model.config)
@@ -289,7 +299,7 @@ class SchuBERT(Method):
 def cut(
     model: Encoder, factors: UnitFactors, budget: float, dimensions: Dimensions, context: Context
 ) -> Encoder:
-    """A copy of `model`, into which the factors are folded, of at most `budget` parameters."""
+    """Return a copy of `model`, whose factors are folded in, with at most `budget` parameters."""
     kept = largest_units(factors, model.config, budget, dimensions)
     if not context.shapes_only and len(kept.hidden) < model.config.hidden_size:
         model.to(context.device)
@@ -302,7 +312,7 @@ def cut(
 
 
 def move_biases(model: Encoder, kept: Kept) -> None:
-    """Let the normalisation before a block that loses all its units add the block's bias, which goes with them."""
+    """Add the bias of a block that loses all its units to the normalisation before the block."""
     before = model.embedding.norm
     with torch.no_grad():
         for layer, heads, columns in zip(model.layers, kept.heads, kept.columns, strict=True):
@@ -316,7 +326,7 @@ def move_biases(model: Encoder, kept: Kept) -> None:
 
 
 class FactorTraining(Method):
-    """The training of the factors: all else is frozen, `penalty` · Σ_d β_d ‖α_d‖₁ is added to the task loss."""
+    """Trains the factors alone: adds `penalty` · Σ_d β_d ‖α_d‖₁ to the task loss; all other parameters are frozen."""
 
     factors: UnitFactors
 
@@ -325,20 +335,20 @@ class FactorTraining(Method):
         self.penalty, self.inner = penalty, inner
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Freeze, and attach factors of 1."""
+        """Freeze the student, and attach factors of 1."""
         self.costs = unit_costs(student.config)
         student.requires_grad_(False)
         self.factors = _unit_scales.UnitFactors(student, self.inner)
 
     def learning_rate(self, name: str) -> float | None:
-        """Of the factors."""
+        """Return `FACTOR_RATE` for the factors, None for other parameters."""
         return FACTOR_RATE if _unit_scales.is_factor(name) else None
 
     def loss(self, step: Step) -> Tensor:
-        """The penalty."""
+        """Return the penalty (a scalar)."""
         return self.penalty * l1_penalty(self.factors, self.costs)
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """Fold the factors in, and let everything be trained again."""
+        """Fold the factors in, and unfreeze the student."""
         self.factors.fold(student)
         student.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""theseus: thinner modules take the place of pairs of layers, more and more often."""
+"""theseus: successors of one layer replace modules of several layers, more and more often in training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.shape_checks import divisors, refuse_eliminated, refuse_shared
 
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
 
 
 def replacement_rate(progress: float, base: float, full: float) -> float:
-    """The probability that a module is replaced: `base` at the start, linear up to 1 at `full` of the training (Xu et
-    al. 2020, section 3.3, eq. 6, in training progress instead of steps).
+    """Return the probability that a module is replaced: `base` at the start, rising linearly to 1 at progress `full`
+    (Xu et al. 2020, section 3.3, eq. 6, in training progress instead of steps).
     """
     return min(1.0, base + (1 - base) * progress / full)
 
 
 class Theseus(Method):
-    """BERT-of-Theseus (Xu et al. 2020): in each batch every module is drawn to be its successor (one layer) or its
+    """BERT-of-Theseus (Xu et al. 2020): each batch draws, for every module, its successor (one layer) or its
     predecessor (the teacher's layers, frozen). Only successors are trained, on the task loss alone.
     """
 
@@ -82,16 +83,16 @@ class Theseus(Method):
         ),
         notes=(
             "Successors start from the teacher's first layers; embeddings, pooler and classifier are frozen, as "
-            "published. What is drawn holds for a whole batch, as in the released code. The rate reaches 1 at "
-            "`full`, after which the successors are fine-tuned together. Three of MiniLM's six layers are too few for "
-            "MRPC's 3,668 pairs: whichever method keeps three loses about ten points there; dropping two loses three."
+            "published. A draw holds for a whole batch, as in the released code. The rate reaches 1 at `full`; then "
+            "the successors are fine-tuned together. Three of MiniLM's six layers are too few for MRPC's 3,668 pairs: "
+            "every method that keeps three loses about ten points there; dropping two loses three."
         ),
     )
     decides = frozenset({"the student"})
 
     @options
     class Options:
-        """`layers` of the successor; the replacement rate begins at `base` and is 1 from `full` of the training on."""
+        """`layers` of the successor; `base`: replacement rate at the start; `full`: progress at which it is 1."""
 
         layers: Annotated[int, Field(ge=1)] = 3
         base: Annotated[float, Field(gt=0, le=1)] = 0.3
@@ -100,7 +101,11 @@ class Theseus(Method):
     suite = {"layers": (2, 1), "base": (0.3, 0.5)}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """The successors must divide the layers into modules of at least two."""
+        """Return the shape of the first `layers` layers.
+
+        Raises SkylineError: OUT_OF_RANGE if `layers` does not divide the layers into modules of at least two;
+        WRONG_SHAPE if layers share weights or word-vectors are eliminated.
+        """
         refuse_shared(config, "modules")
         refuse_eliminated(config, "so modules cannot stand for each other; replace them before")
         available, wanted = len(config.layers), self.options.layers
@@ -108,17 +113,18 @@ class Theseus(Method):
         if wanted not in fitting:
             raise SkylineError(
                 f"layers={wanted} does not divide {available} layers into modules of at least two; "
-                f"use {' or '.join(map(str, fitting)) or 'a deeper encoder'}"
+                f"use {' or '.join(map(str, fitting)) or 'a deeper encoder'}",
+                Code.OUT_OF_RANGE,
             )
         return config.with_layers(config.layers[:wanted])
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """The successors alone: the teacher's first layers."""
+        """Return a copy of the teacher's first layers, the successors."""
         self.predecessor = teacher
         return surgery.keep_layers(teacher, range(self.options.layers))
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Put each successor beside its predecessors, and freeze all else."""
+        """Pair each successor with its predecessors, and freeze all other parameters."""
         o, layers = self.options, self.predecessor.layers
         student.requires_grad_(False)
         generator = context.generator("theseus")
@@ -132,22 +138,22 @@ class Theseus(Method):
         module.last = True
 
     def step(self, student: Encoder, progress: float) -> None:
-        """Raise the rate."""
+        """Set the replacement rate."""
         for module in student.layers:
             cast(Any, module).rate = replacement_rate(progress, self.options.base, self.options.full)
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """The predecessors go."""
+        """Remove the predecessors."""
         for index, module in enumerate(student.layers):
             student.layers[index] = cast(Any, module).successor
         student.requires_grad_(True)
 
 
 def _module() -> type[torch.nn.Module]:
-    """The class of a replaceable module, made here because this file is read without torch."""
+    """Return the class of a replaceable module. A function makes it, because this file is imported without torch."""
 
     class Replaceable(torch.nn.Module):
-        """Its successor, or in training with probability 1 − rate its predecessors."""
+        """Runs its successor, or in training, with probability 1 − rate, its predecessors."""
 
         rate: float
         last = False
@@ -159,14 +165,14 @@ def _module() -> type[torch.nn.Module]:
             self.successor, self.predecessors, self.generator = successor, predecessors, generator
 
         def forward(self, x: Tensor, mask: Tensor, maps: bool = False) -> tuple[Tensor, AttentionMap | None]:
-            """As a layer."""
+            """Map states (b, n, H) to states of the same shape, as `Layer.forward` does."""
             if not self.training or float(torch.rand((), generator=self.generator)) < self.rate:
                 return cast("tuple[Tensor, AttentionMap | None]", self.successor(x, mask, maps))
             attention = None
             for layer in cast(torch.nn.ModuleList, self.predecessors):
                 x, attention = layer(x, mask, maps)
             if self.last and not x.requires_grad:
-                # Only predecessors ran: the loss must still have a gradient, if one of zeros.
+                # Only predecessors ran. The loss still needs a gradient, here zero.
                 x = x + 0 * next(self.successor.parameters()).sum()
             return x, attention
 

@@ -1,4 +1,4 @@
-"""lottery-ticket: what rounds of training leave large is kept, and trained from the pre-trained weights."""
+"""lottery-ticket: rounds of training find the weights to keep, which are then trained from the pre-trained weights."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ POOLER = "head.pooler.weight"
 
 
 class LotteryTicket(Method):
-    """Iterative magnitude pruning with rewinding (Chen et al. 2020, Algorithm 1): train the masked pre-trained
-    weights θ₀, drop the smallest of all that are left, go back to θ₀, again; then train m ⊙ θ₀.
+    """Iterative magnitude pruning with rewinding (Chen et al. 2020, Algorithm 1): in each round, train the masked
+    pre-trained weights θ₀, drop the smallest remaining weights, and reset the others to θ₀. Then train m ⊙ θ₀.
     """
 
     card = Card(
@@ -44,8 +44,8 @@ class LotteryTicket(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "A round is `round_epochs` long, by default one epoch where the paper trains for three, and the number of "
-            "rounds is free: equal shares of the original weights go in each, 10 % in the paper. Learning rate and "
+            "A round takes `round_epochs`, by default one epoch; the paper trains for three. The number of rounds is "
+            "free: each round prunes an equal share of the original weights, 10 % in the paper. Learning rate and "
             "batch size are the budget's."
         ),
         touches=("attention_in", "attention_out", "ffn", "head"),
@@ -57,12 +57,12 @@ class LotteryTicket(Method):
             Claim("squad", "dev", "f1", 87.7, "ticket of 40 %", False, {"sparsity": 0.4}),
         ),
         notes=(
-            "Every weight goes back to the pre-trained checkpoint in each round, embeddings, norms and head too; the "
+            "Each round resets every weight to the pre-trained checkpoint, also embeddings, norms and head. The "
             "layers' matrices and the pooler are pruned together. The survey prints other figures (83.1, 89.5, 92.9, "
-            "87.8), which could not be matched. The record's figure differs_from_one_shot is the share of the mask in "
-            "which the ticket is not what one-shot pruning of θ₀ would keep: 1 % with rounds of one epoch on MRPC and "
-            "CoLA, which move MiniLM's weights too little to choose by; the paper's rounds are of three epochs of much "
-            "larger sets. Dense kernels execute the zeros."
+            "87.8), which could not be matched. The record's figure differs_from_one_shot is the share of the mask "
+            "that differs from one-shot pruning of θ₀. It is 1 % with rounds of one epoch on MRPC and CoLA, which "
+            "change MiniLM's weights too little to choose by; the paper's rounds take three epochs on much larger "
+            "sets. Dense kernels execute the zeros."
         ),
     )
     decides = frozenset({"which weights are zero"})
@@ -71,8 +71,8 @@ class LotteryTicket(Method):
 
     @options
     class Options:
-        """`sparsity` over all pruned matrices after the last of `rounds`, each a training of `round_epochs` with an
-        optimizer and a schedule of its own.
+        """`sparsity` over all pruned matrices after the last of `rounds`. Each round trains for `round_epochs` with a
+        new optimizer and schedule.
         """
 
         sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -82,14 +82,14 @@ class LotteryTicket(Method):
     suite = {"sparsity": (0.6, 0.5, 0.7), "rounds": (2, 5)}
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Draw the ticket."""
+        """Find the ticket: run the rounds, and leave the masked pre-trained weights."""
         o = self.options
         start = rewind(student, context, self.card.id)
         pooler = [POOLER] if student.head.pooler is not None else []
         self.masks = pruning_masks.Masks(
             student, [*pruning_masks.prunable(student, embeddings=False), *pooler]
         )
-        # Rounds without training would drop what one drops.
+        # Without training, all rounds together drop the same weights as a single one.
         for done in (o.rounds,) if context.shapes_only else range(1, o.rounds + 1):
             stage = f"{self.card.id} round {done} of {o.rounds}"
             training.train_round(student, [self], context, stage, epochs=o.round_epochs, patience=None)
@@ -106,14 +106,14 @@ class LotteryTicket(Method):
             context.figures["differs_from_one_shot"] = pruning_masks.share_changed(at_once, kept)
 
     def _left(self) -> dict[str, Tensor]:
-        """|w| of what is left; what is gone comes before any of it."""
+        """Return |w| of the remaining weights, and −1 for pruned ones, so that these rank lowest."""
         sizes, kept = self.masks.magnitudes(), self.masks.kept
         return {name: size.masked_fill(~kept[name].to(size.device), -1.0) for name, size in sizes.items()}
 
     def step(self, student: Encoder, progress: float) -> None:
-        """Hold the mask."""
+        """Apply the mask after each optimizer step."""
         self.masks.apply()
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """Store what is left behind a bitmask."""
+        """Store the remaining weights with a bitmask."""
         self.masks.store(student)

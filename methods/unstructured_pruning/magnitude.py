@@ -1,4 +1,4 @@
-"""magnitude: the smallest weights go, a few more after every step."""
+"""magnitude: the smallest weights are pruned, a few more after every step."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Magnitude(GradualPruning):
         deviations=(
             "By default a fine-tuned encoder is pruned gradually while it is fine-tuned further; the paper fine-tunes "
             "for 3 epochs, prunes, and goes on for 5 more (7 from 80 %). In the other regimes pre-training is "
-            "masked-language modelling alone, on the task's training text for `pretraining_epochs`, with a head that "
-            "begins anew; the paper's is 100,000 steps on BERT's corpus. The budget of fine-tuning is the stage's (the "
-            "paper's: 3 epochs, 13 to 15 after information deletion). Word embeddings are pruned only with "
-            "embeddings=true, in the paper always."
+            "masked-language modelling alone, on the task's training text for `pretraining_epochs`, with a new head; "
+            "the paper's takes 100,000 steps on BERT's corpus. Fine-tuning takes the stage's budget (the paper's: 3 "
+            "epochs, 13 to 15 after information deletion). Word embeddings are pruned only with embeddings=true; the "
+            "paper always prunes them."
         ),
         touches=("embedding", "attention_in", "attention_out", "ffn"),
         reduces=("disk",),
@@ -95,11 +95,11 @@ class Magnitude(GradualPruning):
         ),
         notes=(
             "Dense kernels execute the zeros, so it claims neither FLOPs nor latency. regime=information-deletion "
-            "leaves a dense artifact, as large as the baseline's: what it asks is what was forgotten. The record's "
-            "figure mask_changed is the share of the masks that fine-tuning the baseline changed (the paper: < 6 %). "
-            "regime=pretraining costs MiniLM much more than the paper's BERT: its checkpoint was tuned for the "
-            "similarity of sentences and has no masked-language head, so a few hundred steps on one task's text, which "
-            "reach 4 to 5 nats, unlearn more than they teach."
+            "leaves a dense artifact as large as the baseline's: it only measures what the encoder forgets. The "
+            "record's figure mask_changed is the share of the masks that the baseline's fine-tuning changed (the "
+            "paper: < 6 %). regime=pretraining costs MiniLM much more than the paper's BERT. MiniLM's checkpoint was "
+            "tuned for sentence similarity and has no masked-language head, so a few hundred steps on one task's text, "
+            "which reach 4 to 5 nats, destroy more than they teach."
         ),
     )
     suite = {
@@ -110,7 +110,7 @@ class Magnitude(GradualPruning):
     }
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Note first by how much the baseline's fine-tuning changed what would be pruned."""
+        """Record the share of the masks that the baseline's fine-tuning changed, then attach masks."""
         if (
             not context.shapes_only
             and context.load_pretrained is not None
@@ -120,12 +120,12 @@ class Magnitude(GradualPruning):
         super().prepare(student, context)
 
     def _mask_changed(self, tuned: Encoder, pretrained: Encoder) -> float:
-        """The share of weights that the masks of the final sparsity keep in only one of two encoders."""
+        """Return the share of weights that masks of the final sparsity keep in only one of the two encoders."""
         o = self.options
         names = masks.prunable(tuned, o.embeddings)
         scores = (masks.Masks(model, names).magnitudes() for model in (pretrained, tuned))
         return masks.share_changed(*(masks.keep_largest(each, o.sparsity, o.scope) for each in scores))
 
     def scores(self) -> Mapping[str, Tensor]:
-        """|w|."""
+        """Return |w| by name, each in the weight's shape."""
         return self.masks.magnitudes()

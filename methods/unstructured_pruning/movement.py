@@ -1,4 +1,4 @@
-"""movement: weights that move away from zero while fine-tuning stay."""
+"""movement: weights that move away from zero during fine-tuning are kept."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from harness.models.encoder.encoder import Encoder
 
 UPDATES = 200
-"""Masks are chosen anew so many times in a training; the published code does so in every step."""
+"""Number of times that masks are chosen in a training. The published code chooses them in every step."""
 
 
 class Movement(MovementPruning):
-    """Hard movement pruning (Sanh et al. 2020, section 4): W′ = W ⊙ Top_v(S), the scores S trained with the
-    gradient of the masked weight; v falls on the cubic schedule.
+    """Hard movement pruning (Sanh et al. 2020, section 4): W′ = W ⊙ Top_v(S). The scores S are trained with the
+    gradient of the masked weight; the share v falls on the cubic schedule.
     """
 
     card = Card(
@@ -42,8 +42,8 @@ class Movement(MovementPruning):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "Masks are chosen anew up to 200 times in a training instead of in every step. Distillation is not built "
-            "in: combine it with kd-logits."
+            "Masks are chosen up to 200 times in a training instead of in every step. Distillation is not built in: "
+            "combine it with kd-logits."
         ),
         touches=("attention_in", "attention_out", "ffn"),
         reduces=("disk",),
@@ -66,31 +66,31 @@ class Movement(MovementPruning):
             ),
         ),
         notes=(
-            "All embeddings are frozen, as published. Dense kernels execute the zeros. The published trainings are of "
-            "some 100,000 steps. In MRPC's 575 and CoLA's 804 MiniLM falls to the majority class, from the "
-            "pre-trained weights and from the fine-tuned, and in SST-2's 8,419 at 85 % (1,406 at 50 and "
-            "95 %) too, where magnitude's masks recover (and random ones in 938). The scores are not to blame: applied "
-            "once after 469 dense steps, "
-            "without any training, they beat magnitude at 85 % (74.9 to 69.6) and lose at 30 and 50 %. What they "
-            "break is MiniLM's class token, whose state is the same for every text up to its fifth layer of six: "
-            "there the mean cosine between 128 texts is 0.99, and 0.43 without the lowest fifth of the scores, 0.99 "
-            "without magnitude's. The gradients that they sum point one way (their first singular direction holds 14 "
-            "to 28 % of a matrix's, that of the scores themselves 1 %), and what the lowest fifth takes away has 4 to "
-            "7 % of its squared norm in one direction, magnitude's 1 %. An order that is fixed before the ramp, one "
-            "without that direction, and plain sums in the place of Adam's steps fall as far."
+            "All embeddings are frozen, as published. Dense kernels execute the zeros. The published trainings take "
+            "some 100,000 steps. MiniLM falls to the majority class in MRPC's 575 and CoLA's 804 steps, from the "
+            "pre-trained weights and from the fine-tuned ones, and also in SST-2's 8,419 at 85 % (1,406 at 50 and 95 "
+            "%). There magnitude's masks recover (and random ones in 938). The scores are not the cause: applied once "
+            "after 469 dense steps, without any training, they beat magnitude at 85 % (74.9 to 69.6) and lose at 30 "
+            "and 50 %. They break MiniLM's class token, whose state is the same for every text up to the fifth of six "
+            "layers: the mean cosine between 128 texts is 0.99 there, 0.43 without the lowest fifth of the scores, and "
+            "0.99 without the lowest fifth of the magnitudes. The gradients that the scores sum point in one direction "
+            "(their first singular direction holds 14 to 28 % of a matrix; for the scores it holds 1 %). The weights "
+            "in the lowest fifth of the scores have 4 to 7 % of their squared norm in one direction, those of "
+            "magnitude 1 %. An order that is fixed before the ramp, an order without that direction, and plain sums "
+            "instead of Adam's steps fall as far."
         ),
     )
 
     @options
     class Options(MovementOptions):
-        """`sparsity` of every matrix in the end."""
+        """`sparsity` of every matrix at the end of the ramp."""
 
         sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.85
 
     suite = {"sparsity": (0.6, 0.85, 0.97)}
     inert_when_tiny = {
         **MovementPruning.inert_when_tiny,
-        "score_learning_rate": "Scores begin at 0 and masks follow their order, which Adam's rate does not change.",
+        "score_learning_rate": "Scores begin at 0 and masks depend on their order, which Adam's rate does not change.",
     }
 
     def prepare(self, student: Encoder, context: Context) -> None:
@@ -99,7 +99,7 @@ class Movement(MovementPruning):
         self._updates = 0
 
     def step(self, student: Encoder, progress: float) -> None:
-        """Choose the masks anew now and then."""
+        """Choose new masks, at most `UPDATES` times in the training."""
         due = int(UPDATES * progress)
         if due > self._updates:
             self._updates = due

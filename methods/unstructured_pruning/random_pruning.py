@@ -1,4 +1,4 @@
-"""random-pruning: the control that every pruning method has to beat."""
+"""random-pruning: prunes weights at random; the control that every pruning method has to beat."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 
 class RandomPruning(GradualPruning):
-    """Weights drawn at random go, on the same schedule as magnitude pruning (Gordon et al. 2020, section
-    3.4).
-    """
+    """Prunes random weights on the same schedule as magnitude pruning (Gordon et al. 2020, section 3.4)."""
 
     card = Card(
         id="random-pruning",
@@ -39,9 +37,9 @@ class RandomPruning(GradualPruning):
         fidelity="variant",
         deviations=(
             "By default a fine-tuned encoder is pruned while it is fine-tuned further; the paper prunes at random "
-            "during pre-training, which regime=pretraining does, but on the task's training text for "
-            "`pretraining_epochs` and with a head that begins anew. Word embeddings are pruned only with "
-            "embeddings=true, in the paper always."
+            "during pre-training. regime=pretraining does that too, but on the task's training text for "
+            "`pretraining_epochs` and with a new head. Word embeddings are pruned only with embeddings=true; the paper "
+            "always prunes them."
         ),
         touches=("embedding", "attention_in", "attention_out", "ffn"),
         reduces=("disk",),
@@ -61,8 +59,8 @@ class RandomPruning(GradualPruning):
             "pretraining",
         ),
         notes=(
-            "A control, not a proposal. Dense kernels execute the zeros. regime=information-deletion, which the paper "
-            "has for magnitudes only, leaves a dense artifact."
+            "This is a control, not a proposal. Dense kernels execute the zeros. regime=information-deletion leaves a "
+            "dense artifact; the paper has it for magnitudes only."
         ),
     )
     suite = {
@@ -71,12 +69,12 @@ class RandomPruning(GradualPruning):
     }
 
     def draw(self, context: Context) -> None:
-        """Draw one score a weight: sparser masks then only ever drop more."""
+        """Draw one score for each weight, so that a sparser mask drops all weights that a denser one drops."""
         generator = context.generator("random-pruning")
         self.drawn = {
             name: torch.rand(weight.shape, generator=generator) for name, weight in self.masks.weights.items()
         }
 
     def scores(self) -> Mapping[str, Tensor]:
-        """The drawn numbers."""
+        """Return the drawn scores by name, each in the weight's shape."""
         return {name: drawn.to(self.masks.weights[name].device) for name, drawn in self.drawn.items()}

@@ -1,4 +1,4 @@
-"""reweighted-proximal: a soft threshold after every step, the higher the smaller a weight is."""
+"""reweighted-proximal: a soft threshold after every step, higher for smaller weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 
 with lazy_imports():
@@ -24,27 +25,28 @@ if TYPE_CHECKING:
     from harness.models.encoder.encoder import Encoder
 
 EPSILON = 1e-4
-"""Added to |w| before its reciprocal is taken: small beside the weights that go (some 0.01)."""
+"""ε, added to |w| before the reciprocal. Small compared with the weights that are pruned (about 0.01)."""
 
 
 def soft_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
-    """sign(a) · max(|a| − t, 0): the proximal operator of t · |w| (Parikh & Boyd 2014, section 6.5.2)."""
+    """Return sign(a) · max(|a| − t, 0), the proximal operator of t · |w| (Parikh & Boyd 2014, section 6.5.2)."""
     return weight.sign() * (weight.abs() - threshold).clamp_min(0)
 
 
 def penalty(cut: float, steps: int) -> float:
-    """The λ at which the weights up to the size `cut` are zero after `steps` proximal steps if the loss leaves them
-    alone: λ = cut (cut + ε) / (2 · steps).
+    """Return λ = cut (cut + ε) / (2 · steps): weights up to the size `cut` become zero in `steps` proximal steps, if
+    the loss does not change them.
 
-    |w| then loses λ / (|w| + ε) a step, so (|w| + ε)² loses about 2λ: sizes fall slowly at first, the smallest reach
-    zero first, and the largest hardly change.
+    |w| loses λ / (|w| + ε) in each step, so (|w| + ε)² loses about 2λ. Sizes fall slowly at first, the smallest
+    weights reach zero first, and the largest hardly change.
     """
     return cut * (cut + EPSILON) / (2 * steps)
 
 
 class ReweightedProximal(Method):
-    """RPP (Guo et al. 2019) while fine-tuning: the optimizer follows the task loss alone; after each of its steps,
-    w = sign(a) · max(|a| − λ α, 0) with α = 1 / (|w_t| + ε), w_t being the weight at the last re-weighting.
+    """RPP (Guo et al. 2019) during fine-tuning: the optimizer minimises the task loss alone. After each of its steps,
+    which leaves a, w = sign(a) · max(|a| − λ α, 0) with α = 1 / (|w_t| + ε). w_t is the weight at the last
+    re-weighting.
     """
 
     card = Card(
@@ -61,12 +63,12 @@ class ReweightedProximal(Method):
         scope="task-agnostic",
         fidelity="variant",
         deviations=(
-            "RPP-FT: the paper finds one mask in pre-training and keeps it in fine-tuning; here the proximal steps run "
-            "while the fine-tuned baseline is fine-tuned further, so the mask is the task's own. The paper tunes λ by "
-            "hand and takes the sparsity that comes of it. Here λ is a share (`strength`) of what would bring the "
-            "wanted part of each matrix to zero by `end` if the loss left it alone, so that zeros grow in number from "
-            "step to step; what is not zero by then goes by size, and the rest trains on under the mask. Some hundred "
-            "steps instead of the paper's pre-training."
+            "RPP-FT: the paper finds one mask in pre-training and keeps it in fine-tuning. Here the proximal steps run "
+            "while the fine-tuned baseline is fine-tuned further, so each task has its own mask. The paper tunes λ by "
+            "hand and takes the resulting sparsity. Here λ is a share (`strength`) of the value that would bring the "
+            "wanted part of each matrix to zero by `end` if the loss did not change it, so the number of zeros grows "
+            "step by step. At `end` the smallest remaining weights are pruned to the wanted sparsity, and the rest "
+            "trains on under the mask. It takes some hundred steps instead of the paper's pre-training."
         ),
         touches=("attention_in", "attention_out", "ffn"),
         reduces=("disk",),
@@ -82,18 +84,18 @@ class ReweightedProximal(Method):
             ),
         ),
         notes=(
-            "Dense kernels execute the zeros, so it claims neither FLOPs nor latency. On MiniLM 41 % pruned lose 8.7 "
-            "points of CoLA and 1.0 of MRPC; as many epochs more of the whole encoder lose 3.7 and 2.0, and a score of "
-            "CoLA is uncertain by 6.5."
+            "Dense kernels execute the zeros, so it claims neither FLOPs nor latency. With 41 % pruned MiniLM loses "
+            "8.7 points on CoLA and 1.0 on MRPC. The whole encoder, fine-tuned for as many more epochs, loses 3.7 and "
+            "2.0, and a score on CoLA is uncertain by 6.5."
         ),
     )
     decides = frozenset({"which weights are zero"})
 
     @options
     class Options:
-        """The final `sparsity`, of each matrix or over all (`scope`); `strength` of the penalty, 1 where it alone would
-        reach that sparsity; steps between two re-weightings (`interval`); the training progress at which the proximal
-        steps `end` and the mask is fixed.
+        """`sparsity` at the end; `scope`: of each matrix, or over all; `strength` of the penalty (1: the penalty alone
+        would reach the sparsity); `interval`: steps between two re-weightings; `end`: training progress at which the
+        proximal steps stop and the mask is fixed.
         """
 
         sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -106,17 +108,17 @@ class ReweightedProximal(Method):
 
     @property
     def fully_compressed_at(self) -> float:
-        """The end of the proximal steps."""
+        """Training progress at which the proximal steps stop."""
         return float(self.options.end)
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """There must be a matrix."""
+        """Return the shape unchanged. Raises SkylineError (WRONG_SHAPE) if the layers have no matrix."""
         if not any(layer.heads or layer.ffn_size for layer in config.layers):
-            raise SkylineError("the layers have no matrix to prune; leave it out")
+            raise SkylineError("the layers have no matrix to prune; leave it out", Code.WRONG_SHAPE)
         return config
 
     def prepare(self, student: Encoder, context: Context) -> None:
-        """Take the first weights α, and the size below which the wanted part of each matrix (or of all) lies."""
+        """Compute the first α, and the size below which the wanted share of each matrix (or of all weights) lies."""
         self.masks = masks.Masks(student, masks.prunable(student, embeddings=False))
         self._steps, self._masked, self._zeros = 0, False, 0.0
         sizes, o = self.masks.magnitudes(), self.options
@@ -128,7 +130,7 @@ class ReweightedProximal(Method):
         self._reweigh()
 
     def step(self, student: Encoder, progress: float) -> None:
-        """A proximal step until `end`, then the mask."""
+        """Take a proximal step until `end`, then apply the mask."""
         o = self.options
         if not self._masked:
             if self._steps == 0:
@@ -144,7 +146,7 @@ class ReweightedProximal(Method):
             self.masks.apply()
 
     def _reweigh(self) -> None:
-        """α = 1 / (|w| + ε) of every weight as it is now."""
+        """Set α = 1 / (|w| + ε) from the current weights."""
         self._alphas = {name: 1 / (size + EPSILON) for name, size in self.masks.magnitudes().items()}
 
     def _shrink(self) -> None:
@@ -154,7 +156,7 @@ class ReweightedProximal(Method):
                 weight.copy_(soft_threshold(weight, self._penalties[name] * alpha))
 
     def _mask(self) -> None:
-        """Drop the smallest weights for good, those that are zero first."""
+        """Fix the mask: drop the smallest weights, zeros first."""
         if self._masked:
             return
         sizes = self.masks.magnitudes()
@@ -165,13 +167,13 @@ class ReweightedProximal(Method):
         self._alphas.clear()
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """Mask, in one shot where nothing was trained, and store the rest sparsely."""
+        """Mask at once if nothing was trained, and store the remaining weights with a bitmask."""
         self._mask()
         self.masks.store(student)
         context.figures["zeros_before_mask"] = self._zeros
 
 
 def _smallest(sizes: Tensor, share: float) -> float:
-    """The largest of the `share` smallest sizes; 0 where that is none."""
+    """Return the largest of the `share` smallest sizes (n,), or 0 if the share is empty."""
     count = round(share * sizes.numel())
     return float(sizes.kthvalue(count).values) if count else 0.0

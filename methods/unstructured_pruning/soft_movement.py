@@ -1,4 +1,4 @@
-"""soft-movement: movement pruning with one threshold for all scores and a penalty on them."""
+"""soft-movement: movement pruning with one threshold for all scores, and a penalty on the scores."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from harness.models.encoder.encoder import Encoder
 
 LEAST_KEPT = 0.005
-"""Of each matrix so much stays at least, as in the released code."""
+"""Smallest share of each matrix that is kept, as in the released code."""
 
 
 class SoftMovement(MovementPruning):
-    """Soft movement pruning (Sanh et al. 2020, section 4): W′ = W ⊙ 1[σ(S) > τ]; τ rises on the cubic schedule,
-    and λ · mean over matrices of mean σ(S), which grows with τ, draws the scores below it.
+    """Soft movement pruning (Sanh et al. 2020, section 4): W′ = W ⊙ 1[σ(S) > τ]. τ rises on the cubic schedule. The
+    penalty λ · mean over matrices of mean σ(S), where λ grows with τ, draws scores below τ.
     """
 
     card = Card(
@@ -46,8 +46,8 @@ class SoftMovement(MovementPruning):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "Distillation is not built in: combine it with kd-logits. In short "
-            "trainings the scores have little time to fall, so the sparsity that a penalty reaches is lower."
+            "Distillation is not built in: combine it with kd-logits. In short trainings the scores have little time "
+            "to fall, so a penalty reaches a lower sparsity."
         ),
         touches=("attention_in", "attention_out", "ffn"),
         reduces=("disk",),
@@ -70,20 +70,20 @@ class SoftMovement(MovementPruning):
             ),
         ),
         notes=(
-            "The penalty, not an option, decides the sparsity. All embeddings are frozen, as published. At the "
-            "published rate of the scores nothing is pruned in some hundred steps, so short trainings want ten times "
-            "that and a smaller penalty; how much goes then depends on the task."
+            "The penalty decides the sparsity; no option sets it. All embeddings are frozen, as published. At the "
+            "published rate of the scores nothing is pruned in some hundred steps, so short trainings need ten times "
+            "this rate and a smaller penalty; the sparsity then depends on the task."
         ),
     )
 
     @options
     class Options(MovementOptions):
-        """`penalty` λ at the end; the final `threshold` τ."""
+        """`penalty` λ and `threshold` τ at the end of the ramp."""
 
         penalty: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 400.0
         threshold: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
 
-    # The conformance tests train for three steps: at this rate the scores get below a threshold so near to 0.5.
+    # The conformance tests train for three steps. At this rate some scores fall below a threshold close to 0.5.
     suite = {"score_learning_rate": (0.5,), "threshold": (0.45, 0.1), "penalty": (400.0, 100.0)}
 
     def _threshold(self, progress: float) -> float:
@@ -91,17 +91,17 @@ class SoftMovement(MovementPruning):
         return sparsity_at(progress, o.threshold, "cubic", o.begin, o.end)
 
     def loss(self, step: Step) -> Tensor:
-        """The penalty on the scores."""
+        """Return the penalty on the scores (a scalar)."""
         means = torch.stack([scored.scores.sigmoid().mean() for scored in self.masks.weights.values()])
         share = self._threshold(step.progress) / self.options.threshold
         return self.options.penalty * share * means.mean()
 
     def step(self, student: Encoder, progress: float) -> None:
-        """Keep what is above the threshold of now."""
+        """Choose masks by the current threshold."""
         self.choose(progress)
 
     def choose(self, progress: float) -> None:
-        """Keep the scores above the threshold, and a few of each matrix at least."""
+        """Keep weights with scores above the threshold, and at least the share `LEAST_KEPT` of each matrix."""
         threshold = self._threshold(progress)
         scores = self.masks.scores
         masks = {name: score.sigmoid() > threshold for name, score in scores.items()}

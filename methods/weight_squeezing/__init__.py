@@ -1,1 +1,1 @@
-"""Small weights that are a learned map of large ones."""
+"""Methods that make small weights by a learned map of large ones."""

@@ -1,4 +1,4 @@
-"""weight-squeezing: the small encoder's weights are a learned map of the teacher's."""
+"""weight-squeezing: the small encoder's weights are a learned map of the teacher's weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness import Card, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import MATRICES, EncoderConfig
 from harness.models.shape_checks import refuse_factorized, refuse_shared, refuse_wide_ramps
@@ -35,8 +36,9 @@ TABLES = ("embedding.position.weight", "embedding.segment.weight")
 
 
 class Places:
-    """Which of the teacher's units each linear map of a smaller encoder has at both ends, and how its weights begin: L
-    chooses outputs, R reconstructs the teacher's inputs from the chosen ones.
+    """The teacher's units at the inputs and outputs of each linear map of a smaller encoder, and the initial L and R.
+
+    L selects outputs. R reconstructs the teacher's inputs from the selected ones.
     """
 
     def __init__(self, teacher: Encoder, config: EncoderConfig, moments: Mapping[str, Moments]) -> None:
@@ -63,13 +65,13 @@ class Places:
             self.ends["head.classifier"] = list(range(config.head.outputs)), last
 
     def strongest(self, path: str, count: int, size: int = 1) -> list[int]:
-        """The inputs of a map in the `count` groups of `size` that add most to its output."""
+        """Return the inputs of a map in the `count` groups of `size` inputs that contribute most to its output."""
         weight = self.teacher.get_submodule(path).get_parameter("weight")
         groups = pruning_reconstruction.strongest_groups(self.moments[path].covariance, weight, count, size)
         return [group * size + place for group in groups for place in range(size)]
 
     def maps(self, path: str) -> tuple[Tensor, Tensor, Tensor]:
-        """L (out, teacher's out), R (teacher's in, in) and the bias (out,) that one map begins with."""
+        """Return the initial L (out, teacher's out), R (teacher's in, in) and bias (out,) of one map."""
         rows, columns = self.ends[path]
         read = self.moments[path.replace(".key", ".query").replace(".value", ".query")]
         right, offset = (found.float() for found in pruning_reconstruction.reconstruction(read, columns))
@@ -80,8 +82,8 @@ class Places:
 
 
 class WeightSqueezing(Method):
-    """Chumachenko et al. 2020: every weight matrix of the student is L W R of the teacher's frozen W; L and R are
-    trained on the task, and folded at the end.
+    """Weight squeezing (Chumachenko et al. 2020): every weight matrix of the student is L W R of the teacher's frozen
+    W. L and R are trained on the task, and folded at the end.
     """
 
     card = Card(
@@ -98,27 +100,28 @@ class WeightSqueezing(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "One task instead of GLUE's as one, and any teacher instead of BERT-Medium. How the paper begins the maps "
-            "is not known here: L begins as a choice of units (whole heads), R as the least-squares reconstruction of "
-            "the teacher's units from the chosen ones on training data. The gated variant is left out."
+            "One task instead of all of GLUE together, and any teacher instead of BERT-Medium. The paper's "
+            "initialisation of the maps is not known: here L begins as a selection of units (whole heads), and R as "
+            "the least-squares reconstruction of the teacher's units from the selected ones on training data. The "
+            "gated variant is left out."
         ),
         touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
         notes=(
-            "Trained are L, R, the map of the embeddings, biases and norms; the depth stays. Forming L W R in each "
-            "step costs about as much as the small encoder itself. Each weight of the student moves with a row of L "
-            "and a column of R at once, so the maps want a smaller rate than weights do. At half of MiniLM's hidden "
-            "units MRPC loses three points; CoLA loses more than half of its score, and its training loss stays at "
-            "five times the baseline's: three epochs are too few for the maps there."
+            "L, R, the map of the embeddings, biases and norms are trained; the depth stays the same. Computing L W R "
+            "in each step costs about as much as the small encoder itself. Each weight of the student changes with a "
+            "row of L and a column of R at once, so the maps need a smaller rate than weights. With half of MiniLM's "
+            "hidden units MRPC loses three points. CoLA loses more than half of its score, and its training loss stays "
+            "at five times the baseline's: three epochs are too few for the maps there."
         ),
     )
     decides = frozenset({"the student", "how weights are stored", "which weights are zero"})
 
     @options
     class Options:
-        """`hidden` size of the student, a multiple of the head size; as many heads as fit it, at most the
-        teacher's. `ffn` columns; without it the teacher's, in the ratio of the hidden sizes. `rate` is the maps'
-        peak learning rate; `batches` of 32 training examples give their beginning.
+        """`hidden` size of the student, a multiple of the head size (its heads: as many as fit, at most the teacher's);
+        `ffn` columns (default: the teacher's, scaled by the ratio of the hidden sizes); `rate`: peak learning rate of
+        the maps; `batches` of 32 training examples for the initial maps.
         """
 
         hidden: Annotated[int, Field(ge=1)] = 192
@@ -129,32 +132,44 @@ class WeightSqueezing(Method):
     suite = {"hidden": (16, 24), "ffn": (64, 32), "batches": (2,)}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Sizes that are smaller, whole heads, and matrices of their own."""
+        """Return the shape of the student.
+
+        Raises SkylineError: OUT_OF_RANGE if `hidden` or `ffn` is not smaller than the teacher's, or `hidden` is not a
+        multiple of the head size; WRONG_SHAPE if layers share weights, are factorized, have wide exit ramps or neither
+        heads nor columns, or if word embeddings are not a table.
+        """
         refuse_shared(config, "hidden units")
         refuse_wide_ramps(config)
         refuse_factorized(config, MATRICES, "hidden units")
         if config.words is not None:
             raise SkylineError(
-                "word embeddings of codes or hashes are no table that can be mapped; squeeze first, replace them then"
+                "word embeddings of codes or hashes cannot be mapped; squeeze first, then replace them",
+                Code.WRONG_SHAPE,
             )
         hidden, large = self.options.hidden, config.hidden_size
         if hidden >= large:
             raise SkylineError(
-                f"hidden={hidden} is not smaller than the teacher's {large}; use a smaller one"
+                f"hidden={hidden} is not smaller than the teacher's {large}; use a smaller one",
+                Code.OUT_OF_RANGE,
             )
         if not any(layer.heads or layer.ffn_size for layer in config.layers):
-            raise SkylineError("no layer has heads or FFN columns; use an encoder that has some")
+            raise SkylineError(
+                "no layer has heads or FFN columns; use an encoder that has some", Code.WRONG_SHAPE
+            )
         layers = []
         for index, layer in enumerate(config.layers):
             if layer.heads and hidden % layer.head_size:
                 raise SkylineError(
                     f"hidden={hidden} does not divide into heads of {layer.head_size} (layer {index}); "
-                    f"use a multiple of {layer.head_size}"
+                    f"use a multiple of {layer.head_size}",
+                    Code.OUT_OF_RANGE,
                 )
             columns = self.options.ffn or max(1, round(layer.ffn_size * hidden / large))
             if layer.ffn_size and columns > layer.ffn_size:
                 raise SkylineError(
-                    f"ffn={columns} is more than the {layer.ffn_size} columns of layer {index}; use at most as many"
+                    f"ffn={columns} is more than the {layer.ffn_size} columns of layer {index}; "
+                    f"use at most {layer.ffn_size}",
+                    Code.OUT_OF_RANGE,
                 )
             heads = min(layer.heads, hidden // layer.head_size)
             ffn = columns if layer.ffn_size else 0
@@ -164,13 +179,13 @@ class WeightSqueezing(Method):
         return EncoderConfig.model_validate({**config.model_dump(), **changes, "layers": layers})
 
     def learning_rate(self, name: str) -> float | None:
-        """The rate of the maps."""
+        """Return `rate` for the maps, None for other parameters."""
         return self.options.rate if name == PROJECT or name.endswith((".left", ".right")) else None
 
     def student(self, teacher: encoder_encoder.Encoder, context: Context) -> encoder_encoder.Encoder:
-        """A small encoder that sees its weights through the maps."""
+        """Return a small encoder whose weights are computed by the maps."""
         self.shape = self.final_shape_from(teacher.config)
-        # While it trains, the words' table is the teacher's, and the factor behind it is the map.
+        # During training the word table is the teacher's (V, rank), and the projection after it is the map.
         rank = teacher.config.embedding_rank or teacher.config.hidden_size
         unfolded = EncoderConfig.model_validate({**self.shape.model_dump(), "embedding_rank": rank})
         model = deepcopy(teacher).to(context.device)
@@ -179,7 +194,9 @@ class WeightSqueezing(Method):
         )
         student = encoder_encoder.Encoder(unfolded, teacher.tokenizer, teacher.origin).to(context.device)
         old, new = (dict(encoder.named_parameters()) for encoder in (model, student))
-        choice = torch.eye(teacher.config.hidden_size, device=context.device)[places.units]
+        choice = torch.eye(teacher.config.hidden_size, device=context.device)[
+            places.units
+        ]  # (hidden, teacher's)
         with torch.no_grad():
             new[WORDS].copy_(old[WORDS])
             new[PROJECT].copy_(choice @ old[PROJECT] if PROJECT in old else choice)
@@ -194,13 +211,13 @@ class WeightSqueezing(Method):
         new[WORDS].requires_grad_(False)
         squeezed = _squeezed()
         for name, pair in maps.items():
-            new[name].requires_grad_(False)  # nothing reads it any more
+            new[name].requires_grad_(False)  # the parametrization replaces its value
             parametrization.attach(student, name, squeezed(old[name].detach(), *pair))
         self.mapped = list(maps)
         return student
 
     def finish(self, student: Encoder, context: Context) -> None:
-        """Fold the maps."""
+        """Replace each weight by L W R, and remove the maps."""
         for name in self.mapped:
             parametrization.bake(student, name)
         embedding = student.embedding
@@ -215,10 +232,10 @@ class WeightSqueezing(Method):
 
 
 def _squeezed() -> type[torch.nn.Module]:
-    """The class of a mapped weight, made here because this file is read without torch."""
+    """Return the class of a mapped weight. It is made in a function because this file is imported without torch."""
 
     class Squeezed(torch.nn.Module):
-        """L W R of a frozen W (out, in), whatever weight it is given; L may be the identity."""
+        """Computes L W R of a frozen W (out, in) and ignores its input. Without L it computes W R."""
 
         weight: Tensor
 
@@ -229,7 +246,7 @@ def _squeezed() -> type[torch.nn.Module]:
             self.right = torch.nn.Parameter(right.clone())
 
         def forward(self, _: Tensor) -> Tensor:
-            """Form the small weight, the cheaper product first."""
+            """Return the small weight (out, in), the cheaper product first."""
             if self.left is None:
                 return self.weight @ self.right
             out, large_out = self.left.shape

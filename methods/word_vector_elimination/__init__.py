@@ -1,1 +1,1 @@
-"""Methods that eliminate the vectors of words between layers."""
+"""Methods that remove word-vectors (token states) between layers."""

@@ -1,4 +1,4 @@
-"""PoWER-BERT's soft extraction layers (Goyal et al. 2020, section 3.3)."""
+"""PoWER-BERT's soft extraction layers (Goyal et al. 2020, section 3.3), for power-bert."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from harness.models.encoder.word_vectors import significance
 
 
 class SoftExtract(nn.Module):
-    """A layer in which each word-vector is multiplied, between attention and feed-forward, by the weight of its rank in
-    significance (Goyal et al. 2020, section 3.3). The weights, one for each of `length` ranks, begin as ones and are
-    trained.
+    """A layer that multiplies each word-vector, between attention and feed-forward, by the weight of its rank in
+    significance (Goyal et al. 2020, section 3.3). There is one trained weight for each of `length` ranks, all 1 at
+    first.
     """
 
     def __init__(self, layer: Layer, length: int) -> None:
@@ -29,22 +29,22 @@ class SoftExtract(nn.Module):
         self.retention = nn.Parameter(torch.ones(length))
 
     def forward(self, x: Tensor, mask: Tensor, maps: bool = False) -> tuple[Tensor, AttentionMap | None]:
-        """As a layer."""
+        """Map states (b, n, H) to states of the same shape, as `Layer.forward` does."""
         x, attention = self.layer.attend(x, mask, maps=True)
         assert attention is not None
-        # A token is there if any query may attend to it.
-        scores = significance(attention.probabilities.detach(), mask.any(dim=-2)[:, 0])
+        # A token is present (not padding) if any query may attend to it.
+        scores = significance(attention.probabilities.detach(), mask.any(dim=-2)[:, 0])  # (b, n)
         x = x * self.retention[ranks(scores)][..., None]
         return self.layer.ffn(x), attention if maps else None
 
 
 def ranks(scores: Tensor) -> Tensor:
-    """How many of a row's scores (b, n) are larger, or as large and earlier: (b, n)."""
+    """Return the rank (b, n) of each score (b, n) in its row, 0 for the largest. Ties rank by position."""
     return scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
 
 
 def soften(model: Encoder, length: int) -> dict[int, SoftExtract]:
-    """Put the layers that attend into `SoftExtract`, for sequences of up to `length` tokens; by their index."""
+    """Wrap each layer that has heads in `SoftExtract`, for sequences of up to `length` tokens; return them by index."""
     soft = {}
     for index, layer in enumerate(model.layers):
         assert isinstance(layer, Layer)
@@ -54,14 +54,14 @@ def soften(model: Encoder, length: int) -> dict[int, SoftExtract]:
 
 
 def harden(model: Encoder, soft: dict[int, SoftExtract]) -> None:
-    """Put the layers back where they were."""
+    """Undo `soften`: put the original layers back."""
     for index, module in soft.items():
         model.layers[index] = module.layer
 
 
 def retention_counts(weights: Sequence[Tensor]) -> list[int]:
-    """How many word-vectors each layer keeps, from the weights of its ranks: ⌊their sum⌋, but at least one and never
-    more than the layer before (Goyal et al. 2020, section 3.3; the released code).
+    """Return the number of word-vectors that each layer keeps: ⌊sum of its rank weights (length,)⌋, at least 1 and at
+    most as many as the layer before (Goyal et al. 2020, section 3.3; the released code).
     """
     counts: list[int] = []
     for layer in weights:

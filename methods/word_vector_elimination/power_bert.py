@@ -1,4 +1,4 @@
-"""power-bert: layer after layer, the vectors of the words that get the least attention are left behind."""
+"""power-bert: each layer drops the word-vectors that get the least attention."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from harness import Card, Claim, Method, Paper, SkylineError, options
+from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
 from harness.models.config import LinformerAttention
 from harness.models.shape_checks import refuse_eliminated
@@ -32,8 +33,9 @@ SEARCH = "search"
 
 
 def retention_numbers(text: str) -> list[int]:
-    """The numbers of a retention configuration written as 64/48/32. Raises ValueError for a layer that keeps none, and
-    for one that keeps more than the layer before.
+    """Parse a retention configuration such as 64/48/32, one number for each layer.
+
+    Raises ValueError if a layer keeps no word-vector, or more than the layer before.
     """
     numbers = [int(part or "0") for part in text.split("/")]
     for layer, number in enumerate(numbers):
@@ -48,9 +50,9 @@ def retention_numbers(text: str) -> list[int]:
 
 
 class PowerBert(Method):
-    """PoWER-BERT (Goyal et al. 2020): of each layer's word-vectors only the most significant go on, by the attention
-    that they get from others. How many is learned: from the fine-tuned weights, word-vectors are multiplied by weights
-    r_j of their rank, loss + λ · Σ_j j · ‖r_j‖₁; layer j then keeps ⌊Σ r_j⌋ of them, and all is fine-tuned again.
+    """PoWER-BERT (Goyal et al. 2020): each layer passes on only the word-vectors that get the most attention from other
+    tokens. Their number is learned: word-vectors of the fine-tuned encoder are multiplied by weights r_j of their rank,
+    trained with loss + λ · Σ_j j · ‖r_j‖₁. Layer j then keeps ⌊Σ r_j⌋ word-vectors, and all is fine-tuned again.
     """
 
     card = Card(
@@ -67,9 +69,9 @@ class PowerBert(Method):
         scope="task-specific",
         fidelity="faithful",
         deviations=(
-            "The mask is gathered with the word-vectors that stay, where the released code cuts it off; padding gives "
-            "no attention and goes before any word. The first token ranks first in the search too, not only in "
-            "the elimination. Rows are as long as their batch asks for, not padded to the task's maximum."
+            "The mask is gathered with the word-vectors that stay; the released code truncates it. Padding gives no "
+            "attention and is dropped before any word. The first token ranks first in the search too, not only in the "
+            "elimination. Rows are padded to the longest of their batch, not to the task's maximum."
         ),
         touches=("attention", "ffn"),
         reduces=("flops", "latency"),
@@ -83,24 +85,25 @@ class PowerBert(Method):
             Claim("qqp", "test", "f1", 70.2, "the released code's README", options={"retention": SEARCH}),
         ),
         notes=(
-            "The numbers are counts of word-vectors, as published, and belong to the task's maximal length: a row of "
-            "fewer tokens than a layer keeps loses none there and is no faster. The published speedups (2.4 on SST-2, "
-            "2.6 on MNLI) are of batches padded to that maximum, so much of them is padding that goes, which costs "
-            "nothing here to begin with. The record's figures give the counts, and the share of real word-vectors that "
-            "the training rows keep. Counted as published, 168 of 384 places (rows padded to 64 tokens) cost MiniLM "
-            "nothing on SST-2, and 96 cost 0.8 points; of the real word-vectors that is 87 and 60 %, and 55 % of them "
-            "cost 1.7. Without training nothing is searched, so nothing goes: give a retention. Between "
-            "layers that eliminate, attention is written out, for its probabilities are needed. One row alone saves "
-            "less time than FLOPs: with the published retention of RTE at BERT-base size they fall to 1/3.2, but the "
-            "time of the linear maps by themselves to 1/2.3, since each reads all of its weights for a few vectors."
+            "The numbers are counts of word-vectors, as published, and refer to the task's maximal length: a row with "
+            "fewer tokens than a layer keeps loses none there and does not become faster. The published speedups (2.4 "
+            "on SST-2, 2.6 on MNLI) are for batches padded to that maximum, so they come in large part from dropped "
+            "padding, which costs nothing here from the start. The record's figures are the counts, and the share of "
+            "word-vectors without padding that the training rows keep. Counted as published, 168 of 384 places (rows "
+            "padded to 64 tokens) cost MiniLM nothing on SST-2, and 96 cost 0.8 points. Without padding these are 87 "
+            "and 60 % of the word-vectors; 55 % of them cost 1.7. Without training there is no search, so nothing is "
+            "dropped: give a retention. Layers that eliminate use explicit attention, because its probabilities are "
+            "needed. A single row saves less time than FLOPs: with the published retention of RTE at BERT-base size "
+            "FLOPs fall to 1/3.2, but the time of the linear maps alone to 1/2.3, since each map reads all of its "
+            "weights for a few vectors."
         ),
     )
     decides = frozenset({"the student"})
 
     @options
     class Options:
-        """`retention`: the word-vectors that each layer keeps, as 64/48/32/16, or search; of the search, `penalty` λ,
-        `rate`, the peak learning rate of the weights r, and `search_epochs`.
+        """`retention`: number of word-vectors that each layer keeps, such as 64/48/32/16, or search. For the search:
+        `penalty` λ; `rate`: peak learning rate of the rank weights r; `search_epochs`.
         """
 
         retention: Annotated[str, Field(pattern=rf"^({SEARCH}|[0-9/]+)$")] = SEARCH
@@ -109,20 +112,28 @@ class PowerBert(Method):
         search_epochs: Annotated[float, Field(gt=0, le=1e3)] = 3.0
 
         def __post_init__(self) -> None:
-            """A retention must be one."""
+            """Raise ValueError if the retention cannot be parsed."""
             if self.retention != SEARCH:
                 retention_numbers(self.retention)
 
     suite = {"retention": ("14/10/6/2", "search", "12/12/4/4"), "penalty": (1e-3, 1e-4)}
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
-        """Layers that show the attention that each token gets, a number for each, and a head that reads one token."""
+        """Return the shape with the number of word-vectors that each layer keeps.
+
+        Raises SkylineError: OUT_OF_RANGE if `retention` has not one number for each layer; WRONG_SHAPE for a span head,
+        for Linformer's attention, or if word-vectors are eliminated already.
+        """
         refuse_eliminated(config, "so there is a retention already; leave one of them out")
         if config.head.kind == "span":
-            raise SkylineError("spans need every token's vector, so none can be eliminated; use another task")
+            raise SkylineError(
+                "spans need every token's vector, so none can be eliminated; use another task",
+                Code.WRONG_SHAPE,
+            )
         if any(isinstance(layer.attention, LinformerAttention) for layer in config.layers):
             raise SkylineError(
-                "Linformer's attention does not tell how much a token gets; leave one of the methods out"
+                "Linformer's attention does not tell how much a token gets; leave one of the methods out",
+                Code.WRONG_SHAPE,
             )
         kept = self._given(config) or [config.positions] * len(config.layers)
         return config.with_layers(
@@ -133,19 +144,20 @@ class PowerBert(Method):
         )
 
     def _given(self, config: EncoderConfig) -> list[int] | None:
-        """The retention that the options name, if they do."""
+        """Return the retention in the options, or None for a search."""
         if self.options.retention == SEARCH:
             return None
         numbers = retention_numbers(self.options.retention)
         if len(numbers) != len(config.layers):
             raise SkylineError(
                 f"retention={self.options.retention} has {len(numbers)} numbers for {len(config.layers)} layers; "
-                "give one for each"
+                "give one for each",
+                Code.OUT_OF_RANGE,
             )
         return numbers
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
-        """Search, where no retention is given, and eliminate."""
+        """Return a copy of the teacher that eliminates word-vectors, after a search if no retention is given."""
         model, kept = deepcopy(teacher), self._given(teacher.config)
         if kept is None:
             kept = self._search(model, context)
@@ -158,8 +170,8 @@ class PowerBert(Method):
         return surgery.keep_word_vectors(model, numbers)
 
     def _search(self, model: Encoder, context: Context) -> list[int]:
-        """Train `model` with weights for ranks, and read the numbers off them; layers without attention have that of
-        the layer before.
+        """Train `model` with rank weights, and return the number of word-vectors that each layer keeps. Layers without
+        attention take the number of the layer before.
         """
         o, length = self.options, context.task.length_within(model.config.positions)
         soft = _soft_extraction.soften(model, length)
@@ -182,16 +194,16 @@ class PowerBert(Method):
 
 
 def kept_share(model: Encoder, kept: list[int], context: Context) -> float:
-    """The share of the word-vectors of up to 512 training rows, over all layers, that go on."""
+    """Return the share of word-vectors, without padding, that up to 512 training rows keep over all layers."""
     batches = context.batches(model, 32, 16, "power-bert")
-    lengths = torch.cat([batch.attention_mask.sum(1).cpu() for batch, _ in batches])
+    lengths = torch.cat([batch.attention_mask.sum(1).cpu() for batch, _ in batches])  # (rows,)
     left = sum(int(lengths.clamp(max=number).sum()) for number in kept)
     return left / (len(kept) * int(lengths.sum()))
 
 
 class RetentionSearch(Method):
-    """The training of the weights of ranks: λ · Σ_j j · ‖r_j‖₁ is added to the task loss, layers counted from 1; after
-    each step the weights are clipped to 0 … 1.
+    """Trains the rank weights: adds λ · Σ_j j · ‖r_j‖₁ to the task loss, with layers j counted from 1, and clips the
+    weights to [0, 1] after each step.
     """
 
     def __init__(self, soft: dict[int, SoftExtract], penalty: float, rate: float) -> None:
@@ -199,15 +211,15 @@ class RetentionSearch(Method):
         self.soft, self.penalty, self.rate = soft, penalty, rate
 
     def learning_rate(self, name: str) -> float | None:
-        """Of the weights of ranks."""
+        """Return `rate` for the rank weights, None for other parameters."""
         return self.rate if name.endswith(".retention") else None
 
     def loss(self, step: Step) -> Tensor:
-        """The penalty."""
+        """Return the penalty (a scalar)."""
         terms = [(index + 1) * layer.retention.abs().sum() for index, layer in self.soft.items()]
         return self.penalty * torch.stack(terms).sum()
 
     def step(self, student: Any, progress: float) -> None:
-        """Clip."""
+        """Clip the rank weights to [0, 1]."""
         for layer in self.soft.values():
             layer.retention.data.clamp_(0.0, 1.0)

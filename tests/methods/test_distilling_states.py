@@ -9,12 +9,13 @@ import pytest
 import torch
 from scipy.special import log_softmax, rel_entr, softmax
 
-from harness.common.errors import SkylineError
+from harness.common.errors import Code
 from harness.compression.comparable import Baseline
 from harness.conformance.tiny import CONFIG, tiny_encoder, tiny_tokenizer
 from harness.recipes.compatibility import shape_after
 from harness.recipes.recipe import Recipe
 from tests.support.distilling import given_step
+from tests.support.one_line_errors import refused
 from tests.support.tiny_stages import built, context, draw, method_of
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 0, 0]])
@@ -85,27 +86,24 @@ def test_students_begin_as_published() -> None:
     ("recipe", "why"),
     [
         ("pkd:layers=5", "layers=5 is more than the teacher's 4; use 4 or fewer"),
-        ("pkd:layers=3", "layers=3 does not divide the teacher's 4, .* use one of 1, 2, 4"),
-        ("distilbert:layers=5", "layers=5 is more than the teacher's 4"),
-        ("minilm:layers=5", "layers=5 is more than the teacher's 4"),
-        ("tinybert:layers=3", "layers=3 does not divide the teacher's 4"),
-        ("tinybert:layers=2,hidden=32", "hidden=32 is not below the hidden size 32"),
-        (
-            "embedding-factorization:rank=16 > tinybert:layers=2,hidden=16",
-            "hidden=16 is not above the rank 16",
-        ),
-        ("bert-emd:layers=5", "layers=5 is more than the teacher's 4"),
-        ("tinybert:layers=2,hidden=16 > pkd:layers=2", "have 16 units and the teacher's 32"),
-        ("tinybert:layers=2,hidden=16 > bert-emd:layers=2", "have 16 units and the teacher's 32"),
-        ("vocabulary-pruning:keep=80 > pkd:layers=2", "its teacher reads other tokens"),
-        ("vocabulary-pruning:keep=80 > minilm:layers=2", "its teacher reads other tokens"),
-        ("vocabulary-pruning:keep=80 > tinybert:layers=2", "its teacher reads other tokens"),
-        ("albert:groups=2 > distilbert:layers=2", "some of layers that share weights cannot be cut"),
+        ("pkd:layers=3", "layers=3 .*teacher's 4.* 1, 2, 4"),
+        ("distilbert:layers=5", "layers=5 .*teacher's 4"),
+        ("minilm:layers=5", "layers=5 .*teacher's 4"),
+        ("tinybert:layers=3", "layers=3 .*teacher's 4"),
+        ("tinybert:layers=2,hidden=32", "hidden=32 .*hidden size 32"),
+        ("embedding-factorization:rank=16 > tinybert:layers=2,hidden=16", "hidden=16 .*rank 16"),
+        ("bert-emd:layers=5", "layers=5 .*teacher's 4"),
+        ("tinybert:layers=2,hidden=16 > pkd:layers=2", "16 units .*teacher's 32"),
+        ("tinybert:layers=2,hidden=16 > bert-emd:layers=2", "16 units .*teacher's 32"),
+        ("vocabulary-pruning:keep=80 > pkd:layers=2", "tokens"),
+        ("vocabulary-pruning:keep=80 > minilm:layers=2", "tokens"),
+        ("vocabulary-pruning:keep=80 > tinybert:layers=2", "tokens"),
+        ("albert:groups=2 > distilbert:layers=2", "share weights"),
     ],
 )
 def test_refused_before_training(recipe: str, why: str) -> None:
     baseline = Baseline(CONFIG, tiny_tokenizer)
-    with pytest.raises(SkylineError, match=f"cannot work on tiny.*{why}"):
+    with refused(f"cannot work on tiny.*{why}"):
         shape_after(Recipe.parse(recipe), "tiny", baseline)
 
 
@@ -119,7 +117,7 @@ def test_a_shallower_student_can_still_be_compared_with_the_whole_teacher() -> N
 
 
 def test_nothing_to_learn() -> None:
-    with pytest.raises(SkylineError, match="kl, task and cosine are all 0"):
+    with refused(Code.CONFLICT, "kl", "task", "cosine"):
         method_of("distilbert:kl=0,task=0,cosine=0")
-    with pytest.raises(SkylineError, match="layers=1 is out of range"):
+    with refused(Code.OUT_OF_RANGE, "layers=1"):
         method_of("pkd:layers=1")

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scipy.special import rel_entr, softmax
 from torch import Tensor
 
-from harness.common.errors import SkylineError
 from harness.compression.context import Context, Step
 from harness.compression.distillation import losses as distillation
 from harness.compression.distillation.layer_maps import choose_layers
@@ -23,6 +22,7 @@ from harness.models.batch import Batch, Output
 from harness.recipes.builder import run_stage
 from harness.recipes.discovery import discover
 from harness.recipes.recipe import Recipe
+from tests.support.one_line_errors import refused
 from tests.support.tiny_stages import built, context
 
 
@@ -70,7 +70,7 @@ def test_layers_are_different_and_in_order(data: st.DataObject) -> None:
 
 
 def test_a_student_deeper_than_its_teacher() -> None:
-    with pytest.raises(SkylineError, match=r"^layers=5 is more than the teacher's 4; use 4 or fewer"):
+    with refused("^layers=5 ", "4"):
         built("kd-logits:layers=5", training=True)
 
 

@@ -8,6 +8,7 @@ import torch
 from scipy.special import rel_entr, softmax
 from torch import nn
 
+from harness.common.errors import Code
 from harness.compression.context import Step
 from harness.compression.pruning.reconstruction import Moments, observe_inputs, read_from, strongest_groups
 from harness.compression.task_loss import task_loss
@@ -97,13 +98,11 @@ def test_the_loss_by_hand(weight: float) -> None:
 
 
 def test_refusals() -> None:
-    with refused("layers=5 is more than the teacher's 4"):
+    with refused("layers=5", "4"):
         shape_left("lightpaff:layers=5", CONFIG)
     with refused("factorized"):
         shape_left("lightpaff:layers=2", shape_left("svd:rank=8", CONFIG))
-    with refused(
-        "width=0.3 leaves 10 hidden units, not more than the word embeddings' rank 16; use a larger one"
-    ):
+    with refused(Code.OUT_OF_RANGE, "width=0.3", "10 hidden units", "rank 16"):
         narrower(CONFIG.model_copy(update={"embedding_rank": 16}), 0.3)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from scipy.special import softmax
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from harness.common.errors import Code
 from harness.compression.comparable import Baseline
 from harness.compression.context import Context, Step
 from harness.compression.distillation.losses import squared_logit_error
@@ -192,9 +192,7 @@ TEXTS = [
 
 def test_a_vocabulary_below_the_characters() -> None:
     needed = len({c for c in " ".join(TEXTS).lower() if c != " "})
-    with refused(
-        f"vocabulary=29 has no room for the {needed} characters .* use at least vocabulary={needed + 3}"
-    ):
+    with refused("vocabulary=29 ", f"{needed} characters", f"vocabulary={needed + 3}"):
         byte_pair_tokenizer(TEXTS, 29)
     assert byte_pair_tokenizer(TEXTS, needed + 3).vocab_size == needed + 3
 
@@ -290,61 +288,65 @@ def test_pairs(method: str) -> None:
     with torch.no_grad():
         there, back = (student(student.encode(*pair)).logits for pair in (texts, texts[::-1]))
     assert not torch.allclose(there, back, atol=1e-7)
-    with refused("made for pairs, it cannot read single texts"):
+    with refused("pairs"):
         predict(student, load_task("toy-sentiment"), load_task("toy-sentiment").dev()[:2])
 
 
 @pytest.mark.parametrize(
-    ("recipe", "line"),
+    "recipe",
     [
-        ("ffn:dimension=0", "dimension=0 is out of range"),
-        ("bilstm:hidden=0", "hidden=0 is out of range"),
-        ("rnn:classifier=0", "classifier=0 is out of range"),
-        ("rnn:layers=0", "layers=0 is out of range"),
-        ("bilstm:pooling=mean", "pooling=mean is out of range"),
-        ("bilstm:alpha=1.5", "alpha=1.5 is out of range"),
-        ("ffn:rate=0", "rate=0 is out of range"),
-        ("ffn:temperature=-1", "temperature=-1 is out of range"),
-        ("ffn:embedding=word", "embedding=word is out of range"),
-        (
-            "ffn:vocabulary=28",
-            "vocabulary=28 is less than the characters that embedding=bpe needs; use at least 29",
-        ),
-        (
-            "ffn:embedding=char,vocabulary=5",
-            "vocabulary=5 is less than the characters that embedding=char needs",
-        ),
-        ("ffn:embedding=hash,vocabulary=9", "vocabulary=9 is less than the rows that embedding=hash needs"),
-        ("ffn:embedding=wordpiece,vocabulary=99", "leave out vocabulary, or use embedding=bpe"),
-        ("ffn:start=teacher", "start=teacher needs the teacher's tokens, not embedding=bpe"),
-        ("bilstm + kd-logits", "both"),
-        ("bilstm + rnn", "both"),
+        "ffn:dimension=0",
+        "bilstm:hidden=0",
+        "rnn:classifier=0",
+        "rnn:layers=0",
+        "bilstm:pooling=mean",
+        "bilstm:alpha=1.5",
+        "ffn:rate=0",
+        "ffn:temperature=-1",
+        "ffn:embedding=word",
     ],
 )
-def test_options_that_are_refused(recipe: str, line: str) -> None:
-    with refused(re.escape(line)):
+def test_options_out_of_range(recipe: str) -> None:
+    with refused(Code.OUT_OF_RANGE, recipe):
         Recipe.parse(recipe)
 
 
 @pytest.mark.parametrize(
-    ("recipe", "line"),
+    ("recipe", "names"),
     [
-        (
-            "bilstm > head-pruning",
-            "'head-pruning' cannot work on bert-tiny after 'bilstm': it works on encoders, not on",
-        ),
-        ("ffn > kd-logits", "it works on encoders, not on a 'bag' student; leave one of them out"),
-        ("rnn > bilstm", "'bilstm' cannot work on bert-tiny after 'rnn': it begins anew"),
-        ("layer-drop:drop=1 > ffn", "'ffn' cannot work on bert-tiny after 'layer-drop': it begins anew"),
-        ("magnitude > bilstm", "it begins anew, so all that came before it would be lost; put it first"),
+        ("ffn:vocabulary=28", ["vocabulary=28", "embedding=bpe", "29"]),
+        ("ffn:embedding=char,vocabulary=5", ["vocabulary=5", "embedding=char"]),
+        ("ffn:embedding=hash,vocabulary=9", ["vocabulary=9", "embedding=hash"]),
+        ("ffn:embedding=wordpiece,vocabulary=99", ["vocabulary", "embedding=bpe"]),
+        ("ffn:start=teacher", ["start=teacher", "embedding=bpe"]),
+        ("bilstm + kd-logits", ["'bilstm'", "'kd-logits'"]),
+        ("bilstm + rnn", ["'bilstm'", "'rnn'"]),
+    ],
+)
+def test_options_that_exclude_each_other(recipe: str, names: list[str]) -> None:
+    with refused(Code.CONFLICT, *names):
+        Recipe.parse(recipe)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "code", "names"),
+    [
+        ("bilstm > head-pruning", Code.WRONG_SHAPE, ("'head-pruning'", "bert-tiny after 'bilstm'")),
+        ("ffn > kd-logits", Code.WRONG_SHAPE, ("'kd-logits'", "'bag'")),
+        ("rnn > bilstm", Code.WRONG_ORDER, ("'bilstm'", "bert-tiny after 'rnn'")),
+        ("layer-drop:drop=1 > ffn", Code.WRONG_ORDER, ("'ffn'", "bert-tiny after 'layer-drop'")),
+        ("magnitude > bilstm", Code.WRONG_ORDER, ("'bilstm'", "bert-tiny after 'magnitude'")),
         (
             "bilstm:embedding=wordpiece,start=teacher,dimension=300",
-            "dimension=300 is more than the teacher's word embeddings have, 128; use a smaller one, or start=random",
+            "",
+            ("dimension=300", "128", "start=random"),
         ),
     ],
 )
-def test_recipes_that_are_refused_before_training(recipe: str, line: str) -> None:
-    with refused(re.escape(line)):
+def test_recipes_that_are_refused_before_training(
+    recipe: str, code: Code | str, names: tuple[str, ...]
+) -> None:
+    with refused(code, *names):
         check_recipe(Recipe.parse(recipe), "bert-tiny")
 
 
@@ -357,7 +359,7 @@ class Spans:
 
 def test_spans_are_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     for method in METHODS:
-        with refused(f"'{method}' cannot work on bert-tiny: .* cannot have a span head; use a task of"):
+        with refused(f"'{method}' cannot work on bert-tiny: .*span"):
             check_recipe(Recipe.parse(method), "bert-tiny", Spans())  # type: ignore[arg-type]
     check_recipe(Recipe.parse("kd-logits:layers=1"), "bert-tiny", Spans())  # type: ignore[arg-type]
     monkeypatch.setattr(resolution, "load_task", lambda name, folder: Spans())
@@ -373,7 +375,7 @@ def test_spans_are_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("embedding", ["wordpiece", "hash"])
 def test_a_base_without_a_tokenizer(embedding: str) -> None:
-    with refused(f"embedding={embedding} takes the word pieces of the base's tokenizer, but it has none"):
+    with refused(f"embedding={embedding} ", "tokenizer"):
         method_of(f"ffn:embedding={embedding}").check_against(CONFIG, Baseline(CONFIG, lambda: None))
     method_of("ffn:embedding=bpe").check_against(CONFIG, Baseline(CONFIG, lambda: None))
 

@@ -15,13 +15,13 @@ from tokenizers.models import BPE, WordPiece
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
-from harness.common.errors import SkylineError
 from harness.compression.pruning.vocabulary import indispensable_tokens, token_counts, tokens_to_keep
 from harness.conformance.tiny import CHARACTERS, SPECIAL, tiny_encoder, tiny_task, vocabulary
 from harness.models.artifacts import load_artifact, save_artifact
 from harness.models.tokenizer import Tokenizer
 from harness.recipes.builder import run_stage
 from harness.recipes.recipe import Recipe
+from tests.support.one_line_errors import refused
 from tests.support.tiny_stages import built, context
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]"]
@@ -84,11 +84,11 @@ def test_a_template_s_special_tokens_get_their_new_numbers() -> None:
 
 
 def test_what_a_tokenizer_cannot_do_without() -> None:
-    with pytest.raises(SkylineError, match=r"special token '\[SEP\]' would be lost"):
+    with refused("", "'[SEP]'"):
         tokenizer().keep([number for piece, number in IDS.items() if piece != "[SEP]"])
-    with pytest.raises(SkylineError, match="has no token 99"):
+    with refused("99"):
         tokenizer().keep([99])
-    with pytest.raises(SkylineError, match="BPE"):
+    with refused("BPE"):
         Tokenizer(FastTokenizer(BPE())).keep([])
     special = [*PIECES[:5], *"aegilnpy", *(f"##{letter}" for letter in "aegilnpy")]
     assert indispensable_tokens(tokenizer()) == ids_of(*special)
@@ -194,7 +194,5 @@ def test_the_tokens_kept_are_those_of_the_training_set() -> None:
 
 def test_a_share_is_of_all_tokens_and_too_few_are_refused() -> None:
     assert built("vocabulary-pruning:keep=0.05", tiny_encoder()).config.vocab_size == round(0.05 * 2048)
-    with pytest.raises(
-        SkylineError, match=r"keep=50 is 50 tokens, but 61 .* always stay; use at least keep=61"
-    ):
+    with refused("keep=50", "keep=61"):
         built("vocabulary-pruning:keep=50", tiny_encoder())
