@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, cast, dataclass_transform, get_args
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from harness.models.config import COMPONENTS
-from harness.records.schema import COSTS, Cost
+from harness.records.costs import COSTS, Cost
 
 FAMILIES = (
     "baseline",

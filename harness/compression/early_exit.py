@@ -13,7 +13,6 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
-import numpy as np
 from pydantic import Field
 
 from harness.common.errors import Code, SkylineError
@@ -23,6 +22,7 @@ from harness.models.config import EncoderConfig, ExitRamp, ExitRule, LayerConfig
 from harness.models.parameter_counts import layer_parameters
 
 with lazy_imports():
+    import numpy as np
     import torch
 
     from harness.compression import encoded_rows, evaluation, exit_rules

@@ -17,7 +17,8 @@ from harness.profiling.profile import StaticCosts
 from harness.recipes.discovery import in_words
 from harness.recipes.recipe import Recipe
 from harness.records.checks import check_records
-from harness.records.schema import Cost, parse_record
+from harness.records.costs import Cost
+from harness.records.schema import parse_record
 from leaderboard.boards.measured import measured_board
 from leaderboard.tables.printing import to_csv, to_json, to_markdown
 

@@ -11,7 +11,7 @@ from harness.common.files import write_atomically
 from harness.compression.card import FAMILIES
 from harness.models.config import COMPONENTS
 from harness.recipes.discovery import discover
-from harness.records.schema import COSTS
+from harness.records.costs import COSTS
 
 TEMPLATE = Path(__file__).parent / "adapter_template.py.txt"
 KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

@@ -36,7 +36,8 @@ from harness.profiling.latency.agreement import measure_agreement
 from harness.profiling.latency.paired import Speed, measure_speed
 from harness.profiling.latency.pairs import PairedTimes, Plan
 from harness.profiling.stopwatch import Stopwatch
-from harness.records.schema import Component, Cost, Latency, Precision, Profile, Total, Workload
+from harness.records.costs import Cost
+from harness.records.schema import Component, Latency, Precision, Profile, Total, Workload
 from harness.runtimes import Execution, get_runtime
 from harness.runtimes.support import check_support
 

@@ -26,10 +26,9 @@ from pydantic import (
 
 from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.hardware import Hardware
+from harness.records.costs import Cost
 
 FORMAT = 2
-COSTS = ("disk", "parameters", "flops", "latency", "memory")
-Cost = Literal["disk", "parameters", "flops", "latency", "memory"]
 Status = Literal["ok", "failed", "skipped", "oom"]
 Precision = Literal["float32", "bfloat16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 from pydantic import Field
 
 from harness import Card, Claim, Paper, options
@@ -19,6 +18,7 @@ from harness.compression.distillation.layer_maps import (
 )
 
 with lazy_imports():
+    import numpy as np
     import ot
     import torch
 
@@ -29,7 +29,6 @@ with lazy_imports():
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from torch import Tensor
 
     from harness.compression.comparable import Baseline

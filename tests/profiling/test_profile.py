@@ -21,7 +21,8 @@ from harness.profiling.inputs import Inputs, make_workload
 from harness.profiling.latency.paired import measure_speed
 from harness.profiling.latency.pairs import Plan
 from harness.profiling.profile import faster, profile_artifact
-from harness.records.schema import COSTS, Profile, Workload
+from harness.records.costs import COSTS
+from harness.records.schema import Profile, Workload
 from harness.runtimes import Execution, get_runtime, runtime_names
 from tests.support.one_line_errors import refused
 from tests.support.paired_latency import paired_latency, without_verdict
