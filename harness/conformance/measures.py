@@ -79,7 +79,7 @@ def check_flops(subject: Subject) -> None:
     uncounted = subject.costs[0].work.uncounted
     if uncounted:
         raise Broken(
-            f"FLOPs leave out {', '.join(uncounted)}; give it a handle in harness/profiling/operators.py"
+            f"FLOPs leave out {', '.join(uncounted)}; give it a handle in harness/models/flops/operators.py"
         )
 
 
