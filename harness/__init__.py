@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.common.errors import Code as Code
     from harness.common.errors import SkylineError as SkylineError
     from harness.compression.card import Card as Card
     from harness.compression.card import Claim as Claim
@@ -30,6 +31,7 @@ _HOME = {
     "Batch": "harness.models.batch",
     "Card": "harness.compression.card",
     "Claim": "harness.compression.card",
+    "Code": "harness.common.errors",
     "Encoder": "harness.models.encoder.encoder",
     "Method": "harness.compression.method",
     "Output": "harness.models.batch",
