@@ -217,8 +217,8 @@ recipe = { epochs = 1 }
             "seeds = [-1]\n[experiments.budget]",
             "seeds.0 = -1 must be greater than or equal to 0",
         ),
-        ('"mine"', "mine", "is no TOML"),
-        (SUITE, 'title = "mine"', "it lists no cells"),
+        ('"mine"', "mine", "TOML"),
+        (SUITE, 'title = "mine"', "lists no cells"),
     ],
 )
 def test_a_suite(old: str, new: str, words: str, tmp_path: Path) -> None:
