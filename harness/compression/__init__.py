@@ -1,1 +1,1 @@
-"""What methods are made of: the card, the hooks, the training loop, and the helpers that several methods share."""
+"""The parts that methods are made of: the card, the hooks, the training loop, and shared helpers."""

@@ -90,7 +90,7 @@ class Card:
     """One of `FAMILIES`; the folder that the file stands in."""
     paper: Paper
     scope: Scope
-    """task-agnostic where one compressed encoder serves every task, else task-specific."""
+    """task-agnostic if one compressed encoder serves every task, else task-specific."""
     fidelity: Fidelity
     """faithful: as published. variant: with the differences that `deviations` names. architecture: only the shape of
     the model is the paper's, not its training.
@@ -110,7 +110,7 @@ class Card:
     """Raise it when a change makes the method give other results: records made before then count as stale."""
 
     def problems(self) -> list[str]:
-        """What is missing or wrong in this card, in words; empty where it is complete."""
+        """Return the faults of this card in words; empty if it is complete."""
         found = [f"'{name}' is empty" for name in ("id", "title") if not getattr(self, name).strip()]
         found += [
             f"paper.{f.name} is empty" for f in fields(self.paper) if not str(getattr(self.paper, f.name))

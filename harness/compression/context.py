@@ -1,4 +1,4 @@
-"""What the training loop and the hooks of methods are told: budget, context and step. Data only."""
+"""The data that the training loop and the hooks of methods get: budget, context and step."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Budget(BaseModel):
     clip: Annotated[float, Field(gt=0)] = 1.0
     """The largest L2 norm of the gradient of all parameters; a larger gradient is scaled down to it."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the student's passes. auto: bfloat16 where the processor has the instructions."""
+    """The precision of the student's passes. auto: bfloat16 if the processor has the instructions, else float32."""
     patience: Annotated[int, Field(ge=1)] | None = None
     """None trains to the end. A number stops after that many epochs without a better score on the held-out slice of
     the training set, and keeps the best weights.
@@ -98,9 +98,9 @@ class Context:
     progress: Callable[[str, Progress], None] | None = None
     """Told the stage's name and how far it is."""
     load_pretrained: Callable[[], Encoder] | None = None
-    """Loads the base model as it was before fine-tuning; None where there is none (see `pretrained`)."""
+    """Loads the base model as it was before fine-tuning; None if there is none (see `pretrained`)."""
     load_language_model: Callable[[], MaskedLanguageModelHead | None] = lambda: None
-    """Loads the head of the base model's masked language model; gives None where the checkpoint has none."""
+    """Loads the head of the base model's masked language model; returns None if the checkpoint has none."""
     shapes_only: bool = False
     """Whether only the shape of the result is wanted, for its size, FLOPs and latency. Then nothing is trained and the
     weights do not matter, so that a hook may replace an expensive choice by any choice of the same shape. It is False
@@ -182,7 +182,7 @@ class Step:
     """Steps done / all steps, in [0, 1)."""
     teacher: Encoder
     teacher_batch: Batch | None = None
-    """The same texts by the teacher's tokenizer; None where the student has the same tokenizer."""
+    """The same texts by the teacher's tokenizer; None if the student has the same tokenizer."""
     needs: frozenset[Need] = frozenset()
     """What the stage's methods read, together."""
     bfloat16: bool = False

@@ -39,11 +39,11 @@ class Method(ABC):
     - `suite`: for an option, the values that a sweep takes. Conformance runs the first ones (the smoke options) and
       tries all others.
     - the attributes below. Each has a default. Write an attribute in the class (`trains = False`), or as a property
-      of the same name where the options decide it.
+      of the same name if the options decide it.
     - `final_shape_from` and `check_against`: called before anything is trained, to refuse what cannot work.
     - hooks. A stage calls them in this order, and each hook for every method of the stage before the next hook:
 
-      1. `examples(context)`: once, only where the stage trains.
+      1. `examples(context)`: once, only if the stage trains.
       2. `student(teacher, context)`: once. Only the first method of a stage that overrides it is asked.
       3. `prepare(student, context)`: once.
       4. `loss(step)` in every training step, before the optimizer's step; `step(student, progress)` after it.
@@ -74,8 +74,8 @@ class Method(ABC):
     must_be_last: ClassVar[bool] = False
     """Whether the result cannot be trained any more. Then no training stage may follow."""
     post_training_options: ClassVar[frozenset[str]] = frozenset()
-    """Options that `finish` alone reads. Recipes that differ only in these share one training, where the method is
-    alone in its stage.
+    """Options that only `finish` reads. Recipes that differ only in these share one training, if the method is alone in
+    its stage.
     """
     inert_when_tiny: ClassVar[Mapping[str, str]] = {}
     """Options that change nothing on conformance's tiny encoder, each with the reason. Any other option must change the
@@ -95,7 +95,7 @@ class Method(ABC):
 
     @property
     def trains(self) -> bool:
-        """Whether the method needs the training loop. False where `finish` does all: then the record has no training
+        """Whether the method needs the training loop. False if `finish` does all: then the record has no training
         of this stage, and the training budget does not matter.
         """
         return True
@@ -124,8 +124,8 @@ class Method(ABC):
         return config
 
     def check_against(self, config: Any, baseline: Baseline) -> None:
-        """Raise SkylineError where the loss cannot compare an encoder of shape `config` with the baseline, or where
-        the baseline's tokenizer or texts do not allow the options. It is called before `final_shape_from`.
+        """Raise SkylineError if the loss cannot compare an encoder of shape `config` with the baseline, or if the
+        baseline's tokenizer or texts do not allow the options. It is called before `final_shape_from`.
         """
         return
 
@@ -166,16 +166,17 @@ class Method(ABC):
     def finish(self, student: Model, context: Context) -> Model | None:
         """Make the saving real: slice, drop, factor, choose codecs (`student.storage.codecs`) and kernels.
 
-        It is called in every stage, also where nothing was trained: post-training methods calibrate here on
-        `context.batches`. Return the new model, or None where the student was changed in place. What acts must be in
-        the artifact: weights, configuration, codecs; a hook or a wrapped forward is lost.
+        It is called in every stage, also if nothing was trained: post-training methods calibrate here on
+        `context.batches`. Return the new model, or None if the student was changed in place. The artifact keeps only
+        weights, configuration, codecs and kernels; a hook or a wrapped forward is lost.
         """
         return None
 
 
 def parse_options(method: type[Method], given: Mapping[str, str]) -> Any:
-    """The options of `method` from a recipe's text values. Raises SkylineError naming option, value and what
-    is allowed.
+    """Return the options of `method` from a recipe's text values by name. Raises SkylineError for an unknown option
+    (`unknown-name`), a value that is not allowed (`out-of-range`), options that the class refuses (`conflict`), and a
+    class that is not a dataclass (`wrong-kind`).
     """
     identity = method.card.id
     if not is_dataclass(method.Options):

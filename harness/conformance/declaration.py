@@ -39,7 +39,7 @@ def check_card(subject: Subject) -> None:
     try:
         json.dumps(card.to_dict(), allow_nan=False)
     except (TypeError, ValueError) as error:
-        problems.append(f"it is no plain JSON ({error})")
+        problems.append(f"it is not plain JSON ({error})")
     if problems:
         raise Broken("the card: " + "; ".join(problems))
 
@@ -73,14 +73,16 @@ def check_options(subject: Subject) -> None:
     options = subject.method.Options
     parameters = getattr(options, "__dataclass_params__", None)
     if not is_dataclass(options) or not getattr(parameters, "frozen", False):
-        raise Broken("Options is no frozen dataclass; decorate it with @options")
+        raise Broken("Options is not a frozen dataclass; decorate it with @options")
     names = [field.name for field in fields(options)]
     own = (options.__doc__ or "").strip()
     if names and (not own or own.startswith(f"{options.__name__}(")):
         raise Broken("Options has no docstring; say what each option means")
     for name, values in subject.method.suite.items():
         if name not in names:
-            raise Broken(f"the suite names '{name}', which is no option; known: {', '.join(names) or 'none'}")
+            raise Broken(
+                f"the suite names '{name}', which is not an option; known: {', '.join(names) or 'none'}"
+            )
         if not isinstance(values, tuple) or not values:
             raise Broken(f"the suite has no tuple of values for '{name}'")
     if subject.suite_fault is not None:

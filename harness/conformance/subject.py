@@ -143,7 +143,7 @@ class Subject:
         return Made(folder, save_artifact(student, folder, recipe, parents), student, training)
 
     def context(self, teacher: Encoder) -> Context:
-        """What the hooks are told: the toy task's training side, three steps, seed 0."""
+        """Return the hooks' context: the toy task's training side, three steps, seed 0."""
         logits = TeacherLogits(self.folder / "teacher", self.baseline.hash)
         return Context(teacher, tiny_task().training_view(), BUDGET, seed=SEED, teacher_logits=logits)
 

@@ -1,4 +1,4 @@
-"""An adapter without a fault, the faults that can be put into it, and what conformance says of each."""
+"""An adapter without a fault, faults to put into it, and the failures that conformance must report for each."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def first(*lines: str) -> dict[str, str]:
 
 
 def last(*lines: str) -> dict[str, str]:
-    """Lines at its end."""
+    """Lines at the end of `finish`."""
     return {LAST: "".join(f"        {line}\n" for line in lines)}
 
 
@@ -67,7 +67,7 @@ def top(*lines: str) -> dict[str, str]:
 
 
 def hook(*lines: str) -> dict[str, str]:
-    """A further hook."""
+    """One more hook."""
     return {"    def finish(": "".join(f"    {line}\n" for line in (*lines, "")) + "    def finish("}
 
 
@@ -255,11 +255,11 @@ BAD_OPTIONS: dict[str, tuple[dict[str, str], str]] = {
     ),
     "not-frozen": (
         top("from dataclasses import dataclass") | {"    @options\n": "    @dataclass\n"},
-        "no frozen dataclass",
+        "not a frozen dataclass",
     ),
     "suite-of-another-option": (
         {'suite = {"dtype"': 'suite = {"type"'},
-        "'type', which is no option; known: dtype",
+        "'type', which is not an option; known: dtype",
     ),
     "suite-value-out-of-range": ({'("float16", "bfloat16")}': '("float16", "int4")}'}, "halve:dtype=int4"),
     "suite-without-values": ({'("float16", "bfloat16")}': "()}"}, "no tuple of values for 'dtype'"),
@@ -290,7 +290,7 @@ BAD_CARDS = {
     'reduces=("disk",)': ('reduces=("energy",)', "unknown cost 'energy'"),
     "2019": ("0", "paper.year is 0"),
     '"Somebody"': ('""', "paper.authors is empty"),
-    '"https://example.org"': ("object()", "no plain JSON"),
+    '"https://example.org"': ("object()", "not plain JSON"),
 }
 
 

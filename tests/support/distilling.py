@@ -1,4 +1,4 @@
-"""Steps of a distillation for the tests of its losses, and what a method's first training is told."""
+"""Steps of a distillation for tests of its losses, and a watch on the trainings that `prepare` begins."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def real_step(student: Encoder, teacher: Encoder, method: Method) -> Step:
 def first_training(
     recipe: str, teacher: Encoder, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Encoder, Method, list[tuple[Tensor, dict[str, Any]]]]:
-    """The student and the method after `prepare`, and of each training that it began the loss on `real_step` and the
-    budget that it asked for.
+    """Return the student and the method after `prepare`, and for each training that `prepare` began the loss on
+    `real_step` and the budget.
     """
     (call,) = Recipe.parse(recipe).calls
     method, seen = call.make(), list[tuple[Tensor, dict[str, Any]]]()

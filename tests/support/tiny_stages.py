@@ -1,4 +1,4 @@
-"""Contexts, methods and students of conformance's tiny encoder, which the tests of this folder share."""
+"""Contexts, methods and students of conformance's tiny encoder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def context(
     return Context(
         teacher=tiny_encoder() if teacher is None else teacher,
         task=tiny_task().training_view(),
-        # Validated, so that a field that no budget has is an error here.
+        # Validated, so that a misspelt field is an error.
         budget=Budget.model_validate({**BUDGET.model_dump(), **budget}),
         seed=seed,
         shapes_only=shapes_only,
@@ -58,7 +58,7 @@ def built(
 
 
 def shape_left(recipe: str, config: EncoderConfig) -> EncoderConfig:
-    """The shape that a recipe's checks say it leaves."""
+    """The shape that a recipe's methods leave, by their `final_shape_from`."""
     for call in Recipe.parse(recipe).calls:
         config = call.make().final_shape_from(config)
     return config

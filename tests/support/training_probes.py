@@ -1,4 +1,4 @@
-"""A method that notes its calls, and how weights are compared, for the tests of the training loop."""
+"""A method that records its calls, and functions that compare weights, for tests of the training loop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
 
 
 class Probe(Method):
-    """A method that notes its calls."""
+    """A method that records its calls in `log`."""
 
     card = replace(discover().get("magnitude").card, id="probe")
 

@@ -1,4 +1,4 @@
-"""A fine-tuned encoder with the pre-trained one that it comes from, for methods that begin with the latter."""
+"""A fine-tuned encoder and a pre-trained one, for methods that begin with pre-trained weights."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(
 
 
 def smallest(values: np.ndarray, count: int) -> np.ndarray:
-    """Where the `count` smallest are, by sorting."""
+    """Return a mask of the `count` smallest values, by sorting."""
     found = np.zeros(values.size, dtype=bool)
     found[np.argsort(values, kind="stable")[:count]] = True
     return found
