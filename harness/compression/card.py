@@ -100,7 +100,7 @@ class Card:
     touches: tuple[str, ...]
     """The components that it changes, of `harness.models.config.COMPONENTS`. At least one."""
     reduces: tuple[Cost, ...]
-    """The costs that it claims to reduce, of `harness.records.schema.COSTS`."""
+    """The costs that it claims to reduce, of `harness.records.costs.COSTS`."""
     claims: tuple[Claim, ...] = ()
     input_dependent: bool = False
     """Whether the cost of a row depends on what the row says (early exit)."""

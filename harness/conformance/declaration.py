@@ -41,7 +41,7 @@ def check_card(subject: Subject) -> None:
     except (TypeError, ValueError) as error:
         problems.append(f"it is not plain JSON ({error})")
     if problems:
-        raise Broken("the card: " + "; ".join(problems))
+        raise Broken("; ".join(problems))
 
 
 def check_identity(subject: Subject) -> None:

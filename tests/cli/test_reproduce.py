@@ -106,7 +106,7 @@ def test_a_recipe_can_start_from_an_architecture() -> None:
     assert not recipe.parent.is_baseline
     with refused(Code.UNKNOWN_NAME, "'mobilebert'"):
         Recipe.parse("[mobilebrt]")
-    with refused(Code.INVALID, "[mobilebert]"):
+    with refused(Code.UNREADABLE, "[mobilebert]"):
         Recipe.parse("dynamic-int8 > [mobilebert]")
 
 

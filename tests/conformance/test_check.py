@@ -287,7 +287,7 @@ def test_a_problem_inside_a_folder_is_named_from_there(
 def test_an_adapter(tmp_path: Path) -> None:
     path = write_adapter("my-pruning", "unstructured-pruning", tmp_path)
     card, effects = check_path(path)
-    assert card.startswith("card: the card: 'title' is empty; paper.title is empty;")
+    assert card.startswith("card: 'title' is empty; paper.title is empty;")
     assert card.count("paper.year") == 1
     assert effects.startswith("effects: option 'strength' changes neither")
     path.write_text(path.read_text().replace("loss(self", "loss self"))
