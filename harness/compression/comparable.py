@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.common.errors import Code, SkylineError
-from harness.models.config import EncoderConfig, LinformerAttention
+from harness.models.attention_kinds import LinformerAttention
+from harness.models.config import EncoderConfig
 from harness.models.shape_checks import refuse_eliminated
 from harness.models.students.bottleneck_config import BottleneckConfig
 from harness.models.students.config import StudentConfig

@@ -4,14 +4,11 @@ weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
-from math import ceil
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -22,24 +19,18 @@ from pydantic import (
 
 from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.validation import plain
+from harness.models.attention_kinds import (
+    AttentionKind,
+    LinformerAttention,
+    SpanAttention,
+)
+from harness.models.frozen_config import Count, FrozenConfig, Positive, without_absent
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
 Matrix = Literal["query", "key", "value", "attention_out", "ffn_in", "ffn_out"]
 MATRICES: tuple[Matrix, ...] = ("query", "key", "value", "attention_out", "ffn_in", "ffn_out")
 
 COMPONENTS = ("embedding", "attention_in", "attention", "attention_out", "ffn", "head")
 """The survey's components (Ganesh et al. 2021, Figure 3), in the order in which they run."""
-
-
-class FrozenConfig(BaseModel):
-    """Base of all configurations: immutable, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _without_absent(data: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: value for name, value in data.items() if name not in names or value is not None}
 
 
 ExitRamp = Literal["pooler", "linear", "student"]
@@ -70,81 +61,6 @@ class ExitRule(FrozenConfig):
     tolerance: Annotated[float, Field(ge=0)] = 0.0
 
 
-class LocalAttention(FrozenConfig):
-    """Each token attends to the tokens at most `window` positions away and to the first one, which attends to all."""
-
-    kind: Literal["local"] = "local"
-    window: Positive = 16
-
-
-class TopKAttention(FrozenConfig):
-    """Each query keeps its `k` largest scores, and any score equal to the k-th (Zhao et al. 2019)."""
-
-    kind: Literal["topk"] = "topk"
-    k: Positive = 8
-
-
-class LinformerAttention(FrozenConfig):
-    """Keys and values of up to `length` tokens are projected to `projected` places (Wang et al. 2020).
-
-    Keys and values have one projection each, or share one with `shared_kv`. The block of place j begins at token
-    j · length / projected; a sequence that ends before this token does not use the place.
-    """
-
-    kind: Literal["linformer"] = "linformer"
-    projected: Positive = 64
-    length: Positive = 128
-    shared_kv: bool = False
-
-    @model_validator(mode="after")
-    def _compresses(self) -> LinformerAttention:
-        if self.projected > self.length:
-            raise ValueError(f"{self.length} tokens cannot be projected to {self.projected} places")
-        return self
-
-    def places(self, tokens: int) -> int:
-        """Return the number of places that a sequence of `tokens` tokens uses."""
-        return min(self.projected, -(-tokens * self.projected // self.length))
-
-    def start(self, place: int) -> int:
-        """Return the first token of a place's block."""
-        return place * self.length // self.projected
-
-
-class SegmentAttention(FrozenConfig):
-    """Tokens attend only to tokens of their own segment (the lower layers of DeFormer: Cao et al. 2020)."""
-
-    kind: Literal["segments"] = "segments"
-
-
-class SpanAttention(FrozenConfig):
-    """Each head attends through its own soft window (Sukhbaatar et al. 2019, section 2.2).
-
-    A token at most `span` positions away has the weight 1, one `ramp` + span or more away the weight 0; between them
-    the weight is (ramp + span − distance) / ramp. `spans` has one number, in tokens, for each head.
-    """
-
-    kind: Literal["span"] = "span"
-    ramp: Positive = 32
-    spans: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)]
-
-    @property
-    def windows(self) -> tuple[int, ...]:
-        """The largest distance, in tokens, at which each head's weight is above 0."""
-        return tuple(ceil(self.ramp + span) - 1 for span in self.spans)
-
-    def of_heads(self, heads: Iterable[int]) -> SpanAttention:
-        """Return the same attention for a choice of heads, in that order."""
-        return self.model_copy(update={"spans": tuple(self.spans[head] for head in heads)})
-
-
-AttentionKind = Annotated[
-    LocalAttention | TopKAttention | LinformerAttention | SegmentAttention | SpanAttention,
-    Field(discriminator="kind"),
-]
-"""Attention in which a token does not attend to every other with full weight."""
-
-
 class LayerConfig(FrozenConfig):
     """One layer. The layers of an encoder may differ in every field.
 
@@ -159,7 +75,7 @@ class LayerConfig(FrozenConfig):
     heads: Count = 12
     head_size: Positive = 64
     ffn_size: Count = 3072
-    ranks: dict[Matrix, Positive] = {}
+    ranks: dict[Matrix, Positive] = Field(default_factory=dict)
     shares_with: Count | None = None
     attention: AttentionKind | None = None
     kept: Positive | None = None
@@ -168,7 +84,7 @@ class LayerConfig(FrozenConfig):
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Older configurations do not have these fields: their text, and so their hash, must not change.
-        return _without_absent(serialize(self), ("attention", "kept", "exit"))
+        return without_absent(serialize(self), ("attention", "kept", "exit"))
 
     @model_validator(mode="after")
     def _each_head_has_its_span(self) -> LayerConfig:
@@ -261,7 +177,7 @@ class HashedWords(FrozenConfig):
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # As in LayerConfig.
-        return _without_absent(serialize(self), ("rows",))
+        return without_absent(serialize(self), ("rows",))
 
 
 Words = Annotated[CodedWords | HashedWords, Field(discriminator="kind")]
@@ -305,7 +221,7 @@ class EncoderConfig(FrozenConfig):
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # As in LayerConfig.
-        return _without_absent(serialize(self), ("words", "exit_rule", "segment_positions"))
+        return without_absent(serialize(self), ("words", "exit_rule", "segment_positions"))
 
     @field_validator("layers", mode="before")
     @classmethod

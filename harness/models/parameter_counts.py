@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.models.config import EncoderConfig, LayerConfig, LinformerAttention, matrix_shape, student_size
+from harness.models.attention_kinds import LinformerAttention
+from harness.models.config import EncoderConfig, LayerConfig, matrix_shape, student_size
 
 
 @dataclass(frozen=True)

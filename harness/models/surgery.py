@@ -15,18 +15,9 @@ from torch import Tensor, nn
 
 from harness.common.errors import Code, SkylineError
 from harness.common.validation import plain
+from harness.models.attention_kinds import AttentionKind, LinformerAttention, SpanAttention
 from harness.models.codecs import Codec, Codes, Pack
-from harness.models.config import (
-    AttentionKind,
-    CodedWords,
-    EncoderConfig,
-    ExitRamp,
-    HashedWords,
-    LayerConfig,
-    LinformerAttention,
-    Matrix,
-    SpanAttention,
-)
+from harness.models.config import CodedWords, EncoderConfig, ExitRamp, HashedWords, LayerConfig, Matrix
 from harness.models.encoder.attention import Places
 from harness.models.encoder.encoder import Encoder
 from harness.models.encoder.low_rank import LowRankLinear

@@ -83,6 +83,11 @@ NAMES = {
         "TRAINING_VERSION EVALUATION_VERSION PROFILING_VERSION"
     ),
     ("harness.records", "harness.common.hardware"): "Hardware",
+    ("harness.records", "harness.records.costs"): "COSTS Cost",
+    ("harness.config", "harness.models.attention_kinds"): (
+        "AttentionKind LocalAttention TopKAttention LinformerAttention SegmentAttention SpanAttention"
+    ),
+    ("harness.config", "harness.models.frozen_config"): "FrozenConfig Positive Count",
     ("harness.model", "harness.models.batch"): "Batch AttentionMap Output",
     ("harness.encoder", "harness.models.batch"): "Batch AttentionMap Output",
     ("harness.encoder", "harness.models.model"): "INITIALIZER_RANGE Model Storage evaluating",

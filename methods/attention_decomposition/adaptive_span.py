@@ -9,7 +9,7 @@ from pydantic import Field
 from harness import Card, Method, Paper, SkylineError, options
 from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
-from harness.models.config import SpanAttention
+from harness.models.attention_kinds import SpanAttention
 from harness.models.shape_checks import refuse_other_attention
 
 with lazy_imports():

@@ -9,7 +9,8 @@ from pydantic import Field
 from harness import Card, Claim, Method, Paper, SkylineError, options
 from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
-from harness.models.config import EncoderConfig, SegmentAttention
+from harness.models.attention_kinds import SegmentAttention
+from harness.models.config import EncoderConfig
 from harness.models.shape_checks import refuse_other_attention, refuse_unlike
 
 with lazy_imports():

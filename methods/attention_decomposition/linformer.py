@@ -9,7 +9,8 @@ from pydantic import Field
 from harness import Card, Claim, Method, Paper, SkylineError, options
 from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
-from harness.models.config import EncoderConfig, LinformerAttention
+from harness.models.attention_kinds import LinformerAttention
+from harness.models.config import EncoderConfig
 from harness.models.shape_checks import refuse_eliminated, refuse_other_attention
 
 with lazy_imports():
@@ -18,7 +19,8 @@ with lazy_imports():
 
 if TYPE_CHECKING:
     from harness.compression.context import Context
-    from harness.models.config import EncoderConfig, LinformerAttention
+    from harness.models.attention_kinds import LinformerAttention
+    from harness.models.config import EncoderConfig
     from harness.models.encoder.encoder import Encoder
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from harness import Card, Method, Paper, options
 from harness.common.lazy import lazy_imports
-from harness.models import config as shapes
+from harness.models import attention_kinds
 from harness.models.shape_checks import refuse_other_attention
 
 with lazy_imports():
@@ -69,11 +69,11 @@ class LocalAttention(Method):
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Return the shape with local attention. Raises SkylineError if attention is restricted already."""
         refuse_other_attention(config)
-        kind = shapes.LocalAttention(window=self.options.window)
+        kind = attention_kinds.LocalAttention(window=self.options.window)
         return config.with_layers(
             tuple(layer.model_copy(update={"attention": kind}) for layer in config.layers)
         )
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """Return a copy of the teacher with local attention in every layer."""
-        return surgery.set_attention(teacher, shapes.LocalAttention(window=self.options.window))
+        return surgery.set_attention(teacher, attention_kinds.LocalAttention(window=self.options.window))

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from harness import Card, Method, Paper, options
 from harness.common.lazy import lazy_imports
-from harness.models import config as shapes
+from harness.models import attention_kinds
 from harness.models.shape_checks import refuse_other_attention
 
 with lazy_imports():
@@ -63,11 +63,11 @@ class TopKAttention(Method):
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Return the shape with top-k attention. Raises SkylineError if attention is restricted already."""
         refuse_other_attention(config)
-        kind = shapes.TopKAttention(k=self.options.k)
+        kind = attention_kinds.TopKAttention(k=self.options.k)
         return config.with_layers(
             tuple(layer.model_copy(update={"attention": kind}) for layer in config.layers)
         )
 
     def student(self, teacher: Encoder, context: Context) -> Encoder:
         """Return a copy of the teacher with top-k attention in every layer."""
-        return surgery.set_attention(teacher, shapes.TopKAttention(k=self.options.k))
+        return surgery.set_attention(teacher, attention_kinds.TopKAttention(k=self.options.k))

@@ -10,7 +10,7 @@ from pydantic import Field
 from harness import Card, Claim, Method, Paper, SkylineError, options
 from harness.common.errors import Code
 from harness.common.lazy import lazy_imports
-from harness.models.config import LinformerAttention
+from harness.models.attention_kinds import LinformerAttention
 from harness.models.shape_checks import refuse_eliminated
 
 with lazy_imports():

@@ -16,7 +16,8 @@ from harness.cli.reproduce import reproduce
 from harness.common.errors import Code
 from harness.models.architectures import ARCHITECTURES
 from harness.models.artifacts import load_artifact
-from harness.models.config import EncoderConfig, ExitRule, LayerConfig, SegmentAttention
+from harness.models.attention_kinds import SegmentAttention
+from harness.models.config import EncoderConfig, ExitRule, LayerConfig
 from harness.models.encoder.encoder import Encoder
 from harness.models.encoder.exits import Judge
 from harness.models.encoder.segment_cache import SecondCached

@@ -15,7 +15,8 @@ from harness.compression.distillation.layer_maps import (
     refuse_other_states,
     refuse_other_tokens_kept,
 )
-from harness.models.config import EncoderConfig, LayerConfig, LocalAttention
+from harness.models.attention_kinds import LocalAttention
+from harness.models.config import EncoderConfig, LayerConfig
 from tests.support.one_line_errors import refused
 
 

@@ -10,8 +10,9 @@ from harness.common.errors import Code
 from harness.compression.comparable import Baseline
 from harness.compression.context import Context
 from harness.conformance.tiny import CONFIG, tiny_encoder
+from harness.models.attention_kinds import SpanAttention
 from harness.models.batch import Batch
-from harness.models.config import LayerConfig, SpanAttention
+from harness.models.config import LayerConfig
 from harness.models.encoder.encoder import Encoder
 from harness.models.surgery import keep_heads
 from harness.recipes.builder import run_stage

@@ -13,15 +13,9 @@ from harness.compression.comparable import Baseline
 from harness.compression.context import Step
 from harness.compression.task_loss import task_loss
 from harness.conformance.tiny import CONFIG, tiny_encoder
+from harness.models.attention_kinds import LinformerAttention, LocalAttention, SegmentAttention, TopKAttention
 from harness.models.batch import Batch
-from harness.models.config import (
-    EncoderConfig,
-    LayerConfig,
-    LinformerAttention,
-    LocalAttention,
-    SegmentAttention,
-    TopKAttention,
-)
+from harness.models.config import EncoderConfig, LayerConfig
 from harness.models.encoder.encoder import Encoder
 from harness.models.encoder.segment_cache import segment_flops
 from harness.models.surgery import own_segment_positions, set_attention

@@ -7,16 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.models.batch import Batch
-from harness.models.config import (
+from harness.models.attention_kinds import (
     AttentionKind,
-    EncoderConfig,
-    LayerConfig,
     LinformerAttention,
     LocalAttention,
     SegmentAttention,
     TopKAttention,
 )
+from harness.models.batch import Batch
+from harness.models.config import EncoderConfig, LayerConfig
 from harness.models.encoder.attention import window_scores
 from harness.models.encoder.encoder import Encoder
 from harness.models.encoder.segment_cache import segment_flops

@@ -16,17 +16,17 @@ from torch.nn import functional
 
 from harness.common.errors import Code
 from harness.models.artifacts import load_artifact, save_artifact
-from harness.models.batch import Batch
-from harness.models.checkpoints import save_checkpoint
-from harness.models.config import (
+from harness.models.attention_kinds import (
     AttentionKind,
-    EncoderConfig,
     LinformerAttention,
     LocalAttention,
     SegmentAttention,
     SpanAttention,
     TopKAttention,
 )
+from harness.models.batch import Batch
+from harness.models.checkpoints import save_checkpoint
+from harness.models.config import EncoderConfig
 from harness.models.encoder.attention import (
     ExplicitSparseAttention,
     Places,

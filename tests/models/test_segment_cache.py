@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from harness.common.errors import Code
+from harness.models.attention_kinds import LocalAttention, SegmentAttention, TopKAttention
 from harness.models.batch import Batch
-from harness.models.config import EncoderConfig, LocalAttention, SegmentAttention, TopKAttention
+from harness.models.config import EncoderConfig
 from harness.models.encoder.encoder import Encoder
 from harness.models.encoder.segment_cache import (
     SecondCached,

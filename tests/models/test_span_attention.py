@@ -15,8 +15,9 @@ from torch import Tensor
 
 from harness.common.errors import Code
 from harness.models.artifacts import load_artifact, save_artifact
+from harness.models.attention_kinds import SpanAttention
 from harness.models.batch import Batch
-from harness.models.config import EncoderConfig, LayerConfig, SpanAttention
+from harness.models.config import EncoderConfig, LayerConfig
 from harness.models.encoder.attention import SoftWindows, block_scores, window_logarithms
 from harness.models.encoder.encoder import Encoder
 from harness.models.flops.counting import count_flops

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from harness.common.errors import Code
 from harness.models.artifacts import load_artifact, save_artifact
+from harness.models.attention_kinds import LinformerAttention, LocalAttention, SegmentAttention, TopKAttention
 from harness.models.batch import Batch
-from harness.models.config import LinformerAttention, LocalAttention, SegmentAttention, TopKAttention
 from harness.models.encoder.attention import Tokens
 from harness.models.encoder.encoder import Encoder
 from harness.models.encoder.word_vectors import most_significant, significance

@@ -8,21 +8,17 @@ from pathlib import Path
 import torch
 
 from harness.models.artifacts import save_artifact
-from harness.models.batch import Batch
-from harness.models.codecs import Codec, Int8
-from harness.models.config import (
+from harness.models.attention_kinds import (
     AttentionKind,
-    CodedWords,
-    EncoderConfig,
-    HashedWords,
-    HeadConfig,
-    LayerConfig,
     LinformerAttention,
     LocalAttention,
     SegmentAttention,
     SpanAttention,
     TopKAttention,
 )
+from harness.models.batch import Batch
+from harness.models.codecs import Codec, Int8
+from harness.models.config import CodedWords, EncoderConfig, HashedWords, HeadConfig, LayerConfig
 from harness.models.factory import make_model
 from harness.models.model import Model
 from harness.models.students.bottleneck_config import BottleneckConfig

@@ -12,17 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.models.batch import AttentionMap, Batch
-from harness.models.config import (
+from harness.models.attention_kinds import (
     AttentionKind,
-    EncoderConfig,
-    LayerConfig,
     LinformerAttention,
     LocalAttention,
     SegmentAttention,
     SpanAttention,
     TopKAttention,
 )
+from harness.models.batch import AttentionMap, Batch
+from harness.models.config import EncoderConfig, LayerConfig
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.models.attention_kinds import LinformerAttention
 from harness.models.batch import AttentionMap, Batch
-from harness.models.config import EncoderConfig, LayerConfig, LinformerAttention, Matrix
+from harness.models.config import EncoderConfig, LayerConfig, Matrix
 from harness.models.embeddings import word_embedding
 from harness.models.encoder.attention import Attention, Places, make_attention
 from harness.models.encoder.low_rank import linear

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.common.errors import Code, SkylineError
+from harness.models.attention_kinds import SegmentAttention, TopKAttention
 from harness.models.batch import Batch, Output
-from harness.models.config import EncoderConfig, SegmentAttention, TopKAttention
+from harness.models.config import EncoderConfig
 from harness.models.encoder.attention import Tokens
 from harness.models.encoder.encoder import Encoder
 from harness.models.flops.counting import FlopCount, count_flops

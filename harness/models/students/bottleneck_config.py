@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from harness.models.config import FrozenConfig, HeadConfig, Positive
+from harness.models.config import HeadConfig
+from harness.models.frozen_config import FrozenConfig, Positive
 
 
 class BottleneckConfig(FrozenConfig):

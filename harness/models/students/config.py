@@ -6,7 +6,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from harness.models.config import Count, FrozenConfig, HeadConfig, Positive, Words
+from harness.models.config import HeadConfig, Words
+from harness.models.frozen_config import Count, FrozenConfig, Positive
 
 
 class StudentConfig(FrozenConfig):

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from harness.models.attention_kinds import SegmentAttention
 from harness.models.batch import Batch
-from harness.models.config import SegmentAttention
 from harness.models.encoder.encoder import Encoder
 from harness.models.encoder.segment_cache import SecondCached, encode_segments, split_segments
 from harness.models.model import Model
