@@ -93,7 +93,7 @@ NAMES = {
     ("harness.encoder", "harness.models.model"): "INITIALIZER_RANGE Model Storage evaluating",
     ("harness.encoder", "harness.models.encoder.low_rank"): "LowRankLinear linear",
     ("harness.encoder", "harness.models.encoder.layers"): (
-        "gelu_tanh ACTIVATIONS Embedding AttentionIn AttentionOut FeedForward Closed Layer"
+        "gelu_tanh ACTIVATIONS Embedding AttentionIn AttentionOut FeedForward Layer"
     ),
     ("harness.encoder", "harness.models.encoder.heads"): "Head",
     ("harness.exits", "harness.models.encoder.heads"): "PoolerRamp LinearRamp StudentRamp RAMPS",
@@ -113,7 +113,7 @@ NAMES = {
     ("harness.method", "harness.compression.card"): "FAMILIES Need Scope Fidelity options Paper Claim Card",
     ("harness.execute", "harness.runs.record_making"): "make_record",
     ("harness.execute", "harness.runs.profile_run"): (
-        "Made ProfileRun make_for_profile build_for_profile real_inputs execute_profile"
+        "Made ProfileRun make_for_profile real_inputs execute_profile"
     ),
     ("harness.run", "harness.runs.progress"): "Display cell_name record_name describe_failure",
     ("harness.engines.local", "harness.runs.job"): "Job",

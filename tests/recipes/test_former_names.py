@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,5 +61,7 @@ def test_an_old_attribute_of_the_context() -> None:
 def test_the_new_names_are_there() -> None:
     for module in {*MODULES.values(), *(new for _, new in NAMES)}:
         assert find_spec(module) is not None, module
+    for (_, module), names in NAMES.items():
+        assert [name for name in names.split() if not hasattr(import_module(module), name)] == []
     assert all(hasattr(Method, new) and not hasattr(Method, old) for old, new in ATTRIBUTES.items())
     assert not set(OF_CONTEXT) & set(Context.__dataclass_fields__)
