@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from harness.compression.encoded_rows import EncodedSplit, encode_examples
 from harness.models.model import Model
-from harness.records.schema import Quality, Training
+from harness.records.predictions import pack_predictions
+from harness.records.schema import Predictions, Quality, Training
 from harness.tasks import squad
 from harness.tasks.metrics import bootstrap, compute, interval
 
@@ -47,16 +48,27 @@ def predict(
 
     Raises SkylineError (`too-long`) if the model has fewer positions than the task needs (see `Task.length_within`).
     """
+    return _predict(model, task, examples, device)[0]
+
+
+def _predict(
+    model: Model, task: Task | TrainingView, examples: Sequence[Example], device: str
+) -> tuple[list[Any], Predictions | None]:
+    """Return the predictions, and packed ones for a record; spans are not packed."""
     length = model.length_for(task)
     rows = encode_examples(examples, model, task.kind, length, task.name)
     logits = predict_logits(model, rows, device)
     if task.kind == "span":
         found = squad.windows(model.require_tokenizer().fast, examples, max_length=length)
-        return squad.answers(
+        texts = squad.answers(
             found, [x[:, 0].numpy() for x in logits], [x[:, 1].numpy() for x in logits], examples
         )
+        return texts, None
     stacked = torch.stack(logits)  # (N, outputs)
-    return stacked[:, 0].tolist() if task.kind == "regression" else stacked.argmax(dim=1).tolist()
+    if task.kind == "regression":
+        return stacked[:, 0].tolist(), pack_predictions(stacked.numpy(), None, 1)
+    labels = [cast("int", example.label) for example in examples]
+    return stacked.argmax(dim=1).tolist(), pack_predictions(stacked.numpy(), labels, task.output_size)
 
 
 def score(
@@ -78,13 +90,14 @@ def evaluate_quality(
     intervals: dict[str, tuple[float, float]] = {}
     for place, split in enumerate(task.dev_splits):
         examples = task.split(split)
-        predictions = predict(model, task, examples, device)
+        predictions, packed = _predict(model, task, examples, device)
         references = [example.label for example in examples]
         suffix = split.removeprefix("dev") if place else ""
         scores |= {f"{name}{suffix}": value for name, value in compute(task, predictions, references).items()}
         samples = bootstrap(task, predictions, references, REPLICATES)
         intervals |= {f"{name}{suffix}": interval(values) for name, values in samples.items()}
         if not place:
+            first = packed
             replicates = np.round(samples[task.metric], 3).tolist()
     return Quality(
         metric=task.metric,
@@ -92,5 +105,6 @@ def evaluate_quality(
         ci95=intervals,
         replicates=replicates,
         examples=len(task.dev()),
+        predictions=first,
         training=list(training),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,8 @@ from harness.records.schema import Precision, Workload
 
 if TYPE_CHECKING:
     from harness.tasks.base import Task
+
+Split = Literal["dev", "held-out"]
 
 
 class BudgetSpec(BaseModel):
@@ -37,10 +39,18 @@ class _Cell(BaseModel):
     """Path of the task description on this machine. Not part of the cell's key, not written to records."""
     trained_on: str = "cpu"
     """Device that trains the artifact. Another device rounds sums differently."""
+    protocol: str | None = None
+    """Name of the protocol that chose the budget (`harness.runs.protocols`); None for a budget of one's own."""
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that make the key, as a record stores them. Fields with their usual value are left out."""
-        usual = {"description": None, "trained_on": "cpu", "precision": "float32"}
+        usual = {
+            "description": None,
+            "trained_on": "cpu",
+            "precision": "float32",
+            "protocol": None,
+            "split": "dev",
+        }
         absent = {name for name, value in usual.items() if getattr(self, name, value) == value}
         return self.model_dump(mode="json", exclude={"task_file", *absent})
 
@@ -51,11 +61,16 @@ class _Cell(BaseModel):
 
 
 class QualityCell(_Cell):
-    """Train and score one recipe × base model × task × seed."""
+    """Train and score one recipe × base model × task × seed.
+
+    With `split` "held-out" a slice of the training set is scored, which is then not trained on. Choices, such as that
+    of a learning rate, are made on it.
+    """
 
     task: str
     seed: int
     budget: BudgetSpec
+    split: Split = "dev"
 
     @property
     def measured_on(self) -> str:
@@ -65,7 +80,8 @@ class QualityCell(_Cell):
     @property
     def slug(self) -> str:
         """Readable file name, made unique by the key."""
-        return _slug(self.task, self.model, self.recipe, f"s{self.seed}", self.key[:8])
+        task = self.task if self.split == "dev" else f"{self.task}-{self.split}"
+        return _slug(task, self.model, self.recipe, f"s{self.seed}", self.key[:8])
 
 
 class ProfileCell(_Cell):

@@ -28,7 +28,7 @@ from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.hardware import Hardware
 from harness.records.costs import Cost
 
-FORMAT = 2
+FORMAT = 3
 Status = Literal["ok", "failed", "skipped", "oom"]
 Precision = Literal["float32", "bfloat16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
@@ -42,7 +42,15 @@ def _with_declared_versions(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "format": 2, "provenance": {**data.get("provenance", {}), "declared": {}}}
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_declared_versions}
+def _with_predictions(data: dict[str, Any]) -> dict[str, Any]:
+    """Migrate from format 2, whose records kept no predictions and whose peaks of memory were taken once."""
+    return {**data, "format": 3}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _with_declared_versions,
+    2: _with_predictions,
+}
 """The migration from format n to n + 1, by n."""
 
 _NUMBERS = re.compile(r"\[\n[\s\d.,eE+-]+\]")
@@ -159,6 +167,22 @@ class Training(_Model):
         )
 
 
+class Predictions(_Model):
+    """The predictions on the scored rows, in the rows' order, each field as base64 of packed little-endian values.
+
+    `scores` are float16: for two classes the difference of the logits (second − first, (N,)), for more classes the
+    logits (N, classes), for regression the predicted scores (N,). `correct` are bits (N,), the first row in the highest
+    bit of the first byte, or null for regression. `answered` counts the answers by class, and `majority` is the share
+    in percent of the most frequent label; both are null for regression. Answers of spans are not kept.
+    """
+
+    rows: int
+    scores: str
+    correct: str | None = None
+    answered: tuple[int, ...] | None = None
+    majority: float | None = None
+
+
 class Quality(_Model):
     """Scores on the dev split in points (0-100; correlations -100 to 100), with 95 % bootstrap intervals.
 
@@ -171,6 +195,7 @@ class Quality(_Model):
     ci95: dict[str, tuple[float, float]]
     replicates: list[float]
     examples: int
+    predictions: Predictions | None = None
     training: list[Training] = []
 
 
@@ -195,7 +220,7 @@ class Total(_Model):
 
     `latency_ms` is the median of passes without instrumentation. `residual_pct` is the share of it that the sum of
     the components does not explain. `mean_depth` is the mean number of layers that rows run through, for an encoder
-    with early exit.
+    with early exit. `peak_memory_bytes` is the median of `memory_samples`, each from a fresh process.
     """
 
     params: int
@@ -207,6 +232,7 @@ class Total(_Model):
     latency_ms: float | None
     disk_bytes: int
     peak_memory_bytes: int | None
+    memory_samples: list[int] = []
     accelerator_memory_bytes: int | None = None
     residual_pct: float | None = None
     mean_depth: float | None = None
