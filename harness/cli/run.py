@@ -59,6 +59,13 @@ def run(
     profile_: Annotated[
         bool, typer.Option("--profile/--no-profile", help="Whether to profile the trained artifacts too.")
     ] = True,
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train/--no-train",
+            help="Whether to train. Without it, only cells run whose artifacts are there.",
+        ),
+    ] = True,
     device: Annotated[
         str | None,
         typer.Option(help="Device for profiles: cpu or cuda [default: the suite's, or cpu]."),
@@ -99,6 +106,8 @@ def run(
     if dry_run:
         store = records_store.Store(out)
         plan = planning.make_plan(planning.resolve_cells(cells, data), store)
+        if not train:
+            plan = planning.without_training(plan, store)
         summary: dict[str, Any] = {
             "cells": [job.cell.slug for job in plan.jobs],
             "fresh": len(plan.fresh),
@@ -113,7 +122,7 @@ def run(
                 f"{len(plan.jobs)} cells, {summary['trainings']} trainings; {summary['fresh']} up to date"
             )
         return
-    outcome = runs.run_cells(cells, out, data, engine=engine, workers=workers, quiet=json_)
+    outcome = runs.run_cells(cells, out, data, engine=engine, workers=workers, train=train, quiet=json_)
     counts: dict[str, Any] = {"recorded": len(outcome.recorded), "fresh": len(outcome.fresh)}
     if json_:
         for outcomes, records in (("failed", outcome.failed), ("skipped", outcome.skipped)):

@@ -13,6 +13,7 @@ from harness.records.costs import COSTS, Cost
 
 FAMILIES = (
     "baseline",
+    "controls",
     "quantization",
     "unstructured-pruning",
     "structured-pruning",

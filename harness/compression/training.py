@@ -1,7 +1,8 @@
 """The one training loop. Methods act on it through their hooks; it does not depend on any method.
 
 Batches of similar length, AdamW with linear warm-up and decay, gradient clipping, bfloat16 if the processor has the
-instructions, early stopping on a held-out slice of the training set. All random numbers come from one seed.
+instructions, early stopping on a held-out slice of the training set, heads that read standardised states. All random
+numbers come from one seed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from harness.compression.comparable import refuse_other_tokens
 from harness.compression.context import Budget, Context, Progress, Step
 from harness.compression.encoded_rows import EncodedSplit, encode_examples
 from harness.compression.evaluation import predict, score
+from harness.compression.standardizing import standardized
 from harness.compression.task_loss import task_loss
 from harness.models.model import Model
 from harness.records.schema import Training
@@ -113,7 +115,7 @@ def train(student: Model, methods: Sequence[Method], context: Context, stage: st
     best, best_state, waited = -math.inf, None, 0
     running, done, seen, started = math.nan, 0, 0, time.monotonic()
     # Dropout draws from torch's global generator, so its state is restored afterwards.
-    with torch.random.fork_rng(devices=[]):
+    with standardized(student, rows), torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.generator("dropout").initial_seed())
         while done < steps and waited < (budget.patience or math.inf):
             for chosen in rows.shuffled_batches(budget.batch_size, order):
@@ -154,8 +156,8 @@ def train(student: Model, methods: Sequence[Method], context: Context, stage: st
                 waited = 0 if reached > best else waited + 1
                 if reached > best:
                     best, best_state = reached, deepcopy(student.state_dict())
-    if best_state is not None:
-        student.load_state_dict(best_state)
+        if best_state is not None:
+            student.load_state_dict(best_state)
     student.eval()
     return Training(
         stage=stage,

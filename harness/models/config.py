@@ -119,13 +119,20 @@ class LayerConfig(FrozenConfig):
 
 
 HeadKind = Literal["classification", "regression", "span", "none"]
+Pooling = Literal["first-token", "mean"]
+"""How one vector is made of a row's states: the first token's state, or the mean over the tokens that are present."""
+
+
+def without_usual_pooling(data: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the pooling of BERT, which older configurations do not name."""
+    return {name: value for name, value in data.items() if (name, value) != ("pooling", "first-token")}
 
 
 class HeadConfig(FrozenConfig):
     """The head on the last layer.
 
-    `classification` and `regression`: the first token's state, pooled (dense, tanh) and mapped to `outputs` logits.
-    `span`: two logits (start, end) for each token. `none`: no logits, the first token's pooled state instead.
+    `classification` and `regression`: one vector of the row (see `Pooling`), pooled (dense, tanh) and mapped to
+    `outputs` logits. `span`: two logits (start, end) for each token. `none`: no logits, the pooled vector instead.
     """
 
     kind: HeadKind = "classification"
@@ -188,9 +195,9 @@ class EncoderConfig(FrozenConfig):
     """The shape of the elastic encoder. With equal layers it is BERT (Devlin et al. 2019).
 
     `embedding_rank` is the rank of factorized word embeddings, `words` describes coded or hashed ones; if both are
-    absent, word embeddings are a table. `exit_rule` decides when a row exits at a ramp; if absent, every row runs
-    through all layers. With `segment_positions` "own" the positions of the second segment start at 0 again; if absent,
-    they continue from the first segment.
+    absent, word embeddings are a table. `pooling` says what head and exit ramps read. `exit_rule` decides when a row
+    exits at a ramp; if absent, every row runs through all layers. With `segment_positions` "own" the positions of the
+    second segment start at 0 again; if absent, they continue from the first segment.
     """
 
     vocab_size: Positive = 30522
@@ -206,6 +213,7 @@ class EncoderConfig(FrozenConfig):
     attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-12
     pooler: bool = True
+    pooling: Pooling = "first-token"
     exit_rule: ExitRule | None = None
     segment_positions: Literal["own"] | None = None
 
@@ -221,7 +229,9 @@ class EncoderConfig(FrozenConfig):
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # As in LayerConfig.
-        return without_absent(serialize(self), ("words", "exit_rule", "segment_positions"))
+        return without_usual_pooling(
+            without_absent(serialize(self), ("words", "exit_rule", "segment_positions"))
+        )
 
     @field_validator("layers", mode="before")
     @classmethod

@@ -21,6 +21,7 @@ from harness.compression.comparable import Baseline
 from harness.compression.context import Budget, Context, Progress
 from harness.compression.exit_rules import with_exit_rule
 from harness.compression.method import Method
+from harness.compression.standardizing import adapt
 from harness.compression.teacher_logits import TeacherLogits
 from harness.compression.trained_weights import TrainedWeights
 from harness.compression.training import train
@@ -181,6 +182,8 @@ def run_stage(
     maker = next((method for method in methods if type(method).student is not Method.student), None)
     student = deepcopy(previous) if maker is None else maker.student(previous, context)
     student.storage = deepcopy(student.storage)
+    if trains and maker is not None:
+        adapt(student, previous, context)
     for method in methods:
         method.prepare(student, context)
     done: list[Training] = []

@@ -27,6 +27,10 @@ class BudgetSpec(BaseModel):
     baseline: dict[str, Any] = Field(default_factory=dict)
     recipe: dict[str, Any] = Field(default_factory=dict)
 
+    def with_fields(self, values: dict[str, Any]) -> BudgetSpec:
+        """Return these budgets with other values of some fields."""
+        return BudgetSpec(baseline={**self.baseline, **values}, recipe={**self.recipe, **values})
+
 
 class _Cell(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-TRAINING_VERSION = 2
+TRAINING_VERSION = 3
 """Raise it when a change of training, encoder or codecs changes artifacts."""
 EVALUATION_VERSION = 1
 """Raise it when a change of prediction, metrics or intervals changes scores."""

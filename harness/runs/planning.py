@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,23 +93,36 @@ def count_trainings(plan: Plan, store: Store) -> int:
 
     A profile needs its artifact and its baseline, as a score does. The parents of an existing artifact are not needed.
     """
-    built: dict[str, bool] = {}
-
-    def is_missing(build: Build) -> bool:
-        name = build.fingerprint
-        if name not in built:
-            folder = store.workspace / "artifacts" / name[:20]
-            built[name] = folder.is_dir() and folder.with_suffix(".training.json").is_file()
-        return not built[name]
-
-    missing: dict[str, Build] = {}
-    for job in plan.jobs:
-        if not job.trained:
-            continue
-        *chain, baseline = job.lineage
-        needed = list(takewhile(is_missing, chain))
-        # The baseline is the teacher of every stage, and every profile is timed against it.
-        if needed or not chain or isinstance(job.cell, ProfileCell):
-            needed += filter(is_missing, [baseline])
-        missing |= {build.fingerprint: build for build in needed}
+    is_missing = _missing_in(store)
+    missing = {build.fingerprint: build for job in plan.jobs for build in _needed(job, is_missing)}
     return sum(build.trains for build in missing.values())
+
+
+def without_training(plan: Plan, store: Store) -> Plan:
+    """Return the plan without the jobs that would train: those whose artifacts, or what they need, are missing."""
+    is_missing = _missing_in(store)
+    jobs = [job for job in plan.jobs if not any(build.trains for build in _needed(job, is_missing))]
+    return Plan(jobs, plan.fresh)
+
+
+def _missing_in(store: Store) -> Callable[[Build], bool]:
+    """Return a function that says whether an artifact is missing in the store's workspace."""
+
+    @cache
+    def is_missing(build: Build) -> bool:
+        folder = store.workspace / "artifacts" / build.fingerprint[:20]
+        return not (folder.is_dir() and folder.with_suffix(".training.json").is_file())
+
+    return is_missing
+
+
+def _needed(job: Job, is_missing: Callable[[Build], bool]) -> list[Build]:
+    """List the missing artifacts that a job needs, itself first."""
+    if not job.trained:
+        return []
+    *chain, baseline = job.lineage
+    needed = list(takewhile(is_missing, chain))
+    # The baseline is the teacher of every stage, and every profile is timed against it.
+    if needed or not chain or isinstance(job.cell, ProfileCell):
+        needed += filter(is_missing, [baseline])
+    return needed

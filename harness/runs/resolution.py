@@ -42,6 +42,7 @@ class Resolver:
     def __init__(self, data_dir: Path | None = None) -> None:
         self.recipe: Callable[[str], Recipe] = cache(Recipe.parse)
         self._load_task: Callable[[str], Task] = cache(lambda name: load_task(name, data_dir))
+        self._held_out: Callable[[Task], Task] = cache(lambda task: task.held_out())
         self._runtime: Callable[[str], Runtime] = cache(get_runtime)
         self._runtime_versions: Callable[[str], dict[str, str]] = cache(
             lambda name: self._runtime(name).versions()
@@ -92,7 +93,8 @@ class Resolver:
             raise SkylineError(
                 f"{cell.task_file or cell.task} changed after the run began; run again", Code.CHANGED
             )
-        return task
+        held_out = isinstance(cell, QualityCell) and cell.split == "held-out"
+        return self._held_out(task) if held_out else task
 
     def rows(self, cell: ProfileCell) -> Task:
         """Return the task whose dev rows are a profile's real inputs.

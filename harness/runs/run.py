@@ -11,7 +11,7 @@ from harness.records.schema import Record, Status
 from harness.records.store import Store
 from harness.runs.engines.base import BUILDS_ON, Engine
 from harness.runs.engines.local import LocalEngine
-from harness.runs.planning import check_engine, make_plan, resolve_cells
+from harness.runs.planning import check_engine, make_plan, resolve_cells, without_training
 from harness.runs.progress import Display
 
 
@@ -57,12 +57,14 @@ def run_cells(
     workers: int = 1,
     sittings: int = 1,
     further_s: float = 0.0,
+    train: bool = True,
     quiet: bool = False,
 ) -> Outcome:
     """Run the cells whose records are missing or stale, and write their records under `out`.
 
     Each profile is timed in `sittings` parts. After them, profiles whose interval is still wide get further sittings
-    for `further_s` seconds; profiles that were recorded without a verdict are then measured again.
+    for `further_s` seconds; profiles that were recorded without a verdict are then measured again. Without `train`
+    only cells run whose artifacts are there.
 
     Raises SkylineError before anything runs: for an unknown engine, for cells that cannot run (see
     `planning.resolve_cells`), and if another run holds `out` or `out` cannot be written (see `Store.lock`).
@@ -72,6 +74,8 @@ def run_cells(
     store = Store(out)
     with store.lock():
         plan = make_plan(jobs, store, want_verdicts=further_s > 0)
+        if not train:
+            plan = without_training(plan, store)
         with Display(plan, quiet) as display:
             chosen: Engine = LocalEngine(store, data_dir, workers, sittings, further_s, display.listener)
             records = chosen.run(plan.jobs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -48,6 +48,9 @@ class Example:
     label: Label
     id: str = ""
 
+
+HELD_OUT = 1500
+"""The most examples of a held-out slice of training data."""
 
 Loader: TypeAlias = Callable[[str], tuple[Example, ...]]
 """Reads one split, by its name in `Task.splits`."""
@@ -163,6 +166,18 @@ class Task:
         """
         return _length_within(self, positions)
 
+    def held_out(self) -> Task:
+        """Return the task whose dev split is a tenth of the training examples, at most `HELD_OUT`, drawn once for all
+        runs. Choices are made on it, never on dev.
+
+        Its training examples are the others, without those that overlap: GLUE's SST-2 lists phrases of its sentences
+        as rows of their own, which would give the answers away.
+        """
+        view = self.training_view()
+        left, held = view.holdout(0.1, seed=0, at_most=HELD_OUT)
+        parts = {"train": without_overlap(left, held), "dev": tuple(held)}
+        return replace(self, loader=parts.__getitem__, dev_splits=("dev",))
+
     def training_view(self) -> TrainingView:
         """Return the part of this task that a method may see."""
         return TrainingView(
@@ -237,6 +252,25 @@ class TrainingView:
             tuple(example for index, example in enumerate(self.examples) if index not in held),
             tuple(example for index, example in enumerate(self.examples) if index in held),
         )
+
+
+def without_overlap(examples: Sequence[Example], held: Sequence[Example]) -> tuple[Example, ...]:
+    """Leave out the examples whose text is a run of words of a held-out text, or contains one."""
+    texts = {example.text for example in held if example.pair is None}
+    inner = {span for text in texts for span in _spans(text)}
+    return tuple(
+        example
+        for example in examples
+        if example.text not in inner and not any(span in texts for span in _spans(example.text))
+    )
+
+
+def _spans(text: str) -> Iterator[str]:
+    """Yield every run of words of a text."""
+    words = text.split(" ")
+    for start in range(len(words)):
+        for stop in range(start + 1, len(words) + 1):
+            yield " ".join(words[start:stop])
 
 
 def _length_within(task: Task | TrainingView, positions: int) -> int:

@@ -156,17 +156,21 @@ class DeFormer(Method):
             # hidden_states: layers + 1 tensors (b, n, H), the embedding's output first.
             upper = slice(o.layers + 1, None)
             losses = distillation_losses.hidden_losses(ours[upper], theirs[upper], step.batch.attention_mask)
-            loss = loss + o.beta * self._with_pooled(losses, ours[-1], theirs[-1], step.teacher).mean()
+            present = step.batch.attention_mask.bool()
+            losses = self._with_pooled(losses, ours[-1], theirs[-1], present, step.teacher)
+            loss = loss + o.beta * losses.mean()
         return loss
 
-    def _with_pooled(self, losses: Tensor, ours: Tensor, theirs: Tensor, teacher: Encoder) -> Tensor:
+    def _with_pooled(
+        self, losses: Tensor, ours: Tensor, theirs: Tensor, present: Tensor, teacher: Encoder
+    ) -> Tensor:
         """Append the MSE of the pooled last states (b, n, H) to `losses` (k,), if both models have a pooler."""
-        mine, other = self.model.head.pooler, teacher.head.pooler
-        if mine is None or other is None:
+        mine, other = self.model.head, teacher.head
+        if mine.pooler is None or other.pooler is None:
             return losses
         with torch.no_grad():
-            target = torch.tanh(other(theirs[:, 0]).float())  # (b, H)
-        pooled = torch.tanh(mine(ours[:, 0]).float())  # (b, H)
+            target = other.pooled(theirs, present).float()  # (b, H)
+        pooled = mine.pooled(ours, present).float()  # (b, H)
         return torch.cat([losses, torch.nn.functional.mse_loss(pooled, target)[None]])
 
     def finish(self, student: Encoder, context: Context) -> None:

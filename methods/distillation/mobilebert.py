@@ -129,6 +129,7 @@ class MobileBERTDistillation(Augmenting):
             positions=config.positions,
             segments=config.segments,
             pooler=config.pooler,
+            pooling=config.pooling,
             head=config.head,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.hashing import sha256
@@ -19,7 +20,7 @@ from harness.models.checkpoints.importing import (
 )
 from harness.models.checkpoints.places import MINILM, MINILM_SHA256
 from harness.models.checkpoints.weights import weight_file, weights_on_meta
-from harness.models.config import EncoderConfig
+from harness.models.config import EncoderConfig, Pooling
 from harness.models.encoder.encoder import Encoder
 from harness.models.encoder.mlm_head import MaskedLanguageModelHead
 from harness.models.initialization import without_weights
@@ -54,16 +55,16 @@ def model_names() -> tuple[str, ...]:
 def load_model(name: str, labels: int = 2, seed: int = 0, head: str = "classification") -> Encoder:
     """Load a base model, in evaluation mode, by a built-in name, a hub name (`owner/model`) or a local folder.
 
-    The encoder's weights come from the checkpoint. The head of `labels` outputs is drawn from `seed`, unless the
-    checkpoint has a head of that size. All weights of a built-in BERT are drawn from `seed` if the hub's cache does not
-    have them and the hub does not answer; `model.origin` tells the two cases apart. Raises SkylineError for an unknown
-    name (UNKNOWN_NAME, NOT_FOUND), a checkpoint that is not a BERT encoder (WRONG_KIND), and a damaged one.
+    It pools as its checkpoint says, or as `@mean` or `@first-token` behind the name says. The encoder's weights come
+    from the checkpoint. The head of `labels` outputs is drawn from `seed`, unless the checkpoint has a head of that
+    size. All weights of a built-in BERT are drawn from `seed` if the hub's cache does not have them and the hub does
+    not answer; `model.origin` tells the two cases apart. Raises SkylineError for an unknown name (UNKNOWN_NAME,
+    NOT_FOUND), a checkpoint that is not a BERT encoder (WRONG_KIND), and a damaged one.
     """
-    folder = base_folder(name)
+    folder, (_, pooling) = base_folder(name), split_pooling(name)
     if folder is not None:
-        return from_folder(folder, labels, seed, head)
-    config = BASE_MODELS[ALIASES.get(name, name)].config
-    return random_model(config.with_head(head, labels), seed, places.default_tokenizer())
+        return from_folder(folder, labels, seed, head, pooling)
+    return random_model(base_config(name).with_head(head, labels), seed, places.default_tokenizer())
 
 
 def load_language_model(name: str) -> MaskedLanguageModelHead | None:
@@ -81,7 +82,7 @@ def check_base_model(name: str, *, needs_tokenizer: bool = True) -> None:
     folder, tokenizer = base_folder(name), base_tokenizer(name)
     if folder is not None:
         with without_weights():
-            model = Encoder(read_hf_config(folder))
+            model = Encoder(read_hf_config(folder, split_pooling(name)[1]))
         load_hf_weights(model, weights_on_meta(folder), folder)
     if tokenizer is None and needs_tokenizer:
         if folder is not None:
@@ -98,13 +99,26 @@ def base_tokenizer(name: str) -> Tokenizer | None:
     Raises the errors of `load_model` for its name, its config.json and its tokenizer.
     """
     folder = base_folder(name)
-    return places.default_tokenizer() if folder is None else read_tokenizer(folder, read_hf_config(folder))
+    return places.default_tokenizer() if folder is None else read_tokenizer(folder, base_config(name))
 
 
 def base_config(name: str) -> EncoderConfig:
     """Read only the configuration of a base model. Raises the errors of `load_model` for its name and config.json."""
-    folder = base_folder(name)
-    return BASE_MODELS[ALIASES.get(name, name)].config if folder is None else read_hf_config(folder)
+    folder, (plain, pooling) = base_folder(name), split_pooling(name)
+    if folder is not None:
+        return read_hf_config(folder, pooling)
+    return BASE_MODELS[ALIASES.get(plain, plain)].config.model_copy(
+        update={"pooling": pooling or "first-token"}
+    )
+
+
+def split_pooling(name: str) -> tuple[str, Pooling | None]:
+    """Split `minilm-l6@mean` into the model's name and its pooling, which is None if the name does not say it."""
+    plain, _, last = name.rpartition("@")
+    for pooling in get_args(Pooling):
+        if plain and last == pooling:
+            return plain, pooling
+    return name, None
 
 
 def base_folder(name: str) -> Path | None:
@@ -113,6 +127,7 @@ def base_folder(name: str) -> Path | None:
     Raises SkylineError for an unknown name (UNKNOWN_NAME), and if there is no such folder, in the hub's cache or on the
     hub either (NOT_FOUND).
     """
+    name = split_pooling(name)[0]
     name = ALIASES.get(name, name)
     if name == MINILM:
         return places.minilm_folder()
@@ -141,9 +156,14 @@ def origin_of(name: str) -> str:
     """Return what identifies a base model: `sha256:` and the hash of its weights' file, or `random:` and its name.
 
     For a model that is not built in, `+` and a digest of its configuration and tokenizer follow, because they change
-    the training too; for the built-in models they are fixed. Raises the errors of `load_model` for an unknown name.
+    the training too; for the built-in models they are fixed. A pooling that the name asks for stands at the end. Raises
+    the errors of `load_model` for an unknown name.
     """
-    name = ALIASES.get(name, name)
+    name, pooling = split_pooling(name)
+    return _origin_of_weights(ALIASES.get(name, name)) + ("" if pooling is None else f"@{pooling}")
+
+
+def _origin_of_weights(name: str) -> str:
     if name == MINILM:
         return f"sha256:{MINILM_SHA256}"
     folder = base_folder(name)

@@ -35,6 +35,8 @@ def hf_config(config: EncoderConfig) -> dict[str, Any]:
         raise _inexpressible("attention other than full attention, or eliminated word-vectors")
     if not config.pooler and config.head.kind in ("classification", "regression"):
         raise _inexpressible(f"a {config.head.kind} head without a pooler")
+    if config.pooling == "mean" and config.head.kind != "span":
+        raise _inexpressible("a head that reads the mean of the tokens")
     architecture = {
         "classification": "BertForSequenceClassification",
         "regression": "BertForSequenceClassification",

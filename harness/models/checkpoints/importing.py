@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.common.errors import Code, SkylineError
 from harness.models.checkpoints.names import classifier_names, hf_names, language_model_names
 from harness.models.checkpoints.weights import read_weights
-from harness.models.config import EncoderConfig
+from harness.models.config import EncoderConfig, Pooling
 from harness.models.encoder.encoder import Encoder
 from harness.models.encoder.mlm_head import MaskedLanguageModelHead
 from harness.models.initialization import nothing_drawn
@@ -30,12 +30,18 @@ def random_model(config: EncoderConfig, seed: int, tokenizer: Tokenizer | None =
     return model.initialize(generator).eval()
 
 
-def from_folder(folder: Path, labels: int = 2, seed: int = 0, head: str = "classification") -> Encoder:
+def from_folder(
+    folder: Path,
+    labels: int = 2,
+    seed: int = 0,
+    head: str = "classification",
+    pooling: Pooling | None = None,
+) -> Encoder:
     """Convert a local Hugging Face folder: config.json, model.safetensors (or pytorch_model.bin), and its tokenizer.
 
-    See `load_model` for the arguments and errors.
+    `pooling` is, if None, the folder's own. See `load_model` for the other arguments and errors.
     """
-    config = read_hf_config(folder).with_head(head, labels)
+    config = read_hf_config(folder, pooling).with_head(head, labels)
     weights, digest = read_weights(folder)
     model = random_model(config, seed, read_tokenizer(folder, config))
     model.origin = f"sha256:{digest}"
@@ -59,8 +65,10 @@ def read_tokenizer(folder: Path, config: EncoderConfig) -> Tokenizer | None:
     return tokenizer
 
 
-def read_hf_config(folder: Path) -> EncoderConfig:
-    """Translate a folder's config.json. Raises SkylineError unless it describes a BERT encoder."""
+def read_hf_config(folder: Path, pooling: Pooling | None = None) -> EncoderConfig:
+    """Translate a folder's config.json. `pooling` is, if None, the folder's own (see `read_pooling`). Raises
+    SkylineError unless it describes a BERT encoder.
+    """
     path = folder / "config.json"
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -106,6 +114,7 @@ def read_hf_config(folder: Path) -> EncoderConfig:
             dropout=data.get("hidden_dropout_prob", 0.1),
             attention_dropout=data.get("attention_probs_dropout_prob", 0.1),
             layer_norm_eps=data.get("layer_norm_eps", 1e-12),
+            pooling=pooling or read_pooling(folder),
         )
     except KeyError as error:
         raise SkylineError(f"{path} has no {error}; copy the checkpoint again", Code.INCOMPLETE) from None
@@ -115,18 +124,45 @@ def read_hf_config(folder: Path) -> EncoderConfig:
         ) from None
 
 
+def read_pooling(folder: Path) -> Pooling:
+    """Read how a checkpoint pools: as the description of a sentence encoder beside it says, else from the first token.
+
+    Raises SkylineError if the description cannot be read (UNREADABLE), or names another way (UNSUPPORTED).
+    """
+    path = folder / "1_Pooling" / "config.json"
+    if not path.is_file():
+        return "first-token"
+    try:
+        modes: Any = json.loads(path.read_text(encoding="utf-8"))
+        chosen = {name for name, on in modes.items() if name.startswith("pooling_mode") and on is True}
+    except (OSError, ValueError, AttributeError):
+        raise SkylineError(f"{path} cannot be read; copy the checkpoint again", Code.UNREADABLE) from None
+    known: dict[str, Pooling] = {
+        "pooling_mode_cls_token": "first-token",
+        "pooling_mode_mean_tokens": "mean",
+    }
+    if len(chosen) == 1 and (name := min(chosen)) in known:
+        return known[name]
+    raise SkylineError(
+        f"{path}: the checkpoint pools by {', '.join(sorted(chosen)) or 'nothing'}; "
+        "name it with @mean or @first-token behind it to choose one of these",
+        Code.UNSUPPORTED,
+    )
+
+
 def load_hf_weights(model: Encoder, weights: Mapping[str, Tensor], folder: Path) -> Encoder:
     """Load a checkpoint's `weights` (by Hugging Face's names, any floating-point type) into an encoder of its shape.
 
-    A pooler or head that the checkpoint does not have keeps its drawn weights. Errors name `folder`: SkylineError if a
+    A pooler or head that the checkpoint does not have keeps its drawn weights, as does a pooler that reads the mean of
+    the tokens: the checkpoint's was trained on the first. Errors name `folder`: SkylineError if a
     weight is missing (INCOMPLETE), of another shape (CONFLICT) or quantized (WRONG_KIND).
     """
     found = _by_name(weights)
     state = model.state_dict()
     for ours, theirs in hf_names(model.config).items():
+        if theirs.startswith("pooler.") and (theirs not in found or model.config.pooling == "mean"):
+            continue
         if theirs not in found:
-            if theirs.startswith("pooler."):
-                continue
             raise SkylineError(
                 f"{folder}: weight '{theirs}' is missing; use a checkpoint of a complete BERT encoder",
                 Code.INCOMPLETE,

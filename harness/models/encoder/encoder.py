@@ -70,7 +70,7 @@ class Encoder(Model):
             if (ramp := self.ramp(index)) is not None:
                 exits[index] = ramp(x, tokens, self.head)
         return Output(
-            logits=self.head(x),
+            logits=self.head(x, tokens.present),
             hidden_states=tuple(states) if hidden_states else None,
             attentions=tuple(maps) if attentions else None,
             exits=exits,
@@ -161,7 +161,7 @@ def run_with_exits(model: Encoder, batch: Batch, rule: ExitRule) -> Output:
         judge.keep(left)
         if not len(rows):
             return Output(logits, exits=exits, depths=depths)
-    logits[rows] = model.head(x).to(logits.dtype)
+    logits[rows] = model.head(x, tokens.present).to(logits.dtype)
     return Output(logits, exits=exits, depths=depths)
 
 
@@ -175,4 +175,4 @@ def run_to_depth(model: Encoder, batch: Batch, depth: int) -> tuple[Tensor, ...]
         x, tokens, _ = model.run_layer(index, x, tokens)
         if (ramp := model.ramp(index)) is not None:
             logits.append(ramp(x, tokens, model.head))
-    return (*logits, model.head(x)) if depth == len(model.layers) else tuple(logits)
+    return (*logits, model.head(x, tokens.present)) if depth == len(model.layers) else tuple(logits)

@@ -84,7 +84,7 @@ class SecondCached(Model):
         )
         for index in range(self.lower, len(self.encoder.layers)):
             x, tokens, _ = self.encoder.run_layer(index, x, tokens)
-        return Output(self.encoder.head(x))
+        return Output(self.encoder.head(x, tokens.present))
 
     def components(self) -> Iterator[tuple[str, str, nn.Module]]:
         """Yield the encoder's components."""

@@ -167,7 +167,8 @@ class MobileBERT(Model):
     def forward(self, batch: Batch, hidden_states: bool = False, attentions: bool = False) -> Output:
         """Run the model; see `Output` for the shapes. Raises SkylineError if the batch is longer than its positions."""
         self.check_length(batch.input_ids.shape[1])
-        mask, x = Tokens.of(batch).mask(None), self.embedding(batch)
+        tokens, x = Tokens.of(batch), self.embedding(batch)
+        mask = tokens.mask(None)
         states, maps = [x], list[AttentionMap]()
         for layer in self.layers:
             x, attention = layer(x, mask, attentions)
@@ -175,7 +176,7 @@ class MobileBERT(Model):
             if attention is not None:
                 maps.append(attention)
         return Output(
-            logits=self.head(x),
+            logits=self.head(x, tokens.present),
             hidden_states=tuple(states) if hidden_states else None,
             attentions=tuple(maps) if attentions else None,
         )

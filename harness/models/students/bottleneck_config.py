@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from harness.models.config import HeadConfig
+from harness.models.config import HeadConfig, Pooling, without_usual_pooling
 from harness.models.frozen_config import FrozenConfig, Positive
 
 
@@ -27,9 +27,15 @@ class BottleneckConfig(FrozenConfig):
     positions: Positive = 512
     segments: Positive = 2
     pooler: bool = False
+    pooling: Pooling = "first-token"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     head: HeadConfig = HeadConfig()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_usual(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As in EncoderConfig.
+        return without_usual_pooling(serialize(self))
 
     @model_validator(mode="after")
     def _heads_divide_the_body(self) -> BottleneckConfig:

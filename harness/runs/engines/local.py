@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from harness.profiling.latency.paired import Speed
 
 
+ROUND = 4
+"""Trainings of each worker between two rounds of profiles."""
+
+
 @dataclass
 class LocalEngine:
     """Runs jobs and writes their records."""
@@ -53,18 +57,32 @@ class LocalEngine:
     """Reasons why trainings of this run failed, by the fingerprint of the artifact."""
 
     def run(self, jobs: Iterable[Job]) -> list[Record]:
-        """Run all trainings, then all profiles one by one (see `Engine.run`)."""
+        """Run trainings in rounds, and after each round the profiles of its artifacts, one by one; at last all other
+        profiles (see `Engine.run`).
+        """
         jobs = list(jobs)
         profiles = [job for job in jobs if isinstance(job.cell, ProfileCell)]
         self._failed.clear()
-        records = self._train([job for job in jobs if isinstance(job.cell, QualityCell)])
+        records: list[Record] = []
         with ProfileRun(self.store.workspace, self.data_dir) as run:
+            for trained in self._rounds([job for job in jobs if isinstance(job.cell, QualityCell)]):
+                records += self._train(trained)
+                done = {job.lineage[0].fingerprint for job in trained}
+                own = [job for job in profiles if job.lineage[0].fingerprint in done]
+                records += [self._keep(job, self._skipped(job) or self._profile(job, run)) for job in own]
+                profiles = [job for job in profiles if job not in own]
             self._build_ahead(profiles, run)
             for _ in range(self.sittings - 1):
                 self._sit(profiles, run)
             self._sit_further(profiles, run)
             records += [self._keep(job, self._skipped(job) or self._profile(job, run)) for job in profiles]
         return records
+
+    def _rounds(self, jobs: list[Job]) -> Iterator[list[Job]]:
+        """Split trainings into rounds. A run that is stopped has lost at most one round of unprofiled artifacts."""
+        size = ROUND * self.workers
+        for start in range(0, len(jobs), size):
+            yield jobs[start : start + size]
 
     def _build_ahead(self, profiles: Sequence[Job], run: ProfileRun) -> None:
         cells = [job.cell for job in profiles if job.unsupported is None]

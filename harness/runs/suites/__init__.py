@@ -8,14 +8,15 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.lazy import lazy_imports
 from harness.common.validation import first_fault
 from harness.recipes.recipe import Recipe
-from harness.records.cells import BudgetSpec, Cell, ProfileCell, QualityCell, task_fields
+from harness.records.cells import BudgetSpec, Cell, ProfileCell, QualityCell, Split, task_fields
 from harness.records.schema import Precision, Workload
+from harness.runs import protocols
 from harness.runs.limits import MAX_BATCH, MAX_SEED, MAX_SEEDS, MAX_TIME_CAP_S, MIN_TIME_CAP_S, within
 from harness.tasks import load_task
 
@@ -35,18 +36,48 @@ class _Table(BaseModel):
 
 
 class Experiment(_Table):
-    """Recipes that are trained and scored: every recipe × task × seed.
+    """Recipes that are trained and scored: every recipe × task × seed, by the budget of a `protocol` or by a `budget`.
 
-    With `profile`, the artifacts of the first seed are profiled too. `inputs` chooses synthetic rows or `real` rows of
-    the task's dev split. Recipes whose cost depends on the row always read real rows.
+    With `profile`, the artifacts of the first seed are profiled too, on every workload under every runtime; by default
+    on the suite's, with `inputs` (`real`: rows of the task's dev split), under the suite's runtime. Recipes whose cost
+    depends on the row read real rows then.
+
+    With `split` "held-out" a slice of the training set is scored, and nothing is profiled; then `rates` may list peak
+    learning rates to try in place of the protocol's.
     """
 
     tasks: Names
     recipes: Names
+    model: str | None = None
+    """The base model; by default the suite's."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     budget: BudgetSpec = BudgetSpec()
+    protocol: str | None = None
+    split: Split = "dev"
+    rates: tuple[protocols.Rate, ...] = ()
     profile: bool = True
     inputs: Literal["synthetic", "real"] = "synthetic"
+    workloads: tuple[Workload, ...] = ()
+    runtimes: Names | None = None
+
+    @model_validator(mode="after")
+    def _budget_is_said_once(self) -> Experiment:
+        if self.protocol is not None and self.budget != BudgetSpec():
+            raise ValueError("a protocol sets the budget; leave out one of protocol and budget")
+        if self.rates and (self.protocol is None or self.split == "dev"):
+            raise ValueError('rates are tried under a protocol and on split = "held-out" only')
+        return self
+
+    def budgets(self, recipe: Recipe, task: str) -> list[BudgetSpec]:
+        """Return the budgets under which a recipe is trained on a task: one, or one for each of `rates`."""
+        if self.protocol is None:
+            return [self.budget]
+        own = protocols.load_protocol(self.protocol).budget(str(recipe), task)
+        if not (self.rates and own.recipe):
+            return [own]
+        return [
+            own.model_copy(update={"recipe": {**own.recipe, "learning_rate": rate}}) for rate in self.rates
+        ]
 
 
 class Profiling(_Table):
@@ -115,35 +146,43 @@ class Suite(_Table):
                 )
 
     def _experiment_cells(self, experiment: Experiment, data_dir: Path | None) -> list[Cell]:
-        builder.check_budget(experiment.budget)
         quality: list[Cell] = []
         profiles: list[Cell] = []
         recipes = with_parents(experiment.recipes)
         for task in (task_fields(name, load_task(name, data_dir)) for name in experiment.tasks):
-            for seed in experiment.seeds:
-                for recipe in recipes:
+            for seed, recipe in product(experiment.seeds, recipes):
+                for budget in experiment.budgets(recipe, task["task"]):
+                    builder.check_budget(budget)
                     shared: dict[str, Any] = {
                         "recipe": str(recipe),
-                        "model": self.model,
+                        "model": experiment.model or self.model,
                         "seed": seed,
                         "trained_on": self.train_on,
+                        "budget": budget,
+                        "protocol": experiment.protocol,
                         **task,
                     }
-                    quality.append(QualityCell(**shared, budget=experiment.budget))
-                    if experiment.profile and seed == experiment.seeds[0]:
-                        batch, length = self.workload
-                        inputs = "real" if recipe.input_dependent else experiment.inputs
-                        profiles.append(
-                            ProfileCell(
-                                **shared,
-                                budget=experiment.budget,
-                                runtime=self.runtime,
-                                device=self.device,
-                                workload=Workload(batch=batch, length=length, inputs=inputs),
-                                time_cap_s=self.time_cap_s,
-                            )
-                        )
+                    quality.append(QualityCell(**shared, split=experiment.split))
+                    if experiment.profile and experiment.split == "dev" and seed == experiment.seeds[0]:
+                        profiles += self._profiles_of_trained(experiment, recipe, shared)
         return quality + profiles
+
+    def _profiles_of_trained(
+        self, experiment: Experiment, recipe: Recipe, shared: dict[str, Any]
+    ) -> Iterator[ProfileCell]:
+        batch, length = self.workload
+        inputs = "real" if recipe.input_dependent else experiment.inputs
+        usual = (Workload(batch=batch, length=length, inputs=inputs),)
+        for workload, runtime in product(
+            experiment.workloads or usual, experiment.runtimes or (self.runtime,)
+        ):
+            yield ProfileCell(
+                **shared,
+                runtime=runtime,
+                device=self.device,
+                workload=workload,
+                time_cap_s=self.time_cap_s,
+            )
 
 
 def with_parents(recipes: Sequence[str]) -> list[Recipe]:
@@ -204,15 +243,17 @@ def chosen_suite(
                 Code.CONFLICT,
             )
         return suite.model_copy(update={**devices, "profile_model": model or suite.profile_model})
+    if budget and any(experiment.protocol for experiment in suite.experiments):
+        option = f"--{next(iter(budget)).replace('_', '-')}"
+        raise SkylineError(
+            f"suite {name} follows a protocol, which sets the budget; leave out {option}", Code.CONFLICT
+        )
     experiments = tuple(
         experiment.model_copy(
             update={
                 "profile": experiment.profile and profile,
                 "seeds": experiment.seeds if seeds is None else tuple(range(seeds)),
-                "budget": BudgetSpec(
-                    baseline={**experiment.budget.baseline, **budget},
-                    recipe={**experiment.budget.recipe, **budget},
-                ),
+                **({"budget": experiment.budget.with_fields(budget)} if budget else {}),
             }
         )
         for experiment in suite.experiments
@@ -274,6 +315,7 @@ def parse_suite(path: Path) -> Suite:
             "experiments": Experiment,
             "profiling": Profiling,
             "budget": BudgetSpec,
+            "workloads": Workload,
         }
         tables = {name: table.model_fields for name, table in inner.items()}
         fault = first_fault(error, Suite.model_fields, tables)
