@@ -89,7 +89,7 @@ def by_hand(encoder: Encoder, batch: Batch, row: int, kept: list[int]) -> Tensor
         ]
         others = sorted(range(1, n), key=lambda token: -received[token])[: number - 1]
         x = layer.ffn(x[:, sorted([0, *others])])
-    return encoder.head(x)[0]
+    return encoder.head(x, torch.ones(1, x.shape[1], dtype=torch.bool))[0]
 
 
 def test_eliminated_vectors_are_gone() -> None:

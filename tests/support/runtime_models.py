@@ -68,6 +68,8 @@ CONFIGS = {
     "segments apart": attending(SegmentAttention()),
     "soft windows": attending(SpanAttention(ramp=2, spans=(0.0, 1.5))),
     "eliminated words": keeping(9, 4),
+    "mean of tokens": encoder(LAYER, LAYER, pooling="mean"),
+    "mean of words left": keeping(9, 4).model_copy(update={"pooling": "mean"}),
     "mobilebert": BottleneckConfig(
         vocab_size=VOCABULARY,
         embedding_size=8,

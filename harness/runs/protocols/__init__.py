@@ -64,16 +64,22 @@ class Protocol(_Table):
         own = self.tasks[task]
         shared = {"precision": self.precision, "batch_size": self.batch_size}
         baseline = {**_given(own.baseline), **shared, "learning_rate": self.baseline_rate}
-        trained = [stage for stage in Recipe.parse(recipe).stages if stage.trains]
-        if not trained:
+        stages = sum(stage.trains for stage in Recipe.parse(recipe).stages)
+        family = family_of(recipe)
+        if family is None:
             return BudgetSpec(baseline=baseline)
-        family = next(call.method.card.family for call in trained[0].calls if call.make().trains)
         if family not in self.rates:
             raise unknown_name(f"family with a rate in protocol {self.name}", family, self.rates)
-        passes = own.recipe.model_copy(update={"epochs": own.recipe.epochs / len(trained)})
+        passes = own.recipe.model_copy(update={"epochs": own.recipe.epochs / stages})
         return BudgetSpec(
             baseline=baseline, recipe={**_given(passes), **shared, "learning_rate": self.rates[family]}
         )
+
+
+def family_of(recipe: str) -> str | None:
+    """Return the family of the first method of a recipe that trains; None if none does."""
+    calls = (call for stage in Recipe.parse(recipe).stages for call in stage.calls)
+    return next((call.method.card.family for call in calls if call.make().trains), None)
 
 
 def _given(passes: Passes) -> dict[str, int | float]:
