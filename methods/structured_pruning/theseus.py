@@ -84,8 +84,7 @@ class Theseus(Method):
         notes=(
             "Successors start from the teacher's first layers; embeddings, pooler and classifier are frozen, as "
             "published. A draw holds for a whole batch, as in the released code. The rate reaches 1 at `full`; then "
-            "the successors are fine-tuned together. Three of MiniLM's six layers are too few for MRPC's 3,668 pairs: "
-            "every method that keeps three loses about ten points there; dropping two loses three."
+            "the successors are fine-tuned together."
         ),
     )
     decides = frozenset({"the student"})

@@ -67,17 +67,7 @@ class Movement(MovementPruning):
         ),
         notes=(
             "All embeddings are frozen, as published. Dense kernels execute the zeros. The published trainings take "
-            "some 100,000 steps. MiniLM falls to the majority class in MRPC's 575 and CoLA's 804 steps, from the "
-            "pre-trained weights and from the fine-tuned ones, and also in SST-2's 8,419 at 85 % (1,406 at 50 and 95 "
-            "%). There magnitude's masks recover (and random ones in 938). The scores are not the cause: applied once "
-            "after 469 dense steps, without any training, they beat magnitude at 85 % (74.9 to 69.6) and lose at 30 "
-            "and 50 %. They break MiniLM's class token, whose state is the same for every text up to the fifth of six "
-            "layers: the mean cosine between 128 texts is 0.99 there, 0.43 without the lowest fifth of the scores, and "
-            "0.99 without the lowest fifth of the magnitudes. The gradients that the scores sum point in one direction "
-            "(their first singular direction holds 14 to 28 % of a matrix; for the scores it holds 1 %). The weights "
-            "in the lowest fifth of the scores have 4 to 7 % of their squared norm in one direction, those of "
-            "magnitude 1 %. An order that is fixed before the ramp, an order without that direction, and plain sums "
-            "instead of Adam's steps fall as far."
+            "some 100,000 steps."
         ),
     )
 
