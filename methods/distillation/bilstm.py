@@ -51,7 +51,8 @@ class BiLSTM(StudentDistillation):
                 ("bpe", 100, 0, 82.9, 88.6, 89.4, 88.7),
                 ("bpe", 300, 0, 83.7, 88.2, 88.8, 89.2),
                 ("char", 100, 0, 72.9, 87.1, 85.1, 84.9),
-            )
+            ),
+            {"hidden": 150, "layers": 1, "classifier": 200, "pooling": "last", "temperature": 0.0},
         ),
         notes=(
             "Sizes are the thesis's and those of the released configuration for SST-2 (150 hidden units in each "

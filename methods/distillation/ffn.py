@@ -50,7 +50,8 @@ class FFN(StudentDistillation):
                 ("bpe", 300, 0, 81.0, 81.9, 81.7, 81.7),
                 ("char", 100, 0, 59.5, 57.7, 58.3, 57.5),
                 ("hash", 25, 2500, 74.8, 79.6, 79.9, 80.2),
-            )
+            ),
+            {"classifier": 100, "temperature": 3.0},
         ),
         notes=(
             "The thesis doubles `classifier` for pairs. The order of the words does not matter to this student. Sizes "

@@ -49,7 +49,8 @@ class RNN(StudentDistillation):
                 ("bpe", 100, 0, 79.4, 85.3, 86.1, 86.8),
                 ("bpe", 300, 0, 79.9, 86.2, 87.4, 87.1),
                 ("char", 100, 0, 79.1, 83.3, 84.1, 84.6),
-            )
+            ),
+            {"hidden": 100, "layers": 1, "classifier": 100, "pooling": "last", "temperature": 0.0},
         ),
         notes=(
             "The thesis doubles `hidden` and `classifier` for pairs, and finds pooling=max worse on SST-2 and better "
