@@ -20,8 +20,8 @@ LEVEL = 0.05
 class Difference:
     """First minus second, in points: the mean over shared seeds, and its standard error (None without replicates).
 
-    The squared error is the bootstrap variance over dev examples, paired by example and seed, plus the variance over
-    seeds divided by their number.
+    The squared error is the bootstrap variance over dev examples, paired by example and seed, plus the variance of
+    the difference over seeds, divided by their number.
     """
 
     mean: float
@@ -52,8 +52,10 @@ class Difference:
 def paired_difference(
     first: Mapping[int, Quality], second: Mapping[int, Quality], seed_variance: float | None
 ) -> Difference:
-    """Compare two recipes on the same seeds of one task. `seed_variance` is in squared points (None: unknown).
+    """Compare two recipes on the same seeds of one task.
 
+    `seed_variance` is the variance over seeds of one recipe's difference from its baseline, in squared points (None:
+    unknown). Two recipes deviate from their baseline independently, so their difference has twice this variance.
     Replicate i of all records of a task resampled the same dev examples, so differences are taken by replicate.
     """
     seeds = sorted(first)
@@ -69,7 +71,7 @@ def paired_difference(
         ],
         axis=0,
     )  # (replicates,)
-    variance = float(np.var(replicates, ddof=1)) + (seed_variance or 0.0) / len(seeds)
+    variance = float(np.var(replicates, ddof=1)) + 2 * (seed_variance or 0.0) / len(seeds)
     # Replicates that differ by a constant have a variance of rounding errors alone.
     error = math.sqrt(variance)
     return Difference(mean, error if error > 1e-9 else 0.0)

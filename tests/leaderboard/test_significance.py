@@ -68,7 +68,7 @@ def test_examples_are_paired_and_seeds_add_their_variance() -> None:
     found = paired_difference(first, second, seed_variance=3.0)
     rows = [np.subtract(first[seed].replicates, second[seed].replicates) for seed in (0, 1)]
     assert found.mean == pytest.approx(0.5)
-    assert found.error == pytest.approx(np.sqrt(np.mean(rows, axis=0).var(ddof=1) + 3.0 / 2))
+    assert found.error == pytest.approx(np.sqrt(np.mean(rows, axis=0).var(ddof=1) + 2 * 3.0 / 2))
     without = paired_difference(first, second, seed_variance=None)
     assert without.error == pytest.approx(np.mean(rows, axis=0).std(ddof=1))
 
