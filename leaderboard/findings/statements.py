@@ -84,6 +84,8 @@ ELIMINATIONS = (
     "power-bert:retention=20/14/10/6/4/2",
     "power-bert:retention=32/24/18/12/8/4",
     "power-bert:retention=48/40/32/24/16/8",
+    "power-bert:penalty=4.5e-4",
+    "power-bert:penalty=3e-4",
 )
 """The settings of power-bert. A setting that keeps about half of the word-vectors is tested."""
 
