@@ -55,9 +55,9 @@ class Paper:
 
 @dataclass(frozen=True)
 class Claim:
-    """One figure that the method's paper published. A board shows it next to our own score of the same recipe.
+    """One figure that the method's paper published.
 
-    It holds for recipes whose options have the values of `options`, defaults included; without `options` for any.
+    It belongs to recipes whose options have the values of `options`, defaults included; without `options` to any.
     """
 
     task: str
@@ -74,6 +74,10 @@ class Claim:
     options: Mapping[str, str | float | bool] = field(default_factory=dict, hash=False)
     model: str = "bert-base"
     """The base model that the paper compressed."""
+    conditions: str = ""
+    """What `options` cannot say of the published training, such as its teacher, data or epochs, as the end of a
+    sentence that begins with "published". A score of ours cannot be compared with a claim that has conditions.
+    """
 
 
 @dataclass(frozen=True)

@@ -21,25 +21,38 @@ def installed_cards() -> dict[str, dict[str, Any]]:
 
 
 def claims_of(recipe: str, model: str, cards: Cards) -> list[Mapping[str, Any]]:
-    """List the claims that hold for a recipe of one method on a base model: for each task, the card's first.
+    """List the claims that belong to a recipe of one method on a base model: for each task, the card's first.
 
-    A claim holds if the recipe's options (or their defaults in the card) have all values that the claim names.
+    A claim belongs to it if the recipe's options (or their defaults in the card) have all values that the claim names.
+    Claims without conditions come before those with conditions.
     """
     parts = recipe_parts(recipe)
     if len(parts) > 1:
         return []
     options = _options(parts[0], cards)
     found: dict[str, Mapping[str, Any]] = {}
-    for claim in cards.get(parts[0].method, {}).get("claims", ()):
+    claims = cards.get(parts[0].method, {}).get("claims", ())
+    for claim in sorted(claims, key=lambda claim: bool(claim.get("conditions"))):
         wanted = {name: _written(value) for name, value in claim.get("options", {}).items()}
         if claim.get("model", "bert-base") == model and wanted.items() <= options.items():
             found.setdefault(str(claim["task"]), claim)
     return list(found.values())
 
 
+def obstacles(claim: Mapping[str, Any], card: Mapping[str, Any]) -> list[str]:
+    """List the reasons, beside the split, why a score of a recipe cannot be compared with a claim of its card."""
+    found = [f"published {conditions}" for conditions in [claim.get("conditions", "")] if conditions]
+    if card.get("fidelity") == "variant":
+        found.append("this method is a variant of the paper's")
+    return found
+
+
 def claimed_scores(recipe: str, model: str, cards: Cards) -> tuple[dict[str, float], list[str]]:
-    """Return the published scores (points) of a recipe on a base model, by column, and a note on each."""
-    variant = cards.get(recipe.partition(":")[0], {}).get("fidelity") == "variant"
+    """Return the published scores (points) of a recipe on a base model, by column, and a note on each.
+
+    The note says if a score of ours could not be compared with it, and why.
+    """
+    card = cards.get(recipe.partition(":")[0], {})
     scores, notes = {}, []
     for claim in claims_of(recipe, model, cards):
         task = claimed_column(str(claim["task"]), str(claim.get("metric", "")))
@@ -48,7 +61,8 @@ def claimed_scores(recipe: str, model: str, cards: Cards) -> tuple[dict[str, flo
         on = "on an unknown split" if split == "unknown" else f"on {split}"
         doubt = "" if claim.get("sure", True) else ", remembered, not read in the paper"
         where = f" ({claim['where']}{doubt})" if claim.get("where") else ""
-        suffix = "; this method is a variant of the paper's" if variant else ""
+        reasons = "; ".join(obstacles(claim, card))
+        suffix = f"; not comparable: {reasons}" if reasons else ""
         notes.append(f"as published: {task_title(task)} {scores[task]:g} {on}{where}{suffix}")
     return scores, notes
 

@@ -72,6 +72,7 @@ def _board(
         rows=with_fronts(rows, axes, shared_tasks=True),
         notes=[
             f"{source.authors} ({source.year}), {source.venue}, {source.table}",
+            *([] if source.sure else ["title, year and venue were not read in the publication"]),
             *(as_printed if tasks else []),
             *notes,
         ],
@@ -172,7 +173,9 @@ def ratios_board(profiles: Path | None = None, axis: str | None = None) -> Board
         for combination, ratio in {"": Decimal(1), **line.ratios}.items()
     ]
     notes = [
-        "the table prints compression ratios that cost at most 0.5 points of the average of the same size",
+        "a printed ratio is an average over tasks: on each task, the size of the uncompressed model over that of the "
+        "smallest model, of any size, that loses at most 0.5 points there; 1 if there is none",
+        "the sizes in this board are computed from these averages and are not of single models",
         "QAT: quantization-aware training, KD: distillation, MP: magnitude pruning; each size has its own baseline",
         "no front: the table prints no scores",
     ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.common.errors import Code, SkylineError
 from harness.recipes.recipe import BASELINE
-from harness.records.schema import Profile, Quality, Record
+from harness.records.schema import Profile, Record
 from leaderboard.boards.bootstrap import score
 from leaderboard.boards.names import Cards, recipe_parts, recipe_title, task_title
 from leaderboard.boards.record_selection import newest
+from leaderboard.findings.scored_runs import BySeed, ScoredRuns, qualities, quality_of
 from leaderboard.findings.statements import MODEL
+from leaderboard.survey.reproduction import speedup_cells
 from leaderboard.tables.model import Column, Table, Value
 
 METHODS = ("deebert", "fastbert", "pabee", "power-bert", "kd-logits")
@@ -36,27 +38,26 @@ def curves_table(
     model: str = MODEL,
     cards: Cards | None = None,
     methods: Sequence[str] = METHODS,
+    protocol: str | None = None,
 ) -> Table:
     """Make the table of all recorded points of each method's curve, by task, the slowest first.
 
-    Raises SkylineError (no-data) if there is no point.
+    With a `protocol`, only its records are read. Raises SkylineError (no-data) if there is no point.
     """
-    runs: dict[tuple[str, str], dict[int, Quality]] = {}
-    profiles: dict[tuple[str, str], list[Profile]] = {}
-    for record in newest(records)[0]:
-        if record.model != model or record.task is None:
-            continue
-        place = (record.recipe, record.task)
-        if record.quality is not None:
-            runs.setdefault(place, {})[record.seed or 0] = record.quality
-        elif record.profile is not None:
-            profiles.setdefault(place, []).append(record.profile)
+    found = list(records)
+    runs = ScoredRuns.of(found, model, protocol)
+    profiles: dict[str, list[Profile]] = {}
+    for record in newest(found)[0]:
+        if record.profile is not None and record.artifact is not None and record.model == model:
+            profiles.setdefault(record.artifact.hash, []).append(record.profile)
     points = []
-    for (recipe, task), seeds in runs.items():
+    for recipe, task in runs.places():
         parts = recipe_parts(recipe)
         if recipe == BASELINE or len(parts) != 1 or parts[0].method not in methods:
             continue
-        row = _point(task, seeds, profiles.get((recipe, task), []), runs.get((BASELINE, task), {}))
+        shared = runs.shared(task, recipe)
+        assert shared is not None
+        row = _point(task, shared[0], runs.baseline_of(task, shared[0]), profiles)
         curve = (methods.index(parts[0].method), task)
         points.append((curve, [recipe_title(recipe, cards or {}), task_title(task), *row]))
     if not points:
@@ -73,32 +74,30 @@ def curves_table(
         rows=[row for _, row in points],
         notes=[
             "score: the task's metric on the dev split, mean over seeds",
-            "FLOPs ratio and speedup: the baseline over the artifact, from the profile with the smallest batch (early "
-            "exit: on texts of the dev split)",
+            "FLOPs ratio and speedup: the baseline over a scored artifact, from the profile with the smallest batch, "
+            "on texts of the dev split if there is one; no verdict: the interval of the speedup was too wide",
             "threshold and mean depth: chosen and measured on training texts, first seed",
         ],
     )
 
 
-def _point(
-    task: str, seeds: dict[int, Quality], profiles: Sequence[Profile], base: dict[int, Quality]
-) -> list[Value]:
-    """Compute the figures of one point, from the column `threshold` on."""
-    first = seeds[min(seeds)]
+def _point(task: str, runs: BySeed, base: BySeed, profiles: Mapping[str, Sequence[Profile]]) -> list[Value]:
+    """Compute the figures of one point, from the column `threshold` on. `profiles` are those of each artifact."""
+    first = quality_of(runs[min(runs)])
     figures = {name: value for stage in first.training for name, value in stage.figures.items()}
     threshold = next((figures[name] for name in THRESHOLDS if name in figures), None)
-    mean = score(task, seeds).mean
-    shared = sorted(seeds.keys() & base.keys())
+    mean = score(task, qualities(runs)).mean
     drop = None
-    if shared:
-        ours, theirs = ({seed: each[seed] for seed in shared} for each in (seeds, base))
+    if base:
+        ours, theirs = ({seed: each[seed] for seed in base} for each in (qualities(runs), qualities(base)))
         drop = score(task, ours).mean - score(task, theirs).mean
     ratio = speedup = low = high = None
+    hashes = dict.fromkeys(record.artifact.hash for record in runs.values() if record.artifact is not None)
+    own = [profile for artifact in hashes for profile in profiles.get(artifact, ())]
     # Real texts say more than random ones, and a small batch shows best what early exit saves.
-    for profile in sorted(profiles, key=lambda each: (each.workload.inputs != "real", each.workload.batch))[
-        :1
-    ]:
+    own.sort(key=lambda each: (each.workload.inputs != "real", each.workload.batch, each.runtime != "eager"))
+    for profile in own[:1]:
         ratio = profile.flops_ratio
         if profile.latency is not None:
-            speedup, low, high = profile.latency.speedup_with_interval
-    return [threshold, figures.get("mean_depth"), len(seeds), mean, drop, ratio, speedup, low, high]
+            speedup, low, high = speedup_cells(profile.latency)
+    return [threshold, figures.get("mean_depth"), len(runs), mean, drop, ratio, speedup, low, high]

@@ -1,4 +1,4 @@
-"""Detect scores of models that give one answer to every example; comparisons with such a model say little."""
+"""Detect models that give one answer to every example. A comparison with such a model is void."""
 
 from __future__ import annotations
 
@@ -7,6 +7,20 @@ from leaderboard.boards.names import GLUE
 
 POSITIVES = {"cola": 721, "mrpc": 279, "rte": 131, "sst2": 444}
 """The number of examples of class 1 in the dev splits of GLUE's tasks with two classes."""
+
+CONSTANT = 0.99
+"""The share of examples with the same answer from which on a classifier counts as constant."""
+
+
+def is_constant(task: str, quality: Quality) -> bool:
+    """Check whether a classifier gives one class to at least the share `CONSTANT` of the examples.
+
+    Records without predictions are judged by their scores.
+    """
+    kept = quality.predictions
+    if kept is None:
+        return gives_one_answer(task, quality)
+    return kept.answered is not None and max(kept.answered) >= CONSTANT * kept.rows
 
 
 def dev_size(task: str) -> int:

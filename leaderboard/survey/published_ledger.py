@@ -33,6 +33,20 @@ from leaderboard.tables.formatting import number
 Verdict = Literal["adds up", "differs", "noted"]
 SCORE_ROUNDING = Decimal("0.05")
 """The largest rounding error, in points, of a score that is printed with one decimal."""
+DISTILBERT, GOBO_ON_DISTILBERT = 13, 24
+SIZES_IN_TEXT = {
+    DISTILBERT: Decimal("60.2"),
+    GOBO_ON_DISTILBERT: Decimal("7.5"),
+    14: Decimal(23),
+    25: Decimal("5.25"),
+}
+"""Sizes with embeddings, in percent, that the survey's text gives for rows of its Table 1: DistilBERT and GOBO on it,
+MobileBERT and its 8-bit form."""
+ADDITIONAL_DROP = Decimal("0.9")
+"""The drop, in points, that GOBO adds to DistilBERT according to the survey's text."""
+TIMES_SMALLER = {"BiLSTM-BPE-100": Decimal(1471), "BiLSTM-BPE-25": Decimal(1993)}
+"""How many times smaller than `GLUE_BASELINE` two quantized students are, according to the thesis."""
+GLUE_BASELINE = "GLUE+GloVe"
 
 
 class Entry(BaseModel):
@@ -90,13 +104,16 @@ def read_ledger(profiles: Path | None = None) -> list[Entry]:
     folder = reading.published_folder(profiles)
     sources = reading.load_sources(folder)
     survey = reading.load(SurveyRow, folder)
+    compressed = reading.load(StudentCompressionRow, folder)
     entries = [
         *_noted(sources, survey),
         *_survey_drops(survey),
         *_survey_sizes(survey),
+        *_survey_text(survey),
         *_pruning_averages(reading.load(PruningRow, folder)),
         *_movva_sizes(reading.load(SizeRow, folder)),
-        *_students(reading.load(StudentRow, folder), reading.load(StudentCompressionRow, folder)),
+        *_students(reading.load(StudentRow, folder), compressed),
+        *_times_smaller(compressed),
     ]
     order = [kind.table for kind in reading.KINDS]
     cited = [entry.model_copy(update={"source": sources[entry.table].cite()}) for entry in entries]
@@ -245,6 +262,52 @@ def _survey_sizes(rows: Sequence[SurveyRow]) -> list[Entry]:
                     _entry(SurveyRow, label, check, printed, exact, "%", reason, slack=1, sure=found.sure)
                 )
     return entries
+
+
+def _survey_text(rows: Sequence[SurveyRow]) -> list[Entry]:
+    """Compare figures in the survey's text with its Table 1."""
+    lines = {row.row: row for row in rows}
+    entries = [
+        _entry(
+            SurveyRow,
+            _label(lines[row]),
+            "size in the text",
+            size,
+            lines[row].size_with_emb_pct,
+            "%",
+            f"Table 1 has {lines[row].size_with_emb_pct}",
+        )
+        for row, size in SIZES_IN_TEXT.items()
+    ]
+    before, after = lines[DISTILBERT], lines[GOBO_ON_DISTILBERT]
+    shared = average_drop(before.scores, after.scores)
+    if shared is not None:
+        reason = (
+            f"the text subtracts the drop over {len(before.scores)} tasks, {before.avg_drop}, from the drop over "
+            f"{len(after.scores)}, {after.avg_drop}; recomputed on the tasks that both rows report"
+        )
+        check = "additional drop in the text"
+        entries.append(_entry(SurveyRow, _label(after), check, ADDITIONAL_DROP, shared, "points", reason))
+    return entries
+
+
+def _times_smaller(rows: Sequence[StudentCompressionRow]) -> list[Entry]:
+    """Recompute how many times smaller than a baseline the quantized models for sentence pairs are."""
+    quantized = {row.model: row for row in rows if row.compression == "q"}
+    base = next(row for row in rows if row.model == GLUE_BASELINE)
+    return [
+        _entry(
+            StudentCompressionRow,
+            f"{model}, q",
+            f"times smaller than {GLUE_BASELINE}",
+            printed,
+            base.size_sentence_pair_mb / quantized[model].size_sentence_pair_mb,
+            "times",
+            f"the text divides the baseline's size for single sentences, {base.size_single_sentence_mb} MB, by the "
+            f"student's for pairs; recomputed with {base.size_sentence_pair_mb} MB, the baseline's size for pairs",
+        )
+        for model, printed in TIMES_SMALLER.items()
+    ]
 
 
 def _pruning_averages(rows: Sequence[PruningRow]) -> list[Entry]:

@@ -42,6 +42,9 @@ COLUMNS = (
     Column("status", "Status"),
 )
 
+NO_VERDICT = "no verdict"
+"""The cell of a speedup whose interval was too wide. It is neither missing nor simulated."""
+
 USUAL = Workload(batch=1, length=128)
 """The survey's workload: one text as long as MNLI's."""
 
@@ -203,8 +206,8 @@ def reproduction_table(
             "test and dev splits",
             "recomputed: from the paper's own figures, by the survey's convention; ours: from the artifact, in the "
             "same way; bytes on disk: all bytes of the artifact over those of the float32 baseline",
-            "speedup: over the float32 baseline under the same runtime, measured in pairs; – if the interval was too "
-            "wide; over eager float32: – if the runtime is eager",
+            f"speedup: over the float32 baseline under the same runtime, measured in pairs; {NO_VERDICT}: its interval "
+            "was too wide; over eager float32: – if the runtime is eager",
         ],
     )
 
@@ -234,8 +237,8 @@ def _line(row: RowRecords, record: Record | None, base_bytes: int | None) -> lis
         ratio,
         _number(line.speedup_cpu),
         _number(line.speedup_gpu),
-        *_speedup(None if profile is None else profile.latency),
-        *_speedup(None if profile is None else profile.over_eager),
+        *speedup_cells(None if profile is None else profile.latency),
+        *speedup_cells(None if profile is None else profile.over_eager),
         float(line.avg_drop),
         _status(record),
     ]
@@ -248,8 +251,12 @@ def _status(record: Record | None) -> str:
     return record.status if not reason else f"{record.status}: {reason}"
 
 
-def _speedup(latency: Latency | None) -> tuple[float | None, float | None, float | None]:
-    return (None, None, None) if latency is None else latency.speedup_with_interval
+def speedup_cells(latency: Latency | None) -> tuple[Value, Value, Value]:
+    """Return the cells of a speedup and its interval: `NO_VERDICT` if it is too wide, None if nothing was timed."""
+    if latency is None:
+        return None, None, None
+    speedup, low, high = latency.speedup_with_interval
+    return (NO_VERDICT if speedup is None else speedup), low, high
 
 
 def _number(value: object) -> float | None:

@@ -13,6 +13,7 @@ from harness.recipes.recipe import BASELINE
 from harness.records.schema import Profile, Record
 from leaderboard.boards.names import Cards, recipe_title
 from leaderboard.boards.record_selection import newest
+from leaderboard.survey.reproduction import NO_VERDICT, speedup_cells
 from leaderboard.tables.model import Column, Table, Value
 
 COLUMNS = (
@@ -35,10 +36,10 @@ RANK = [column.key for column in COLUMNS].index("realised")
 def realisation_table(
     records: Iterable[Record], model: str = "bert-base", cards: Cards | None = None
 ) -> Table:
-    """Make the table of the profiles of `model` that have a speedup and save FLOPs, the most realised first.
+    """Make the table of the timed profiles of `model` that save FLOPs, the most realised first.
 
-    Profiles of the baseline are shown if the machine's ceilings were measured with them. Raises SkylineError (no-data)
-    if no profiled recipe saves FLOPs.
+    A profile without a verdict on its speedup stands last. Profiles of the baseline are shown if the machine's ceilings
+    were measured with them. Raises SkylineError (no-data) if no profiled recipe saves FLOPs.
     """
     found, _ = newest(records)
     rows, saving = [], False
@@ -56,7 +57,7 @@ def realisation_table(
             f"no recipe that saves FLOPs was profiled on {model} yet; run `skyline run realised-speed`",
             Code.NO_DATA,
         )
-    rows.sort(key=lambda row: (-float(row[RANK] or 0.0), [str(cell) for cell in row[:3]]))
+    rows.sort(key=lambda row: (-_figure(row[RANK]), [str(cell) for cell in row[:3]]))
     return Table.of(
         name="realised",
         title=f"Measured speedup and saved FLOPs at {model}'s size",
@@ -66,10 +67,15 @@ def realisation_table(
     )
 
 
+def _figure(value: Value) -> float:
+    """Return a cell's figure, or 0 for a cell without one."""
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
 def _notes(rows: list[list[Value]]) -> list[str]:
     notes = [
         "speedup: over the float32 baseline under the same runtime, measured in pairs; a speedup / FLOPs ratio of 1.00 "
-        "means that all saved FLOPs are realised"
+        f"means that all saved FLOPs are realised; {NO_VERDICT}: the interval of the speedup was too wide"
     ]
     if any(row[-1] is not None for row in rows):
         notes += [
@@ -84,9 +90,9 @@ def _notes(rows: list[list[Value]]) -> list[str]:
 
 
 def _row(profile: Profile, title: str, itself: bool) -> list[Value] | None:
-    """Make a row; None for a profile without a verdict or without saved FLOPs (baseline: without ceilings)."""
+    """Make a row; None for a profile that was not timed or saves no FLOPs (baseline: that has no ceilings)."""
     latency, ratio, roof = profile.latency, profile.flops_ratio, roofline(profile)
-    if latency is None or latency.speedup is None or ratio is None:
+    if latency is None or ratio is None:
         return None
     if roof is None if itself else ratio <= 1:
         return None
@@ -95,8 +101,8 @@ def _row(profile: Profile, title: str, itself: bool) -> list[Value] | None:
         str(profile.workload),
         f"{profile.executed_by}, {profile.device}",
         ratio,
-        *latency.speedup_with_interval,
-        latency.speedup / ratio,
+        *speedup_cells(latency),
+        None if latency.speedup is None else latency.speedup / ratio,
     ]
     if roof is None:
         return [*row, None, None, None, None]

@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.common.errors import Code, SkylineError
 from harness.records.schema import Record, Workload
 from leaderboard.survey.artifacts import READINGS, Reading
-from leaderboard.survey.reproduction import USUAL, Taken, rows_of
+from leaderboard.survey.reproduction import NO_VERDICT, USUAL, Taken, rows_of, speedup_cells
 from leaderboard.tables.model import Column, Table, Value
 
 
@@ -52,7 +52,7 @@ def grid_table(
         ],
         notes=[
             "speedup over the float32 baseline under the same runtime and workload, measured in pairs",
-            "–: not profiled; wide: no verdict, because the interval was too wide",
+            f"–: not profiled or not timed; {NO_VERDICT}: the interval was too wide",
         ],
     )
 
@@ -66,5 +66,4 @@ def _cell(record: Record | None) -> Value:
         return None
     if record.profile is None:
         return record.status
-    latency = record.profile.latency
-    return "wide" if latency is None or latency.speedup is None else latency.speedup
+    return speedup_cells(record.profile.latency)[0]

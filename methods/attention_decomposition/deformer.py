@@ -75,10 +75,7 @@ class DeFormer(Method):
             "whose lower states were computed in advance (`encoder.segment_cache` computes the same logits from such "
             "states, and the FLOPs of both ways): BERT-base with nine such layers keeps 0.62 of its FLOPs at 64 + 64 "
             "tokens, and 0.29 at 20 + 300. The record's figure 'cached share of FLOPs' is this share at the mean "
-            "lengths of the training pairs. On single sentences nothing can be saved. MRPC falls from 82.1 to 73.5 "
-            "with two of MiniLM's six layers split by segment, and to 67.4 with four. A fine-tuned MiniLM whose first "
-            "layer is split loses nothing, but one whose second segment has new position numbers falls from 82.6 to "
-            "37.0 before it is trained, and 345 steps do not repair that."
+            "lengths of the training pairs. On single sentences nothing can be saved."
         ),
     )
     needs = frozenset({"teacher_logits", "hidden_states"})

@@ -106,7 +106,7 @@ class BertEMD(Shallower):
         claims=(Claim("mnli", "test", "accuracy", 84.7, "6 layers, remembered", False, {"layers": 6}),),
         notes=(
             "Attention is compared by its scores before the softmax. The weights change with each batch, so the order "
-            "of batches matters. On MRPC three of MiniLM's layers are too few for any distillation: see kd-logits."
+            "of batches matters."
         ),
     )
     replaces_task_loss = True

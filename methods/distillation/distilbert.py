@@ -73,7 +73,7 @@ class DistilBERT(Shallower):
         ),
         notes=(
             "The weights 5, 2 and 1 and T = 2 are the released code's; there, 2 is the weight of the masked-language "
-            "loss. On MRPC three of MiniLM's layers are too few for any distillation: see kd-logits."
+            "loss."
         ),
     )
     replaces_task_loss = True

@@ -80,10 +80,7 @@ class Extreme(Augmenting):
         ),
         notes=(
             "The published 1,775,910 parameters are exactly three times what the described architecture holds "
-            "(optimizer slots were counted, it seems): the artifact is a third of the 1.6 % that the survey prints. "
-            "From random weights it fits MRPC's 3,668 rows (a loss of 0.21) and stays below the majority's 68.4 on "
-            "dev: 66.2. On 15,000 of SST-2's rows it reaches 79.6, 9.5 points below the baseline: it has seen no other "
-            "text."
+            "(optimizer slots were counted, it seems): the artifact is a third of the 1.6 % that the survey prints."
         ),
     )
     decides = frozenset({"the student"})

@@ -35,7 +35,8 @@ class FFN(StudentDistillation):
             "The baseline is the teacher instead of RoBERTa-large. Byte pairs are learned from the task's training "
             "texts and begin at random; the thesis uses BPEmb's, pre-trained on Wikipedia. embedding=hash hashes the "
             "numbers of the base's word pieces, not words, with other hashes than MD5. Optimizer, schedule and rate "
-            "are the harness's (AdamW), not Adam at 1e-4. The year of the thesis is not certain."
+            "are the harness's (AdamW), not Adam at 1e-4. Title and year of the thesis were not read in it; its code "
+            "was released in 2021."
         ),
         touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -49,7 +50,8 @@ class FFN(StudentDistillation):
                 ("bpe", 300, 0, 81.0, 81.9, 81.7, 81.7),
                 ("char", 100, 0, 59.5, 57.7, 58.3, 57.5),
                 ("hash", 25, 2500, 74.8, 79.6, 79.9, 80.2),
-            )
+            ),
+            {"classifier": 100, "temperature": 3.0},
         ),
         notes=(
             "The thesis doubles `classifier` for pairs. The order of the words does not matter to this student. Sizes "

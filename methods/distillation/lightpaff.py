@@ -113,8 +113,7 @@ class LightPAFF(Shallower):
             Claim("sst2", "unknown", "accuracy", 92.9, "Ganesh et al. 2021, Table 1", False, {"layers": 3}),
         ),
         notes=(
-            "With BERT-base the defaults give the published 3 layers of 512 units, 8 heads and 2048 columns. On MRPC "
-            "three of MiniLM's layers are too few for any distillation: see kd-logits."
+            "With BERT-base the defaults give the published 3 layers of 512 units, 8 heads and 2048 columns."
         ),
     )
     replaces_task_loss = True

@@ -84,8 +84,7 @@ class TinyBERT(Shallower):
         ),
         notes=(
             "The paper makes 20 texts of each example (augment=20) and trains 10 to 20 epochs in stage 1. Embedding "
-            "and head change only if the student is narrower. On MRPC three of MiniLM's layers are too few for any "
-            "distillation without such texts: see kd-logits."
+            "and head change only if the student is narrower."
         ),
     )
     replaces_task_loss = True

@@ -147,9 +147,8 @@ class CodeEmbeddings(Method):
         deviations=(
             "The codes are learned from the table after fine-tuning on the task, in 6,000 steps of Adam at 1e-3 "
             "instead of 200,000 at 1e-4, with rows scaled to unit variance. Rows are drawn as often as the token is in "
-            "the training set; the paper draws all alike (sampling=uniform). On MiniLM, before any fine-tuning, this "
-            "alone decides whether predictions stay correct. The books are then fitted to the codes by least squares. "
-            "The paper's task is semantic parsing; it has no results on GLUE."
+            "the training set; the paper draws all alike (sampling=uniform). The books are then fitted to the codes by "
+            "least squares. The paper's task is semantic parsing; it has no results on GLUE."
         ),
         touches=("embedding",),
         reduces=("disk", "parameters", "memory"),

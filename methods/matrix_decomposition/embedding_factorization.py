@@ -46,11 +46,7 @@ class EmbeddingFactorization(Method):
         ),
         touches=("embedding",),
         reduces=("disk", "parameters", "memory"),
-        notes=(
-            "Each token needs one more small matrix product, so FLOPs rise a little. MiniLM's table has nearly full "
-            "rank: rank 128 of 384 leaves out a third of its squared norm. That costs about a point on MRPC, and half "
-            "of the score on CoLA, which depends on single words."
-        ),
+        notes="Each token needs one more small matrix product, so FLOPs rise a little.",
     )
     decides = frozenset({"the student"})
 

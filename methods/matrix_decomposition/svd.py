@@ -62,9 +62,7 @@ class SVD(Method):
         ),
         notes=(
             "Two small products take less arithmetic than one large product, but more calls, so latency falls less "
-            "than FLOPs. MiniLM's matrices have nearly full rank: rank 128 of 384 leaves out a third of the squared "
-            "norm of the feed-forward matrices and a sixth of attention's. Three epochs recover only part of the loss: "
-            "on MRPC seven points stay lost with the feature loss, nine without it."
+            "than FLOPs."
         ),
     )
     needs = frozenset({"teacher_logits", "attentions"})

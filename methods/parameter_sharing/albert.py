@@ -58,9 +58,7 @@ class Albert(Method):
         ),
         notes=(
             "Every layer still runs, so FLOPs and latency stay the same. Layers that were trained separately are tied "
-            "and only fine-tuned afterwards; the paper pre-trains them together. MiniLM's six layers in three groups "
-            "lose 5.9 points on CoLA and 4.7 on MRPC. The whole encoder, fine-tuned for as many more epochs, loses 3.7 "
-            "and 2.0."
+            "and only fine-tuned afterwards; the paper pre-trains them together."
         ),
     )
     decides = frozenset({"the student"})

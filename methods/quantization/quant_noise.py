@@ -65,9 +65,7 @@ class QuantNoise(Method):
         notes=(
             "The paper's figures are for RoBERTa, pre-trained with noise (its abstract: 82.5 on MNLI in 14 MB, with "
             "layers shared and pruned), so none is claimed here. int8 also executes in int8. Product quantization "
-            "replaces every weight, zeros too: pruning must be an earlier stage, and its zeros are lost. Blocks of "
-            "eight lose a third of the variance of MiniLM's feed-forward and word matrices, and a few hundred steps on "
-            "MRPC recover only part of it: seven points are lost there."
+            "replaces every weight, zeros too: pruning must be an earlier stage, and its zeros are lost."
         ),
     )
     decides = frozenset({"how weights are stored", "which weights are zero"})

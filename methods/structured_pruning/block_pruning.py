@@ -84,10 +84,9 @@ class BlockPruning(Method):
         fidelity="variant",
         deviations=(
             "Reconstructed from the abstract and the objective: block sizes, λ, ε and the number of re-weightings are "
-            "ours. It starts from the fine-tuned baseline and spends one budget on penalty and retraining together. In "
-            "a few hundred steps Adam cannot bring a third of the groups to zero, so groups are pruned by rank to the "
-            "wanted sparsity instead of by a threshold given by hand, and a few at every re-weighting "
-            "(schedule=one-shot: all at the penalty's end, as published)."
+            "ours. It starts from the fine-tuned baseline and spends one budget on penalty and retraining together. "
+            "Groups are pruned by rank to the wanted sparsity instead of by a threshold given by hand, and a few at "
+            "every re-weighting (schedule=one-shot: all at the penalty's end, as published)."
         ),
         touches=("attention_in", "attention_out", "ffn"),
         reduces=("disk",),

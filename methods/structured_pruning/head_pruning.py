@@ -89,11 +89,14 @@ class HeadPruning(Method):
         ),
         scope="task-specific",
         fidelity="faithful",
-        deviations="",
+        deviations=(
+            "A given share of the heads is pruned; the published script stops once the score falls below 0.9 of the "
+            "unpruned model's. One head stays in each layer unless at_least=0; the published script can empty a layer. "
+            "Importance is computed on training examples; the published scripts compute it on the evaluation split."
+        ),
         touches=("attention_in", "attention", "attention_out"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
         notes=(
-            "Importance is computed on training examples; the published scripts compute it on the evaluation split. "
             "Heads are cut out of the matrices. There is no retraining: put a training method after it to recover."
         ),
     )

@@ -188,8 +188,7 @@ class IdentityPrior(Method):
         ),
         notes=(
             "A layer without heads or FFN keeps the normalisation that followed them. The norms are computed on "
-            "training examples. Removed mappings are mostly in the top layers. The paper's tables could not be read; "
-            "the figures are the survey's."
+            "training examples. The paper's tables could not be read; the figures are the survey's."
         ),
     )
     decides = frozenset({"the student"})

@@ -52,10 +52,7 @@ class LayerDropTraining(Method):
         ),
         touches=("attention_in", "attention", "attention_out", "ffn"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
-        notes=(
-            "The published figures are for RoBERTa, so none is claimed. Three of MiniLM's six layers are too few for "
-            "MRPC's 3,668 pairs: every method that keeps three loses about ten points; dropping two loses three."
-        ),
+        notes="The published figures are for RoBERTa, so none is claimed.",
     )
     decides = frozenset({"the student's layers"})
 

@@ -60,9 +60,7 @@ class LotteryTicket(Method):
             "Each round resets every weight to the pre-trained checkpoint, also embeddings, norms and head. The "
             "layers' matrices and the pooler are pruned together. The survey prints other figures (83.1, 89.5, 92.9, "
             "87.8), which could not be matched. The record's figure differs_from_one_shot is the share of the mask "
-            "that differs from one-shot pruning of θ₀. It is 1 % with rounds of one epoch on MRPC and CoLA, which "
-            "change MiniLM's weights too little to choose by; the paper's rounds take three epochs on much larger "
-            "sets. Dense kernels execute the zeros."
+            "that differs from one-shot pruning of θ₀. Dense kernels execute the zeros."
         ),
     )
     decides = frozenset({"which weights are zero"})

@@ -97,9 +97,7 @@ class Magnitude(GradualPruning):
             "Dense kernels execute the zeros, so it claims neither FLOPs nor latency. regime=information-deletion "
             "leaves a dense artifact as large as the baseline's: it only measures what the encoder forgets. The "
             "record's figure mask_changed is the share of the masks that the baseline's fine-tuning changed (the "
-            "paper: < 6 %). regime=pretraining costs MiniLM much more than the paper's BERT. MiniLM's checkpoint was "
-            "tuned for sentence similarity and has no masked-language head, so a few hundred steps on one task's text, "
-            "which reach 4 to 5 nats, destroy more than they teach."
+            "paper: < 6 %). MiniLM's checkpoint was tuned for sentence similarity and has no masked-language head."
         ),
     )
     suite = {

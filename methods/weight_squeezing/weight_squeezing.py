@@ -110,9 +110,7 @@ class WeightSqueezing(Method):
         notes=(
             "L, R, the map of the embeddings, biases and norms are trained; the depth stays the same. Computing L W R "
             "in each step costs about as much as the small encoder itself. Each weight of the student changes with a "
-            "row of L and a column of R at once, so the maps need a smaller rate than weights. With half of MiniLM's "
-            "hidden units MRPC loses three points. CoLA loses more than half of its score, and its training loss stays "
-            "at five times the baseline's: three epochs are too few for the maps there."
+            "row of L and a column of R at once, so the maps need a smaller rate than weights."
         ),
     )
     decides = frozenset({"the student", "how weights are stored", "which weights are zero"})

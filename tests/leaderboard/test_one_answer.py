@@ -7,9 +7,9 @@ import os
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from harness.records.schema import Quality
+from harness.records.schema import Predictions, Quality
 from harness.tasks import load_task
-from leaderboard.findings.one_answer import POSITIVES, dev_size, gives_one_answer
+from leaderboard.findings.one_answer import POSITIVES, dev_size, gives_one_answer, is_constant
 
 
 def scored(examples: int, **scores: float) -> Quality:
@@ -35,6 +35,21 @@ def test_another_dev_split_or_task_is_not_judged() -> None:
     score = 100 * positives / examples
     assert not gives_one_answer("sst2", scored(2 * examples, accuracy=score))
     assert not gives_one_answer("another", scored(examples, accuracy=score))
+
+
+@pytest.mark.parametrize(("answered", "constant"), [((872, 0), True), ((8, 864), True), ((9, 863), False)])
+def test_predictions_decide_where_they_are_kept(answered: tuple[int, int], constant: bool) -> None:
+    kept = Predictions(rows=872, scores="", answered=answered)
+    found = scored(872, accuracy=60.0).model_copy(update={"predictions": kept})
+    assert is_constant("sst2", found) is constant
+    scores = Predictions(rows=872, scores="")
+    assert not is_constant("stsb", found.model_copy(update={"predictions": scores}))
+
+
+def test_scores_decide_without_predictions() -> None:
+    positives, examples = POSITIVES["sst2"], dev_size("sst2")
+    assert is_constant("sst2", scored(examples, accuracy=100 * positives / examples))
+    assert not is_constant("sst2", scored(examples, accuracy=80.0))
 
 
 @pytest.mark.skipif(not os.environ.get("SKYLINE_DATA_DIR"), reason="needs the real data")

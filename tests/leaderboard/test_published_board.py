@@ -56,3 +56,11 @@ def test_movvas_ratios_are_sizes_of_each_combination() -> None:
     assert rows["BERT TINY, MP"].disk_pct == pytest.approx(100 / 0.7)  # it grew
     assert all((row.drop, row.scores, row.fronts) == (None, {}, {}) for row in rows_of(board))
     assert not any("scores" in note and "as printed" in note for note in board.notes)
+    # The table prints averages over tasks, not the size of one model.
+    assert any("average over tasks" in note for note in board.notes)
+
+
+def test_a_source_that_was_not_read_is_noted_on_its_board() -> None:
+    notes = [note for note in published_board(table="lilbobby").notes if "not read" in note]
+    assert len(notes) == 1
+    assert not any("not read" in note for note in published_board(table="gordon2020").notes)

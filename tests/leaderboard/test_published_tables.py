@@ -17,7 +17,7 @@ from harness.models.parameter_counts import count
 from leaderboard.published_tables import reading
 from leaderboard.published_tables.reading import average_drop
 from leaderboard.survey import sizes as survey_sizes
-from leaderboard.survey.published_ledger import read_ledger, same_to_the_digit, tally
+from leaderboard.survey.published_ledger import Entry, read_ledger, same_to_the_digit, tally
 from leaderboard.survey.shapes import BERT_SHAPES, bert, masked_language_head
 from tests.support.one_line_errors import refused
 
@@ -243,3 +243,45 @@ def test_average_drop_is_over_shared_tasks_only():
     base = {"a": Decimal("90"), "b": Decimal("80")}
     assert average_drop({"a": Decimal("89"), "c": Decimal("1")}, base) == Decimal("-1")
     assert average_drop({"c": Decimal("1")}, base) is None
+
+
+def entries_of(check: str) -> dict[str, Entry]:
+    """The ledger's entries of one check, by the first word of their row."""
+    return {entry.row.split()[0].rstrip(","): entry for entry in read_ledger() if entry.check == check}
+
+
+def test_the_surveys_text_gives_other_sizes_than_its_table():
+    entries = entries_of("size in the text")
+    with (FOLDER / "ganesh2021_table1.csv").open(encoding="utf-8") as file:
+        table = {row["row"]: float(row["size_with_emb_pct"]) for row in csv.DictReader(file)}
+    assert {row: (e.printed, e.recomputed) for row, e in entries.items()} == {
+        row: (text, table[row]) for row, text in {"13": 60.2, "24": 7.5, "14": 23.0, "25": 5.25}.items()
+    }
+    # 23.1 is 23 without a decimal; the others differ by more than rounding.
+    assert {row for row, e in entries.items() if e.verdict == "adds up"} == {"14"}
+
+
+def test_the_additional_drop_compares_four_tasks_with_one():
+    (entry,) = entries_of("additional drop in the text").values()
+    scores = {row.paper_method: row for row in reading.load(reading.SurveyRow, FOLDER)}
+    before, after = scores["DistilBERT"], scores["GOBO on DistilBERT"]
+    assert (len(before.scores), len(after.scores)) == (4, 1)
+    assert float(before.avg_drop - after.avg_drop) == pytest.approx(0.87)  # printed as 0.9
+    assert (entry.printed, entry.recomputed) == (0.9, float(before.mnli - after.mnli)) == (0.9, 0.2)
+    assert entry.verdict == "differs"
+
+
+def test_the_thesis_divides_the_size_for_single_sentences_by_the_size_for_pairs():
+    rows = {(r.model, r.compression): r for r in reading.load(reading.StudentCompressionRow, FOLDER)}
+    base = rows["GLUE+GloVe", "baseline"]
+    entries = entries_of("times smaller than GLUE+GloVe")
+    for model, printed, right in (("BiLSTM-BPE-100", 1471, 1480), ("BiLSTM-BPE-25", 1993, 2005)):
+        pair = rows[model, "q"].size_sentence_pair_mb
+        assert round(base.size_single_sentence_mb / pair) == printed == entries[model].printed
+        assert round(base.size_sentence_pair_mb / pair) == right == round(entries[model].recomputed)
+        assert entries[model].verdict == "differs"
+
+
+def test_the_thesis_is_cited_by_what_its_code_says():
+    sure = {name: source.sure for name, source in reading.load_sources(FOLDER).items()}
+    assert {name for name in sure if not sure[name]} == {"lilbobby_table7_1_sst2", "lilbobby_table7_5"}

@@ -20,13 +20,20 @@ from harness.records.schema import ArtifactFacts, Record, Workload
 from harness.runs.resolution import check_recipe
 from leaderboard.published_tables.reading import survey_lines
 from leaderboard.survey.artifacts import READINGS, Reading
-from leaderboard.survey.claims_ledger import claims_table, measured_claims, tally_speeds, verdict_of
+from leaderboard.survey.claims_ledger import (
+    MeasuredClaim,
+    claims_table,
+    measured_claims,
+    tally_speeds,
+    verdict_of,
+)
 from leaderboard.survey.reproduction import chosen_rows, recipe_of, repeat_table, reproduction_table, slug
 from leaderboard.survey.sizes import BASE
 from leaderboard.survey.workload_grid import grid_table
 from leaderboard.tables.plain import to_markdown
 from tests.support.board_records import HARDWARE, facts, profile
 from tests.support.one_line_errors import refused
+from tests.support.paired_latency import without_verdict
 
 LINES = survey_lines()
 BY_ROW = {reading.row: reading for reading in READINGS}
@@ -140,12 +147,60 @@ def test_a_failed_profile_says_why() -> None:
     assert claims["CPU speedup"].reason == "oom under eager, cpu: no room"
 
 
-def test_the_best_runtime_counts() -> None:
-    records = [measured(13, speedup=1.6), measured(13, speedup=1.75, runtime="openvino")]
-    (claim,) = [c for c in measured_claims(records, readings=[BY_ROW[13]]) if c.figure == "CPU speedup"]
-    assert (claim.measured, claim.on, claim.verdict) == (1.75, "openvino, cpu at (1, 128)", "reproduced")
-    assert claim.reached
-    assert claim.reason == ""
+def cpu_claim(row: int, *records: Record) -> MeasuredClaim:
+    """The claim of a row's CPU speedup."""
+    claims = measured_claims(records, readings=[BY_ROW[row]])
+    (claim,) = (claim for claim in claims if claim.figure == "CPU speedup")
+    return claim
+
+
+def unsettled(record: Record) -> Record:
+    """The record with an interval that stayed too wide."""
+    assert record.profile is not None
+    changed = record.profile.model_copy(update={"latency": without_verdict(1.2, 2.4)})
+    return record.model_copy(update={"profile": changed})
+
+
+def test_a_verdict_belongs_to_a_runtime_and_the_published_one_counts() -> None:
+    eager, faster = measured(13, speedup=1.6), measured(13, speedup=1.75, runtime="openvino")
+    for records in ((eager, faster), (faster, eager)):
+        claim = cpu_claim(13, *records)
+        assert (claim.measured, claim.on, claim.verdict) == (1.6, "eager, cpu at (1, 128)", "below")
+        (other,) = claim.others
+        assert (other.on, other.measured, other.verdict) == ("openvino, cpu", 1.75, "reproduced")
+        assert not claim.reached
+        assert claim.reached_elsewhere
+    tally = tally_speeds(measured_claims([eager, faster]))
+    assert (tally.measured, tally.reached, tally.reached_elsewhere) == (1, 0, 1)
+    (row,) = (row for row in claims_table([claim]).records() if row["row"] == 13)
+    assert row["others"] == "openvino, cpu: 1.75 (reproduced)"
+
+
+def test_a_speedup_under_other_runtimes_alone_is_not_comparable() -> None:
+    claim = cpu_claim(13, measured(13, speedup=1.75, runtime="openvino"))
+    assert (claim.measured, claim.verdict) == (None, "not comparable")
+    assert claim.others[0].verdict == "reproduced"
+    assert claim.reason
+
+
+def test_no_verdict_is_a_verdict_of_its_own() -> None:
+    wide, other = unsettled(measured(13)), unsettled(measured(13, runtime="openvino"))
+    claim = cpu_claim(13, wide, other)
+    assert (claim.measured, claim.low, claim.high, claim.verdict) == (None, 1.2, 2.4, "no verdict")
+    assert claim.others[0].verdict == "no verdict"
+    (line,) = (row for row in reproduction_table([wide], readings=[BY_ROW[13]]).records() if row["row"] == 13)
+    assert (line["speedup"], line["low"], line["over_eager"]) == ("no verdict", 1.2, None)
+    elsewhere = measured(13, speedup=1.75, workload=Workload(batch=8, length=32))
+    (cells,) = (line.cells[3:] for line in grid_table([wide, elsewhere], readings=[BY_ROW[13]]).lines)
+    assert [cell.value for cell in cells] == ["no verdict", 1.75]
+
+
+def test_a_row_with_cached_passages_is_judged_by_them() -> None:
+    cached = measured(18, workload=Workload(batch=1, length=320, cached=300), speedup=3.0)
+    for records in ((measured(18, speedup=1.0), cached), (cached, measured(18, speedup=1.0))):
+        claim = cpu_claim(18, *records)
+        assert claim.measured == 3.0
+        assert "TensorFlow" in claim.reason
 
 
 def test_what_falls_short_has_a_reason() -> None:

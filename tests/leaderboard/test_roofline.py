@@ -12,6 +12,7 @@ from leaderboard.survey.roofline import realisation_table
 from leaderboard.tables.plain import to_markdown
 from tests.support.board_records import profile
 from tests.support.one_line_errors import refused
+from tests.support.paired_latency import without_verdict
 
 PARTS = [
     Component(
@@ -102,3 +103,13 @@ def test_rows_that_leave_early_have_no_roofline() -> None:
     (row,) = realisation_table([early]).records()
     assert (row["moved_mb"], row["attained_pct"]) == (None, None)
     assert row["realised"] == pytest.approx(0.9)
+
+
+def test_a_profile_without_a_verdict_stands_last_and_says_so() -> None:
+    wide = half(runtime="compile")
+    assert wide.profile is not None
+    latency = without_verdict(1.2, 2.2)
+    wide = wide.model_copy(update={"profile": wide.profile.model_copy(update={"latency": latency})})
+    rows = realisation_table([wide, half()]).records()
+    assert [row["speedup"] for row in rows] == [1.8, "no verdict"]
+    assert (rows[1]["low"], rows[1]["high"], rows[1]["realised"]) == (1.2, 2.2, None)

@@ -206,12 +206,17 @@ class StudentDistillation(Augmenting):
         return loss
 
 
+TEACHER = "with a fine-tuned RoBERTa-large as teacher"
+TRAINING = "as the mean of four seeds, with the thesis's optimizer and byte pairs pre-trained on Wikipedia"
+
+
 def thesis_claims(
     rows: Sequence[tuple[Embedding, int, int, float, float, float, float]],
+    shape: Mapping[str, str | float | bool],
 ) -> tuple[Claim, ...]:
-    """Return the claims of the thesis's Table 7.1: accuracies on SST-2 with a RoBERTa-large teacher. A row holds an
-    embedding, its dimension, the option `vocabulary`, and four accuracies: without a teacher; without one but
-    augmented; augmented with half of the loss from the teacher; augmented with all of it.
+    """Return the claims of the thesis's Table 7.1: accuracies on SST-2. A row holds an embedding, its dimension, the
+    option `vocabulary`, and four accuracies: without a teacher; without one but augmented; augmented with half of the
+    loss from the teacher; augmented with all of it. `shape` holds the options that all rows share.
     """
     columns = (
         ("no distillation", 1.0, 0),
@@ -227,6 +232,7 @@ def thesis_claims(
             value,
             f"Table 7.1 of the thesis behind pocketML/lil_bobby, {column}",
             options={
+                **shape,
                 "embedding": embedding,
                 "dimension": dimension,
                 "vocabulary": vocabulary,
@@ -234,6 +240,8 @@ def thesis_claims(
                 "augment": augment,
             },
             model="roberta-large",
+            # The teacher also labels the augmented texts.
+            conditions=f"{TEACHER}, {TRAINING}" if augment or alpha < 1 else TRAINING,
         )
         for embedding, dimension, vocabulary, *values in rows
         for (column, alpha, augment), value in zip(columns, values, strict=True)

@@ -160,6 +160,15 @@ class GradualPruning(Method):
             self.masks.store(student)
 
 
+PRE_TRAINED = "after 100,000 steps of pre-training on BERT's corpus"
+CONDITIONS: Mapping[Regime, str] = {
+    AFTER: "with 3 epochs of fine-tuning before the pruning and 5 after it (7 from 80 %)",
+    "pretraining": f"{PRE_TRAINED} and 3 epochs of fine-tuning",
+    "information-deletion": f"{PRE_TRAINED} and 13 to 15 epochs of fine-tuning",
+}
+"""The training of Gordon et al. 2020 in each regime."""
+
+
 def regime_claims(where: str, rows: Mapping[float, Sequence[float]], regime: Regime) -> tuple[Claim, ...]:
     """Return the claims of one regime in Gordon et al. 2020, Table 1. `rows` holds, by sparsity, the accuracies on
     MNLI, QQP, QNLI, SST-2 and CoLA in points; `where` is the regime's name in that table.
@@ -172,7 +181,9 @@ def regime_claims(where: str, rows: Mapping[float, Sequence[float]], regime: Reg
             "accuracy",
             value,
             f"Table 1, {where}, {100 * sparsity:g} %",
-            options={"sparsity": sparsity, "regime": regime},
+            # The paper prunes the word embeddings too, and each matrix by a threshold of its own.
+            options={"sparsity": sparsity, "regime": regime, "embeddings": True, "scope": "matrix"},
+            conditions=CONDITIONS[regime],
         )
         for sparsity, values in rows.items()
         for task, value in zip(tasks, values, strict=True)
