@@ -68,8 +68,8 @@ HALF_OF_THE_WORD_VECTORS = (
     "power-bert",
     "power-bert:retention=12/9/7/5/3/2",
     "power-bert:retention=20/14/10/6/4/2",
-    "power-bert:penalty=4.5e-4,search_epochs=1",
-    "power-bert:penalty=3e-4,search_epochs=1",
+    "power-bert:penalty=4.5e-4",
+    "power-bert:penalty=3e-4",
 )
 """Recipes that keep about half of the word-vectors of the training texts."""
 PLACES = 6 * 64
@@ -77,7 +77,7 @@ PLACES = 6 * 64
 HALF_OF_THE_PLACES = (
     "power-bert:retention=48/40/32/24/16/8",
     "power-bert:retention=32/24/18/12/8/4",
-    "power-bert:penalty=3e-4,search_epochs=1",
+    "power-bert:penalty=3e-4",
 )
 """Recipes that keep fewer than half of these word-vectors, padding included."""
 
@@ -137,9 +137,7 @@ FINDINGS: tuple[Finding, ...] = (
         "Wang et al. 2020; Ganesh et al. 2021, section 4.2",
         (
             Comparison("three layers", "minilm:logits=0.5", "kd-logits"),
-            Comparison("three layers, one epoch each", "minilm:epochs=1,logits=0.5", "kd-logits"),
             Comparison("three layers, with states", "tinybert", "kd-logits"),
-            Comparison("three layers, with states, one epoch each", "tinybert:epochs=1", "kd-logits"),
         ),
     ),
     Finding(

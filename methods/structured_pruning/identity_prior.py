@@ -191,19 +191,20 @@ class IdentityPrior(Method):
             "training examples. Removed mappings are mostly in the top layers. The paper's tables could not be read; "
             "the figures are the survey's."
         ),
+        version=2,
     )
     decides = frozenset({"the student"})
 
     @options
     class Options:
         """`share` of the layers' parameters to remove; `penalty`: weight of the sum of relative function norms in the
-        loss, for `epochs` before pruning; `spectral`: normalise matrices spectrally meanwhile; `rank`: order of
-        removal (see `smallest_mappings`); `batches` of 16 training examples for the norms.
+        loss, for `penalty_share` of the epochs before pruning; `spectral`: normalise matrices spectrally meanwhile;
+        `rank`: order of removal (see `smallest_mappings`); `batches` of 16 training examples for the norms.
         """
 
         share: Annotated[float, Field(gt=0, lt=1)] = 0.5
         penalty: Annotated[float, Field(ge=0, le=1e3)] = 0.2
-        epochs: Annotated[float, Field(gt=0, le=1e3)] = 1.0
+        penalty_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
         spectral: bool = True
         rank: Rank = "energy"
         batches: Annotated[int, Field(ge=1)] = 32
@@ -214,6 +215,11 @@ class IdentityPrior(Method):
         "rank": ("energy", "norm"),
         "batches": (2,),
     }
+
+    @property
+    def own_share(self) -> float:
+        """The share of the training before pruning."""
+        return float(self.options.penalty_share)
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Return the shape unchanged: the norms decide later what is removed.
@@ -247,7 +253,7 @@ class IdentityPrior(Method):
             prior = IdentityPenalty(o.penalty, o.spectral)
             prior.prepare(model, context)
             training.train_round(
-                model, [prior], context, "identity-prior penalty", epochs=o.epochs, patience=None
+                model, [prior], context, "identity-prior penalty", share=self.own_share, patience=None
             )
             prior.finish(model, context)
         model.to(context.device)
