@@ -72,9 +72,9 @@ class RecipeStage:
 
         Raises SkylineError (`conflict`) if nothing is left for the stage's training.
         """
-        shares = {call.id: call.make().own_share for call in self.calls}
-        if (total := sum(shares.values())) >= 1:
-            long = " and ".join(f"'{name}' ({share:g})" for name, share in shares.items() if share)
+        shares = [(call.id, call.make().own_share) for call in self.calls]
+        if (total := sum(share for _, share in shares)) >= 1:
+            long = " and ".join(f"'{name}' ({share:g})" for name, share in shares if share)
             raise SkylineError(
                 f"the own rounds of {long} take all epochs of the stage '{self}', and none is left to train the "
                 "result; lower a share",
