@@ -211,6 +211,7 @@ class IdentityPrior(Method):
 
     suite = {
         "share": (0.5, 0.25),
+        "penalty_share": (0.75, 0.25),
         "spectral": (True, False),
         "rank": ("energy", "norm"),
         "batches": (2,),
