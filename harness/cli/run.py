@@ -37,7 +37,9 @@ def run(
         int | None,
         typer.Option(help="Number of seeds; they are 0, 1, … [default: the suite's, or 1]."),
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Epochs of each training.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Epochs of each stage, for all its trainings together.")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Batch size of training.")] = None,
     precision: Annotated[

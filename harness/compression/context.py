@@ -14,6 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from harness.common.errors import Code, SkylineError
 from harness.compression.encoded_rows import encode_examples
 from harness.compression.teacher_logits import TeacherLogits
 from harness.models.batch import Batch, Output
@@ -28,14 +29,16 @@ if TYPE_CHECKING:
 
 
 class Budget(BaseModel):
-    """How long and how a stage trains. Each stage that trains gets one; a method may change fields for trainings of its
-    own (`train_round`). All values are validated; an unknown field is refused.
+    """How long and how a stage trains. Each stage that trains gets one for all of its trainings together; a method may
+    change fields for its own rounds (`train_round`). All values are validated; an unknown field is refused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: Annotated[float, Field(gt=0)] = 3.0
-    """Passes over the training set; a fraction is allowed. At least one step is made."""
+    """Passes over the training set, of all trainings of a stage together; a fraction is allowed. A training makes at
+    least one step.
+    """
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Examples in an optimizer step."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
@@ -78,8 +81,30 @@ class Augmented:
 
 
 @dataclass
+class OwnRounds:
+    """The share of a stage's epochs that a method declares for its own rounds (`Method.own_share`), and the share that
+    its rounds have taken so far.
+    """
+
+    declared: float = 1.0
+    taken: float = 0.0
+
+    def take(self, share: float, stage: str) -> None:
+        """Count one more round, named `stage`. Raises SkylineError (`conflict`) if the rounds then take more than the
+        method declares.
+        """
+        self.taken += share
+        if self.taken > self.declared + 1e-9:  # shares such as 1/3 do not add up exactly
+            raise SkylineError(
+                f"with '{stage}' the method's own rounds take {self.taken:g} of the stage's epochs, but own_share is "
+                f"{self.declared:g}; raise own_share or train for less",
+                Code.CONFLICT,
+            )
+
+
+@dataclass
 class Context:
-    """What a stage tells its methods' hooks. One context serves one stage.
+    """What a stage tells its methods' hooks. One context serves one stage; only `own` differs between its methods.
 
     A hook may read all of it, call its functions, and add to `figures`; it must not change anything else. No path leads
     from a context to the dev split.
@@ -110,6 +135,8 @@ class Context:
     """What trains in addition to the task's own examples: what the methods' `examples` made."""
     trained: list[Training] = field(default_factory=list)
     """The trainings that methods began by `training.train_round`, which adds to it."""
+    own: OwnRounds = field(default_factory=OwnRounds)
+    """How much of the epochs the method that gets this context may train for by `training.train_round`."""
     figures: dict[str, float] = field(default_factory=dict)
     """What methods found out in this stage, by a name in words; the record keeps it."""
 

@@ -101,6 +101,13 @@ class Method(ABC):
         return True
 
     @property
+    def own_share(self) -> float:
+        """The share of the stage's epochs that the method's own rounds (`train_round`) take together, in [0, 1). The
+        stage's training gets what the methods leave.
+        """
+        return 0.0
+
+    @property
     def restarts_from_pretrained(self) -> bool:
         """Whether the method begins again from the pre-trained weights, or from a student with new weights. It must
         then be the first of a recipe, because the work of methods before it would be lost.

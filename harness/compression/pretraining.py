@@ -111,10 +111,10 @@ class MaskedLanguageModel(Method):
 
 
 def pretrain(
-    student: Encoder, methods: Sequence[Method], context: Context, stage: str, epochs: float
+    student: Encoder, methods: Sequence[Method], context: Context, stage: str, share: float
 ) -> float | None:
-    """Train `student` in place as a masked-language model on the texts of the training set, with the hooks of
-    `methods`. The task's head is not trained.
+    """Train `student` in place as a masked-language model on the texts of the training set, for `share` of the stage's
+    epochs, with the hooks of `methods`. The task's head is not trained.
 
     Returns the running mean of the loss at the end, in nats; None if the context wants shapes only. Raises
     SkylineError (`wrong-kind`) if the tokenizer has no token [MASK].
@@ -123,7 +123,7 @@ def pretrain(
         return None
     model = MaskedLanguageModel(student, context.generator("masked-language-model"))
     try:
-        train_round(student, [model, *methods], context, stage, epochs=epochs, patience=None)
+        train_round(student, [model, *methods], context, stage, share=share, patience=None)
     finally:
         model.end(student)
     return context.trained[-1].final_loss

@@ -168,21 +168,30 @@ def train(student: Model, methods: Sequence[Method], context: Context, stage: st
         final_loss=running,
         precision="bfloat16" if bfloat16 else "float32",
         threads=torch.get_num_threads(),
+        seen=seen,
     )
 
 
 def train_round(
-    student: Model, methods: Sequence[Method], context: Context, stage: str, **budget: Any
+    student: Model, methods: Sequence[Method], context: Context, stage: str, *, share: float, **budget: Any
 ) -> None:
-    """Train `student` in place in addition to the stage's own training, for example one round of several.
+    """Train `student` in place for `share` of the stage's epochs, for example in one round of several. The stage's
+    training comes in addition. All rounds of a method together may take its `own_share`.
 
-    The hooks of `methods` act on it; `budget` changes fields of the stage's budget. The record is added to
+    The hooks of `methods` act on it; `budget` changes other fields of the stage's budget. The record is added to
     `context.trained`. It does nothing if the context wants shapes only. Only methods with `trains` may call it. Raises
-    SkylineError as `train` does.
+    SkylineError as `train` does, and (`conflict`) for more than the method's `own_share` or a number of epochs.
     """
     if context.shapes_only:
         return
-    own = Budget.model_validate({**context.budget.model_dump(), **budget})
+    if "epochs" in budget:
+        raise SkylineError(
+            f"'{stage}' sets its epochs; give `share`, its share of the stage's epochs, instead",
+            Code.CONFLICT,
+        )
+    context.own.take(share, stage)
+    epochs = share * context.budget.epochs
+    own = Budget.model_validate({**context.budget.model_dump(), **budget, "epochs": epochs})
     context.trained.append(train(student, methods, replace(context, budget=own), stage))
 
 

@@ -18,7 +18,7 @@ from harness.common.errors import Code, SkylineError
 from harness.common.files import read_json, write_json
 from harness.common.validation import first_fault
 from harness.compression.comparable import Baseline
-from harness.compression.context import Budget, Context, Progress
+from harness.compression.context import Budget, Context, OwnRounds, Progress
 from harness.compression.exit_rules import with_exit_rule
 from harness.compression.method import Method
 from harness.compression.standardizing import adapt
@@ -164,14 +164,17 @@ def run_stage(
     """Apply the hooks of a stage's methods to `previous`, the result of the stage before. Return the student and one
     record per training, or one with the figures of a stage that trains nothing.
 
-    With `kept`, weights of the same training are loaded if they are there, else trained and kept. Raises SkylineError
-    if a method refuses the shape, or (`conflict`) if a method trains although all methods declare `trains = False`.
+    The stage's training gets the share of the budget's epochs that the methods' own rounds leave. With `kept`, weights
+    of the same training are loaded if they are there, else trained and kept. Raises SkylineError if a method refuses
+    the shape, or (`conflict`) if a method trains although all methods declare `trains = False`, or if the trainings
+    take more than the budget.
 
     Early exit is off during the stage, so that methods measure every row of a batch in every layer.
     """
     methods = [call.make() for call in stage.calls]
     teacher = context.teacher
     check_stage(methods, previous.config, Baseline(teacher.config, lambda: teacher.tokenizer))
+    left = 1 - stage.own_share()
     context = replace(context, trained=[], figures={})
     trains = stage.trains and not context.shapes_only
     rule = getattr(previous.config, "exit_rule", None)
@@ -179,18 +182,20 @@ def run_stage(
     if trains:
         made = [example for method in methods for example in method.examples(context)]
         context = replace(context, augmented=made)
-    maker = next((method for method in methods if type(method).student is not Method.student), None)
-    student = deepcopy(previous) if maker is None else maker.student(previous, context)
+    told = [(method, replace(context, own=OwnRounds(method.own_share))) for method in methods]
+    maker = next((each for each in told if type(each[0]).student is not Method.student), None)
+    student = deepcopy(previous) if maker is None else maker[0].student(previous, maker[1])
     student.storage = deepcopy(student.storage)
     if trains and maker is not None:
         adapt(student, previous, context)
-    for method in methods:
-        method.prepare(student, context)
+    for method, its_context in told:
+        method.prepare(student, its_context)
     done: list[Training] = []
     if trains:
         known = kept.load(student) if kept is not None else None
         if known is None:
-            done = [train(student, methods, context, str(stage))]
+            rest = context.budget.model_copy(update={"epochs": left * context.budget.epochs})
+            done = [train(student, methods, replace(context, budget=rest), str(stage))]
             if kept is not None:
                 kept.keep(student, done[0])
         else:
@@ -199,17 +204,32 @@ def run_stage(
     context.trained.clear()
     student.to("cpu").eval()
     with torch.no_grad():
-        for method in methods:
-            student = method.finish(student, context) or student
+        for method, its_context in told:
+            student = method.finish(student, its_context) or student
     if rule is not None and getattr(student.config, "exit_rule", rule) is None:
         student = with_exit_rule(student, rule)
     if not trains and before + context.trained:  # the fingerprint of such a stage does not contain the budget
         raise SkylineError(f"'{stage}' declares trains = False, but trains; leave that out", Code.CONFLICT)
     if trains:
+        _check_seen(stage, [*before, *done, *context.trained], context)
         done = [entry.model_copy(update={"figures": dict(context.figures)}) for entry in done]
     elif context.figures and not context.shapes_only:
         done = [Training.untrained(str(stage), dict(context.figures))]
     return student, before + done + context.trained
+
+
+def _check_seen(stage: RecipeStage, trainings: list[Training], context: Context) -> None:
+    """Raise SkylineError (`conflict`) if the trainings of a stage together saw more examples than its budget allows."""
+    rows = len(context.training_examples()) + len(context.augmented)
+    seen = sum(each.seen for each in trainings)
+    # A training rounds to whole steps and makes at least one; the last batch of an epoch may be smaller.
+    rounding = 2 * context.budget.batch_size * len(trainings)
+    if seen > context.budget.epochs * rows + rounding:
+        raise SkylineError(
+            f"the trainings of '{stage}' saw {seen} examples, but {context.budget.epochs:g} epochs of {rows} are "
+            "allowed for all together; train by train_round, and do not raise the budget's examples there",
+            Code.CONFLICT,
+        )
 
 
 def build_untrained(

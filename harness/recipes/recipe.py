@@ -67,6 +67,21 @@ class RecipeStage:
         """Whether the training loop runs: if any method of the stage trains."""
         return any(call.make().trains for call in self.calls)
 
+    def own_share(self) -> float:
+        """Return the share of the stage's epochs that the methods' own rounds take together.
+
+        Raises SkylineError (`conflict`) if nothing is left for the stage's training.
+        """
+        shares = [(call.id, call.make().own_share) for call in self.calls]
+        if (total := sum(share for _, share in shares)) >= 1:
+            long = " and ".join(f"'{name}' ({share:g})" for name, share in shares if share)
+            raise SkylineError(
+                f"the own rounds of {long} take all epochs of the stage '{self}', and none is left to train the "
+                "result; lower a share",
+                Code.CONFLICT,
+            )
+        return total
+
     def __str__(self) -> str:
         return " + ".join(str(call) for call in self.calls)
 
@@ -88,8 +103,8 @@ class Recipe:
 
         Raises SkylineError for an empty text (`incomplete`), a text that cannot be parsed (`unreadable`), an unknown
         method, option or architecture (`unknown-name`), an option out of range (`out-of-range`) or given twice
-        (`duplicate`), and for methods that exclude each other (`conflict`) or cannot follow each other
-        (`wrong-order`).
+        (`duplicate`), and for methods that exclude each other or whose own rounds take all epochs (`conflict`), or
+        that cannot follow each other (`wrong-order`).
         """
         if not text.strip():
             raise SkylineError(
@@ -136,6 +151,7 @@ class Recipe:
                             Code.CONFLICT,
                         )
                     decided[what] = call
+            stage.own_share()  # refuses shares that leave nothing
             finished = ends[0] if ends else finished
 
     @property

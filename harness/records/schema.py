@@ -149,6 +149,8 @@ class Training(_Model):
     precision: Literal["float32", "bfloat16"]
     threads: int | None = None
     """Threads of this training. Another number rounds sums differently."""
+    seen: int = 0
+    """Examples seen: the sum of the batches' sizes. 0 in records from before this field."""
     figures: dict[str, float] = {}
     """Figures that the method reports about its stage, by name."""
 

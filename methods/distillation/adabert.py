@@ -57,14 +57,14 @@ class AdaBERT(StudentDistillation):
             "The number of cells is an option; the paper searches for it too. The efficiency loss keeps its factor K / "
             "8 and the released code's costs of the operations. The teacher's loss uses its logits, without probes on "
             "its layers, and stays after the search, when the released code uses the labels alone. Weights and "
-            "architecture are trained together, on the same batches, for `epochs` instead of 80, so the "
-            "architecture's rate is higher than the released code's. Each step computes only the drawn operation of an "
-            "edge, not all. Word embeddings begin with principal components of the teacher's, positions with zeros, "
-            "instead of a learned projection of both. The texts of a pair are encoded separately and combined as "
-            "[u; v; |u - v|; u * v]; in the paper they are the two inputs of the first cell. There is a hidden layer "
-            "before the classifier. Dilated convolutions read every other token; the released code's are morphological "
-            "dilations. Batch normalisation leaves padding out. The optimizer is AdamW with warm-up and decay. The "
-            "cell of search=none is ours."
+            "architecture are trained together, on the same batches, for `search_share` of the epochs instead "
+            "of 80 epochs, so the architecture's rate is higher than the released code's. Each step computes only the "
+            "drawn operation of an edge, not all. Word embeddings begin with principal components of the teacher's, "
+            "positions with zeros, instead of a learned projection of both. The texts of a pair are encoded separately "
+            "and combined as [u; v; |u - v|; u * v]; in the paper they are the two inputs of the first cell. There is "
+            "a hidden layer before the classifier. Dilated convolutions read every other token; the released code's "
+            "are morphological dilations. Batch normalisation leaves padding out. The optimizer is AdamW with warm-up "
+            "and decay. The cell of search=none is ours."
         ),
         touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -94,15 +94,15 @@ class AdaBERT(StudentDistillation):
 
     @options
     class Options(AugmentationOptions):
-        """`search`: find the cell in a separate training of `epochs` (gumbel), or take a fixed one (none); number of
-        `cells`, with `channels` each; `embedding`, `dimension`, `vocabulary`, `start` and `classifier` as for all
-        students; `gamma`: weight of the teacher's logits (the labels have 1 − gamma); `beta`: weight of the efficiency
-        loss; `temperature` at the end of the search (1 at first); `rate`: peak rate of the weights;
-        `architecture_rate`: peak rate of the architecture; `dropout`; `augment`.
+        """`search`: find the cell in a separate training of `search_share` of the epochs (gumbel), or take a fixed one
+        (none); number of `cells`, with `channels` each; `embedding`, `dimension`, `vocabulary`, `start` and
+        `classifier` as for all students; `gamma`: weight of the teacher's logits (the labels have 1 − gamma); `beta`:
+        weight of the efficiency loss; `temperature` at the end of the search (1 at first); `rate`: peak rate of the
+        weights; `architecture_rate`: peak rate of the architecture; `dropout`; `augment`.
         """
 
         search: Literal["gumbel", "none"] = "gumbel"
-        epochs: Annotated[float, Field(gt=0, le=1000)] = 3.0
+        search_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
         cells: Annotated[int, Field(ge=1, le=8)] = 4
         channels: Annotated[int, Field(ge=1, le=4096)] = 128
         embedding: Embedding = "wordpiece"
@@ -132,10 +132,15 @@ class AdaBERT(StudentDistillation):
         "dimension": (8, 16),
         "classifier": (16, 128),
         "start": ("teacher", "random"),
-        "epochs": (1.0,),
+        "search_share": (0.5,),
         "gamma": (0.8, 0.0),
         "beta": (4.0, 0.0),
     }
+
+    @property
+    def own_share(self) -> float:
+        """The share of the search; 0 without one."""
+        return float(self.options.search_share) if self.options.search == "gumbel" else 0.0
 
     def shape(self, common: Mapping[str, Any]) -> ConvolutionalConfig:
         """Return the shape with the fixed cell. Another cell is known only after the search."""
@@ -160,7 +165,7 @@ class AdaBERT(StudentDistillation):
         student.body = self._searching = body
         name = "adabert 1 of 2: search"
         try:
-            training.train_round(student, [self], context, name, epochs=self.options.epochs, patience=None)
+            training.train_round(student, [self], context, name, share=self.own_share, patience=None)
         finally:
             self._searching = None
         found = {"genotype": _architecture_search.genotype_of(body.choice.logits)}

@@ -76,16 +76,21 @@ class MiniLM(Shallower):
 
     @options
     class Options(ShallowerOptions):
-        """`layers` of the student; `choose`: the teacher's layers that it starts from; `epochs` of the first training;
-        `logits`: weight λ of the teacher's logits in the second, at `temperature` T; `augment`: texts made of each
-        example.
+        """`layers` of the student; `choose`: the teacher's layers that it starts from; `relation_share`: share of the
+        epochs that the first training takes; `logits`: weight λ of the teacher's logits in the second, at
+        `temperature` T; `augment`: texts made of each example.
         """
 
-        epochs: Annotated[float, Field(gt=0, le=1000)] = 3.0
+        relation_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
         logits: Annotated[float, Field(ge=0, le=1)] = 0.0
         temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
 
-    suite = {"layers": (2, 1), "choose": ("spread", "last"), "logits": (0.5, 0.0), "epochs": (1.0,)}
+    suite = {"layers": (2, 1), "choose": ("spread", "last"), "logits": (0.5, 0.0), "relation_share": (0.5,)}
+
+    @property
+    def own_share(self) -> float:
+        """The share of the first training."""
+        return float(self.options.relation_share)
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -113,7 +118,7 @@ class MiniLM(Shallower):
         )
         name = "minilm attention and values"
         try:
-            training.train_round(student, [self], context, name, epochs=self.options.epochs, patience=None)
+            training.train_round(student, [self], context, name, share=self.own_share, patience=None)
         finally:
             self.ours.close()
             self.theirs.close()

@@ -53,9 +53,9 @@ class MobileBERTDistillation(Augmenting):
         deviations=(
             "The paper pre-trains layer by layer, for 240,000 steps, with an inverted-bottleneck BERT-large as "
             "teacher. Here the fine-tuned baseline teaches all layers at once, on the task's training texts for "
-            "`transfer_epochs`, before the student is fine-tuned. Its sizes follow the teacher: the same layers, heads "
-            "and hidden size; body and word embeddings have a quarter of the hidden size. Word embeddings begin with "
-            "the teacher's, the rest at random."
+            "`transfer_share` of the epochs, before the student is fine-tuned. Its sizes follow the teacher: "
+            "the same layers, heads and hidden size; body and word embeddings have a quarter of the hidden size. Word "
+            "embeddings begin with the teacher's, the rest at random."
         ),
         touches=("embedding", "attention_in", "attention", "attention_out", "ffn", "head"),
         reduces=("disk", "parameters", "flops", "latency", "memory"),
@@ -73,20 +73,26 @@ class MobileBERTDistillation(Augmenting):
     @options
     class Options(AugmentationOptions):
         """`body`: size inside the bottleneck; `embedding`: size of the word embeddings (0 for either: a quarter of the
-        hidden size); `ffn_count`: feed-forward networks in a layer, each as wide as the hidden size; `transfer_epochs`
-        of the knowledge transfer; `rate`: peak learning rate; `alpha`: weight of the task loss; `temperature` T.
+        hidden size); `ffn_count`: feed-forward networks in a layer, each as wide as the hidden size; `transfer_share`:
+        share of the epochs that the knowledge transfer takes; `rate`: peak learning rate; `alpha`: weight of the task
+        loss; `temperature` T.
         """
 
         body: Annotated[int, Field(ge=0)] = 0
         embedding: Annotated[int, Field(ge=0)] = 0
         ffn_count: Annotated[int, Field(ge=1)] = 4
-        transfer_epochs: Annotated[float, Field(gt=0)] = 3.0
+        transfer_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
         rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
         alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
         temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
-    suite = {"ffn_count": (1, 2), "transfer_epochs": (1.0,), "alpha": (0.5, 0.0, 1.0)}
+    suite = {"ffn_count": (1, 2), "transfer_share": (0.5,), "alpha": (0.5, 0.0, 1.0)}
     _transferring = True
+
+    @property
+    def own_share(self) -> float:
+        """The share of the knowledge transfer."""
+        return float(self.options.transfer_share)
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -156,7 +162,7 @@ class MobileBERTDistillation(Augmenting):
             [self],
             context,
             f"{self.card.id} transfer",
-            epochs=self.options.transfer_epochs,
+            share=self.own_share,
             patience=None,
         )
         self._transferring = False

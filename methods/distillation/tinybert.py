@@ -83,8 +83,8 @@ class TinyBERT(Shallower):
             ),
         ),
         notes=(
-            "The paper makes 20 texts of each example (augment=20) and trains 10 to 20 epochs in stage 1. Embedding "
-            "and head change only if the student is narrower."
+            "The paper makes 20 texts of each example (augment=20) and trains 10 to 20 epochs in stage 1 and 3 in "
+            "stage 2. Embedding and head change only if the student is narrower."
         ),
     )
     replaces_task_loss = True
@@ -93,21 +93,26 @@ class TinyBERT(Shallower):
     @options
     class Options(ShallowerOptions):
         """`layers` of the student, a divisor of the teacher's; `choose`: the teacher's layers that it starts from;
-        `hidden` size, if it should be smaller; `epochs` of stage 1; `batches` of 32 training examples for the choice of
-        units; `augment`: texts made of each example.
+        `hidden` size, if it should be smaller; `intermediate_share`: share of the epochs that stage 1 takes; `batches`
+        of 32 training examples for the choice of units; `augment`: texts made of each example.
         """
 
         hidden: Annotated[int, Field(ge=1)] | None = None
-        epochs: Annotated[float, Field(gt=0, le=1000)] = 3.0
+        intermediate_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
         batches: Annotated[int, Field(ge=1, le=10000)] = 16
 
     suite = {
         "layers": (2, 1),
         "hidden": (24, 16),
         "choose": ("spread", "last"),
-        "epochs": (1.0,),
+        "intermediate_share": (0.5,),
         "augment": (1,),
     }
+
+    @property
+    def own_share(self) -> float:
+        """The share of stage 1."""
+        return float(self.options.intermediate_share)
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -187,7 +192,7 @@ class TinyBERT(Shallower):
                 [self],
                 context,
                 "tinybert stage 1 of 2: states",
-                epochs=self.options.epochs,
+                share=self.own_share,
                 patience=None,
             )
         finally:

@@ -54,8 +54,9 @@ class QuantNoise(Method):
             "The noise acts in fine-tuning only; the paper pre-trains with it too. Here the noise never changes the "
             "stored weights; the released code writes it into the weights and leaves it there. Product quantization: a "
             "table is fitted to at most 65,536 blocks of its matrix. After each of the three groups, tables and the "
-            "matrices that are still float are tuned for `tuning` epochs instead of days, without noise and without "
-            "the other methods of the stage. Pooler, classifier, biases and the other small parameters are float16. "
+            "matrices that are still float are tuned for a part of `tuning_share` of the epochs instead of days, "
+            "without noise and without the other methods of the stage. Pooler, classifier, biases and the other small "
+            "parameters are float16. "
             "int8 and int4: ranges follow the weights of each matrix or row in every step. int8 rounds inputs with one "
             "scale for each token, as the artifact's kernels do. int4 does not round inputs, and is decoded to float32 "
             "when loaded."
@@ -77,15 +78,16 @@ class QuantNoise(Method):
         each forward pass hits; 0 is quantization after training, 1 (int8, int4) ordinary quantization-aware training.
 
         Product: `block`: weights that share a code in feed-forward matrices and word embeddings (half of it in
-        attention); `entries` of a table; `tuning` epochs after each group; `table_learning_rate`: peak rate of the
-        tables. int8, int4: one scale `per` row (channel) or matrix (tensor).
+        attention); `entries` of a table; `tuning_share`: share of the epochs in which tables are tuned, in equal parts
+        after each group; `table_learning_rate`: peak rate of the tables. int8, int4: one scale `per` row (channel) or
+        matrix (tensor).
         """
 
         quantizer: Literal["product", "int8", "int4"] = "product"
         noise: Annotated[float, Field(ge=0, le=1)] | None = None
         block: Annotated[int, Field(ge=2, le=32, multiple_of=2)] = 8
         entries: Annotated[int, Field(ge=2, le=256)] = 256
-        tuning: Annotated[float, Field(ge=0, le=100)] = 1.0
+        tuning_share: Annotated[float, Field(ge=0, lt=1)] = 0.5
         table_learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
         per: Literal["channel", "tensor"] = "channel"
 
@@ -100,6 +102,11 @@ class QuantNoise(Method):
         "block": (8, 4),
         "noise": (0.2, 0),
     }
+
+    @property
+    def own_share(self) -> float:
+        """The share of tuning the tables; 0 without tables."""
+        return float(self.options.tuning_share) if self.options.quantizer == "product" else 0.0
 
     @property
     def _share(self) -> float:
@@ -200,10 +207,11 @@ class QuantNoise(Method):
             parametrization.attach(student, name, table)
             errors.append(table.relative_error)
         context.figures[f"{kind}_quantization_error"] = sum(errors) / max(1, len(errors))
-        if self.options.tuning and errors:
+        if self.own_share and errors:
+            share = self.own_share / sum(map(bool, self.groups.values()))
             stage = f"{self.card.id} phase {place} of {len(PHASES)}: {kind}"
             with torch.enable_grad():
-                training.train_round(student, [self], context, stage, epochs=self.options.tuning)
+                training.train_round(student, [self], context, stage, share=share)
             student.to("cpu").eval()
 
     def _block(self, kind: str) -> int:

@@ -207,13 +207,14 @@ class DynaBERT(Method):
             ),
         ),
         notes=(
-            "Both stages take the budget's epochs. A step of stage 1 costs about 2.5 ordinary steps and one teacher "
-            "pass. A step of stage 2 with three depths costs 5.6 ordinary steps and 2.5 teacher passes. `width` and "
-            "`depth` only choose what is stored: with the same seed and multipliers every choice is cut from the same "
-            "super-network, which is trained again for each recipe."
+            "Each stage takes half of the budget's epochs. A step of stage 1 costs about 2.5 ordinary steps and one "
+            "teacher pass. A step of stage 2 with three depths costs 5.6 ordinary steps and 2.5 teacher passes. "
+            "`width` and `depth` only choose what is stored: with the same seed and multipliers every choice is cut "
+            "from the same super-network, which is trained again for each recipe."
         ),
     )
     replaces_task_loss = True
+    own_share = 0.5
     needs = frozenset({"hidden_states"})
     decides = frozenset({"the student", "how weights are stored", "which weights are zero"})
 
@@ -319,7 +320,8 @@ class DynaBERT(Method):
             names = self.networks[1.0, 1.0].skeleton.contents()
             self.teacher = {name: _subnetworks.live_weight(student, name).detach().clone() for name in names}
             if self.stage == 1:
-                training.train_round(student, [self], context, "dynabert stage 1 of 2: widths")
+                name = "dynabert stage 1 of 2: widths"
+                training.train_round(student, [self], context, name, share=self.own_share)
 
     def loss(self, step: Step) -> Tensor:
         """Return the sum of the distillation losses of the stage's sub-networks (a scalar)."""

@@ -196,23 +196,29 @@ class IdentityPrior(Method):
     @options
     class Options:
         """`share` of the layers' parameters to remove; `penalty`: weight of the sum of relative function norms in the
-        loss, for `epochs` before pruning; `spectral`: normalise matrices spectrally meanwhile; `rank`: order of
-        removal (see `smallest_mappings`); `batches` of 16 training examples for the norms.
+        loss, for `penalty_share` of the epochs before pruning; `spectral`: normalise matrices spectrally meanwhile;
+        `rank`: order of removal (see `smallest_mappings`); `batches` of 16 training examples for the norms.
         """
 
         share: Annotated[float, Field(gt=0, lt=1)] = 0.5
         penalty: Annotated[float, Field(ge=0, le=1e3)] = 0.2
-        epochs: Annotated[float, Field(gt=0, le=1e3)] = 1.0
+        penalty_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
         spectral: bool = True
         rank: Rank = "energy"
         batches: Annotated[int, Field(ge=1)] = 32
 
     suite = {
         "share": (0.5, 0.25),
+        "penalty_share": (0.75, 0.25),
         "spectral": (True, False),
         "rank": ("energy", "norm"),
         "batches": (2,),
     }
+
+    @property
+    def own_share(self) -> float:
+        """The share of the training before pruning."""
+        return float(self.options.penalty_share)
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Return the shape unchanged: the norms decide later what is removed.
@@ -246,7 +252,7 @@ class IdentityPrior(Method):
             prior = IdentityPenalty(o.penalty, o.spectral)
             prior.prepare(model, context)
             training.train_round(
-                model, [prior], context, "identity-prior penalty", epochs=o.epochs, patience=None
+                model, [prior], context, "identity-prior penalty", share=self.own_share, patience=None
             )
             prior.finish(model, context)
         model.to(context.device)

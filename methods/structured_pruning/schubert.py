@@ -223,25 +223,32 @@ class SchuBERT(Method):
     @options
     class Options:
         """`keep`: share of all parameters that stays, including embeddings and head; `dimensions`: all (hidden units,
-        heads, FFN columns) or only hidden units; `rounds`: each learns factors for `factor_epochs`, prunes the same
-        number of parameters, and fine-tunes for `round_epochs` (after the last round the stage's training does that);
+        heads, FFN columns) or only hidden units; `rounds`: each learns factors, prunes the same number of parameters,
+        and fine-tunes (after the last round the stage's training does that); `factor_share`: share of the epochs in
+        which all rounds together learn factors; `rounds_share`: share in which all rounds but the last fine-tune;
         `penalty`: weight of the factors' L1 norms in the loss.
         """
 
         keep: Annotated[float, Field(gt=0, lt=1)] = 0.7
         dimensions: Dimensions = "all"
         rounds: Annotated[int, Field(ge=1, le=100)] = 3
-        factor_epochs: Annotated[float, Field(gt=0, le=1e3)] = 0.5
-        round_epochs: Annotated[float, Field(gt=0, le=1e3)] = 1.0
+        factor_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+        rounds_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
         penalty: Annotated[float, Field(ge=0, le=1e3)] = 1e-3
 
     suite = {
         "keep": (0.6, 0.9),
         "dimensions": ("all", "hidden"),
         "rounds": (2, 1),
-        "factor_epochs": (1.0,),
-        "round_epochs": (1.0,),
+        "factor_share": (0.25,),
+        "rounds_share": (0.25,),
     }
+
+    @property
+    def own_share(self) -> float:
+        """The share of all rounds' factors, and of fine-tuning after every round but the last."""
+        o = self.options
+        return float(o.factor_share + (o.rounds_share if o.rounds > 1 else 0.0))
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Return the pruned shape for dimensions=hidden, else the shape unchanged: the factors decide later.
@@ -282,13 +289,19 @@ class SchuBERT(Method):
             learning.prepare(model, context)
             name = f"{number} of {o.rounds}"
             training.train_round(
-                model, [learning], context, f"schubert factors {name}", epochs=o.factor_epochs, patience=None
+                model,
+                [learning],
+                context,
+                f"schubert factors {name}",
+                share=o.factor_share / o.rounds,
+                patience=None,
             )
             learning.finish(model, context)
             budget = whole * (1 - (1 - o.keep) * number / o.rounds)
             model = cut(model, learning.factors, budget, o.dimensions, context)
             if number < o.rounds:
-                training.train_round(model, [], context, f"schubert round {name}", epochs=o.round_epochs)
+                share = o.rounds_share / (o.rounds - 1)
+                training.train_round(model, [], context, f"schubert round {name}", share=share)
         layers = model.config.layers
         context.figures["hidden size"] = model.config.hidden_size
         context.figures["heads kept"] = sum(layer.heads for layer in layers)

@@ -44,9 +44,9 @@ class LotteryTicket(Method):
         scope="task-specific",
         fidelity="variant",
         deviations=(
-            "A round takes `round_epochs`, by default one epoch; the paper trains for three. The number of rounds is "
-            "free: each round prunes an equal share of the original weights, 10 % in the paper. Learning rate and "
-            "batch size are the budget's."
+            "Rounds and the last training together take the budget's epochs, by default in equal parts; in the paper "
+            "each takes three. The number of rounds is free: each round prunes an equal share of the original "
+            "weights, 10 % in the paper. Learning rate and batch size are the budget's."
         ),
         touches=("attention_in", "attention_out", "ffn", "head"),
         reduces=("disk",),
@@ -69,15 +69,22 @@ class LotteryTicket(Method):
 
     @options
     class Options:
-        """`sparsity` over all pruned matrices after the last of `rounds`. Each round trains for `round_epochs` with a
-        new optimizer and schedule.
+        """`sparsity` over all pruned matrices after the last of `rounds`. Each round trains with a new optimizer and
+        schedule. `rounds_share`: share of the epochs that all rounds take together; by default each takes as much as
+        the last training.
         """
 
         sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.5
         rounds: Annotated[int, Field(ge=1, le=100)] = 5
-        round_epochs: Annotated[float, Field(gt=0)] = 1.0
+        rounds_share: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     suite = {"sparsity": (0.6, 0.5, 0.7), "rounds": (2, 5)}
+
+    @property
+    def own_share(self) -> float:
+        """The share of all rounds."""
+        o = self.options
+        return float(o.rounds / (o.rounds + 1) if o.rounds_share is None else o.rounds_share)
 
     def prepare(self, student: Encoder, context: Context) -> None:
         """Find the ticket: run the rounds, and leave the masked pre-trained weights."""
@@ -90,7 +97,9 @@ class LotteryTicket(Method):
         # Without training, all rounds together drop the same weights as a single one.
         for done in (o.rounds,) if context.shapes_only else range(1, o.rounds + 1):
             stage = f"{self.card.id} round {done} of {o.rounds}"
-            training.train_round(student, [self], context, stage, epochs=o.round_epochs, patience=None)
+            training.train_round(
+                student, [self], context, stage, share=self.own_share / o.rounds, patience=None
+            )
             self.masks.replace(
                 pruning_masks.keep_largest(self._left(), o.sparsity * done / o.rounds, "global")
             )

@@ -39,8 +39,8 @@ class Magnitude(GradualPruning):
         deviations=(
             "By default a fine-tuned encoder is pruned gradually while it is fine-tuned further; the paper fine-tunes "
             "for 3 epochs, prunes, and goes on for 5 more (7 from 80 %). In the other regimes pre-training is "
-            "masked-language modelling alone, on the task's training text for `pretraining_epochs`, with a new head; "
-            "the paper's takes 100,000 steps on BERT's corpus. Fine-tuning takes the stage's budget (the paper's: 3 "
+            "masked-language modelling alone, on the task's training text, with a new head, for `pretraining_share` of "
+            "the epochs; the paper's takes 100,000 steps on BERT's corpus. Fine-tuning takes the rest (the paper's: 3 "
             "epochs, 13 to 15 after information deletion). Word embeddings are pruned only with embeddings=true; the "
             "paper always prunes them."
         ),

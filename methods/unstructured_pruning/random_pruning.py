@@ -38,8 +38,8 @@ class RandomPruning(GradualPruning):
         deviations=(
             "By default a fine-tuned encoder is pruned while it is fine-tuned further; the paper prunes at random "
             "during pre-training. regime=pretraining does that too, but on the task's training text for "
-            "`pretraining_epochs` and with a new head. Word embeddings are pruned only with embeddings=true; the paper "
-            "always prunes them."
+            "`pretraining_share` of the epochs and with a new head. Word embeddings are pruned only with "
+            "embeddings=true; the paper always prunes them."
         ),
         touches=("embedding", "attention_in", "attention_out", "ffn"),
         reduces=("disk",),

@@ -111,13 +111,13 @@ class PowerBert(Method):
     @options
     class Options:
         """`retention`: number of word-vectors that each layer keeps, such as 64/48/32/16, or search. For the search:
-        `penalty` λ; `rate`: peak learning rate of the rank weights r; `search_epochs`.
+        `penalty` λ; `rate`: peak learning rate of the rank weights r; `search_share`: its share of the epochs.
         """
 
         retention: Annotated[str, Field(pattern=rf"^({SEARCH}|[0-9/]+)$")] = SEARCH
         penalty: Annotated[float, Field(ge=0, le=1)] = 1e-3
         rate: Annotated[float, Field(gt=0, le=1)] = 3e-3
-        search_epochs: Annotated[float, Field(gt=0, le=1e3)] = 3.0
+        search_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
         def __post_init__(self) -> None:
             """Raise ValueError if the retention cannot be parsed."""
@@ -125,6 +125,11 @@ class PowerBert(Method):
                 retention_numbers(self.retention)
 
     suite = {"retention": ("14/10/6/2", "search", "12/12/4/4"), "penalty": (1e-3, 1e-4)}
+
+    @property
+    def own_share(self) -> float:
+        """The share of the search; 0 without one."""
+        return float(self.options.search_share) if self.options.retention == SEARCH else 0.0
 
     def final_shape_from(self, config: EncoderConfig) -> EncoderConfig:
         """Return the shape with the number of word-vectors that each layer keeps.
@@ -185,7 +190,7 @@ class PowerBert(Method):
         soft = _soft_extraction.soften(model, length)
         search = RetentionSearch(soft, o.penalty, o.rate)
         training.train_round(
-            model, [search], context, "power-bert search", epochs=o.search_epochs, patience=None
+            model, [search], context, "power-bert search", share=self.own_share, patience=None
         )
         _soft_extraction.harden(model, soft)
         counts = dict(

@@ -27,9 +27,9 @@ RECIPES = (
     "distilbert:layers={half}",
     "pkd:layers={half}",
     "bert-emd:layers={half}",
-    "minilm:layers={half},epochs=1",
-    "minilm:layers={half},epochs=1,logits=0.5",
-    "tinybert:layers={half},epochs=1",
+    "minilm:layers={half}",
+    "minilm:layers={half},logits=0.5",
+    "tinybert:layers={half}",
 )
 LIMIT = 2.5
 

@@ -174,15 +174,15 @@ def test_the_head_has_a_rate_of_its_own_and_the_encoder_the_budget_s() -> None:
 
 
 def test_pre_training_lowers_the_loss_and_leaves_nothing_behind() -> None:
-    given = context(epochs=1, batch_size=8, examples=64)
+    given = context(epochs=16, batch_size=8, examples=64)  # 128 steps
     student = tiny_encoder()
     names = sorted(student.state_dict())
     before = {name: parameter.clone() for name, parameter in student.named_parameters()}
-    short = pretrain(student, [], given, "toy pre-training", 0.125)
+    short = pretrain(student, [], given, "toy pre-training", 1 / 128)
     for name, parameter in student.named_parameters():
         # The head of the task is not trained, whatever decays.
         assert torch.equal(parameter, before[name]) == name.startswith("head."), name
-    long = pretrain(student, [], given, "toy pre-training", 15)
+    long = pretrain(student, [], given, "toy pre-training", 120 / 128)
     assert short is not None
     assert long is not None
     assert long < 0.85 * short
@@ -197,8 +197,8 @@ def test_pre_training_lowers_the_loss_and_leaves_nothing_behind() -> None:
 
 
 def test_patience_does_not_end_it() -> None:
-    given = context(patience=1, batch_size=8, examples=64)
-    pretrain(tiny_encoder(), [], given, "toy", 5)
+    given = context(patience=1, batch_size=8, examples=64, epochs=10)
+    pretrain(tiny_encoder(), [], given, "toy", 0.5)
     assert given.trained[0].steps == 40
 
 

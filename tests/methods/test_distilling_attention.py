@@ -40,10 +40,10 @@ def values(model: Encoder, states: Tensor, index: int) -> np.ndarray:
 def test_minilm_compares_the_last_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = tiny_encoder().eval()
     student, method, seen = first_training(
-        "minilm:layers=2,choose=first,epochs=2", teacher, context(teacher), monkeypatch
+        "minilm:layers=2,choose=first,relation_share=0.25", teacher, context(teacher), monkeypatch
     )
     ((found, budget),) = seen
-    assert budget == {"epochs": 2.0, "patience": None}
+    assert budget == {"share": 0.25, "patience": None}
     mask = teacher.encode(TEXTS).attention_mask.bool().numpy()
     ours, theirs = observed(student), observed(teacher)
     p, q = (x.attentions[-1].probabilities.double().numpy() for x in (theirs, ours))
@@ -81,9 +81,9 @@ def test_minilm_is_fine_tuned_with_or_without_logits(weight: float, monkeypatch:
 
 
 def test_minilm_trains_twice() -> None:
-    (stage,) = Recipe.parse("minilm:layers=2,epochs=2").stages
+    (stage,) = Recipe.parse("minilm:layers=2,relation_share=0.667").stages
     teacher = tiny_encoder().eval()
-    student, (first, second) = run_stage(stage, teacher, context(teacher))
+    student, (first, second) = run_stage(stage, teacher, context(teacher, epochs=3))
     assert (first.stage, first.steps) == ("minilm attention and values", 6)
     assert second.steps == 3
     assert not any(layer.attention_in.query._forward_hooks for layer in [*student.layers, *teacher.layers])
@@ -92,11 +92,11 @@ def test_minilm_trains_twice() -> None:
 @pytest.mark.parametrize("hidden", [None, 24])
 def test_tinybert_s_first_stage(hidden: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = tiny_encoder().eval()
-    recipe = "tinybert:layers=2,epochs=2" + (f",hidden={hidden}" if hidden else "")
+    recipe = "tinybert:layers=2,intermediate_share=0.25" + (f",hidden={hidden}" if hidden else "")
     given = context(teacher)
     student, method, seen = first_training(recipe, teacher, given, monkeypatch)
     ((found, budget),) = seen
-    assert budget == {"epochs": 2.0, "patience": None}
+    assert budget == {"share": 0.25, "patience": None}
     mask = teacher.encode(TEXTS).attention_mask.bool()
     ours, theirs = observed(student), observed(teacher)
     fit = method.fit  # type: ignore[attr-defined]
@@ -160,5 +160,5 @@ def test_tinybert_s_first_stage_brings_the_states_nearer() -> None:
         return F.mse_loss(ours.hidden_states[-1], theirs.hidden_states[-1]).item()
 
     before = built("tinybert:layers=2", teacher)
-    after = built("tinybert:layers=2,epochs=12", teacher, training=True, epochs=0.1)
+    after = built("tinybert:layers=2,intermediate_share=0.99", teacher, training=True, epochs=12)
     assert distance(after) < 0.8 * distance(before)

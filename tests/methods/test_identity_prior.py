@@ -179,10 +179,10 @@ def test_the_penalty_makes_norms_smaller(spectral: bool) -> None:
     sizes = []
     for penalty in (0.0, 10.0):
         model = tiny_encoder()
-        chosen = context(tiny_encoder())
+        chosen = context(tiny_encoder(), epochs=2)
         method = IdentityPenalty(penalty, spectral)
         method.prepare(model, chosen)
-        train_round(model, [method], chosen, "penalty", epochs=2)
+        train_round(model, [method], chosen, "penalty", share=1)
         method.finish(model, chosen)
         found = function_norms(model, [padded()])
         sizes.append(sum(found.values()))
@@ -209,11 +209,11 @@ def test_what_goes_is_really_gone(share: float) -> None:
 
 def test_it_trains_before_and_after_the_cut() -> None:
     teacher = tiny_encoder().eval()
-    (stage,) = Recipe.parse("identity-prior:epochs=3").stages
-    student, training = run_stage(stage, teacher, context(teacher))
+    (stage,) = Recipe.parse("identity-prior:penalty_share=0.75").stages
+    student, training = run_stage(stage, teacher, context(teacher, epochs=4))
     assert [(entry.stage, entry.epochs) for entry in training] == [
         ("identity-prior penalty", 3.0),
-        ("identity-prior:epochs=3.0", 1.0),
+        ("identity-prior:penalty_share=0.75", 1.0),
     ]
     assert training[1].figures["heads kept"] == sum(layer.heads for layer in student.config.layers)
     assert attached(student) == []

@@ -42,8 +42,8 @@ def test_without_training_the_smallest_of_all_pre_trained_weights_go() -> None:
 
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_the_ticket_has_the_pre_trained_values_where_it_keeps(rounds: int) -> None:
-    student, given = tiny_encoder(TUNED), tuned_context()
-    method = method_of(f"lottery-ticket:sparsity=0.6,rounds={rounds},round_epochs=2")
+    student, given = tiny_encoder(TUNED), tuned_context(epochs=2 * (rounds + 1))
+    method = method_of(f"lottery-ticket:sparsity=0.6,rounds={rounds}")
     method.prepare(student, given)
     start = dict(tiny_encoder(PRETRAINED).named_parameters())
     dropped = 0
@@ -121,7 +121,7 @@ def test_the_mask_holds_in_rounds_and_in_the_last_training(monkeypatch: pytest.M
         seen.append(flat(student) == 0)
 
     monkeypatch.setattr(Recipe.parse("lottery-ticket").calls[0].method, "step", step)
-    student, training = run("lottery-ticket:sparsity=0.5,rounds=2")
+    student, training = run("lottery-ticket:sparsity=0.5,rounds=2", tuned_context(epochs=3))
     assert [entry.steps for entry in training] == [3, 3, 3]
     total = seen[0].size
     assert [int(gone.sum()) for gone in seen] == [0] * 3 + [round(0.25 * total)] * 3 + [
@@ -139,9 +139,9 @@ def test_the_mask_holds_in_rounds_and_in_the_last_training(monkeypatch: pytest.M
 
 
 def test_patience_ends_no_round() -> None:
-    given = tuned_context(patience=1, epochs=4)
-    _, training = run("lottery-ticket:sparsity=0.5,rounds=2,round_epochs=5", given)
-    assert [entry.steps for entry in training[:2]] == [15, 15]
+    given = tuned_context(patience=1, epochs=5)
+    _, training = run("lottery-ticket:sparsity=0.5,rounds=2,rounds_share=0.8", given)
+    assert [entry.steps for entry in training[:2]] == [6, 6]
 
 
 def test_an_encoder_without_a_pooler() -> None:

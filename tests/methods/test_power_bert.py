@@ -93,8 +93,8 @@ def searched(told: Context, **options: float) -> tuple[list[int | None], dict[st
 
 def test_the_search_takes_word_vectors_out_of_every_layer() -> None:
     """A rate at which few steps suffice: with Adam each moves a weight by about the rate of the step."""
-    told = context()
-    kept, figures, stages = searched(told, rate=0.4, penalty=0.1, search_epochs=2)
+    told = context(epochs=3)
+    kept, figures, stages = searched(told, rate=0.4, penalty=0.1, search_share=0.667)
     assert stages[0] == "power-bert search"
     assert len(stages) == 2
     numbers = [number for number in kept if number is not None]
@@ -103,14 +103,14 @@ def test_the_search_takes_word_vectors_out_of_every_layer() -> None:
     assert figures["word-vectors kept"] == sum(numbers)
     assert [figures[f"word-vectors kept in layer {layer}"] for layer in range(4)] == numbers
     # A search that hardly moves its weights ends a little below all of them: the sum is rounded down.
-    slow, _, _ = searched(told, rate=1e-6, penalty=0.1, search_epochs=1)
+    slow, _, _ = searched(told, rate=1e-6, penalty=0.1)
     assert slow == [told.task.length_within(64) - 1] * 4
 
 
 def test_a_stronger_penalty_keeps_no_more() -> None:
     """Against the task alone, whose gradient weights of ranks follow too."""
-    free, _, _ = searched(context(), rate=0.1, penalty=0.0, search_epochs=2)
-    strong, _, _ = searched(context(), rate=0.1, penalty=1.0, search_epochs=2)
+    free, _, _ = searched(context(epochs=4), rate=0.1, penalty=0.0)
+    strong, _, _ = searched(context(epochs=4), rate=0.1, penalty=1.0)
     assert sum(n or 0 for n in strong) < sum(n or 0 for n in free)
 
 
@@ -135,7 +135,7 @@ def test_layers_without_attention_go_on_with_what_there_is() -> None:
     student = built("power-bert:retention=9/8/5/4", teacher)
     assert [layer.kept for layer in student.config.layers] == [9, None, 5, None]
     assert list(soften(keep_heads(tiny_encoder(), [[0], [], [1], []]), 64)) == [0, 2]
-    kept, figures, _ = searched(context(teacher), rate=0.4, penalty=0.1, search_epochs=2)
+    kept, figures, _ = searched(context(teacher, epochs=4), rate=0.4, penalty=0.1)
     assert kept[1] is kept[3] is None
     assert figures["word-vectors kept in layer 1"] == kept[0]
 

@@ -72,7 +72,7 @@ def test_the_pre_trained_weights_are_what_is_pruned(regime: str, training: bool)
     """With a learning rate too small to move anything, the smallest of the pre-trained weights go."""
     given = tuned_context(learning_rate=1e-30, weight_decay=0.0)
     student, _ = run(
-        f"magnitude:sparsity=0.6,regime={regime},pretraining_epochs=1", given, shapes_only=not training
+        f"magnitude:sparsity=0.6,regime={regime},pretraining_share=0.5", given, shapes_only=not training
     )
     start = dict(tiny_encoder(PRETRAINED).named_parameters())
     gone = zeros(student)
@@ -108,8 +108,8 @@ class Watched:
 def test_the_ramp_is_in_pre_training_and_the_masks_hold_in_fine_tuning(
     identity: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = f"{identity}:sparsity=0.8,schedule=linear,end=0.5,regime=pretraining,pretraining_epochs=2"
-    watched = Watched(monkeypatch, recipe, batch_size=8)
+    recipe = f"{identity}:sparsity=0.8,schedule=linear,end=0.5,regime=pretraining,pretraining_share=0.667"
+    watched = Watched(monkeypatch, recipe, batch_size=8, epochs=3)
     assert [(t.stage, t.steps) for t in watched.training] == [
         (f"{identity} pre-training", 12),
         (str(Recipe.parse(recipe)), 6),
@@ -138,8 +138,8 @@ def test_the_ramp_is_in_pre_training_and_the_masks_hold_in_fine_tuning(
 def test_after_information_deletion_weights_come_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    recipe = "magnitude:sparsity=0.8,regime=information-deletion,pretraining_epochs=2"
-    watched = Watched(monkeypatch, recipe, batch_size=8)
+    recipe = "magnitude:sparsity=0.8,regime=information-deletion,pretraining_share=0.667"
+    watched = Watched(monkeypatch, recipe, batch_size=8, epochs=3)
     deleted = watched.seen[12][1]
     assert all(int(mask.sum()) == round(0.8 * mask.numel()) for mask in deleted.values())
     left = zeros(watched.student)
@@ -155,7 +155,7 @@ def test_pruning_and_deletion_forget_the_same() -> None:
     """They differ in fine-tuning only."""
     students = []
     for regime in REGIMES:
-        method = method_of(f"magnitude:sparsity=0.7,regime={regime},pretraining_epochs=1")
+        method = method_of(f"magnitude:sparsity=0.7,regime={regime}")
         students.append(tiny_encoder(TUNED))
         method.prepare(students[-1], tuned_context())
     one, other = (dict(student.named_parameters()) for student in students)
@@ -164,15 +164,15 @@ def test_pruning_and_deletion_forget_the_same() -> None:
 
 def test_random_masks_are_the_same_in_every_regime() -> None:
     default = zeros(run("random-pruning:sparsity=0.5")[0])
-    early = zeros(run("random-pruning:sparsity=0.5,regime=pretraining,pretraining_epochs=1")[0])
+    early = zeros(run("random-pruning:sparsity=0.5,regime=pretraining")[0])
     assert all(torch.equal(mask, early[name]) for name, mask in default.items())
 
 
 def test_the_loss_of_pre_training_is_recorded_and_rises_with_sparsity() -> None:
     losses = []
     for sparsity in (0.1, 0.98):
-        recipe = f"random-pruning:sparsity={sparsity},regime=pretraining,pretraining_epochs=12,end=0.1"
-        _, [pretraining, tuning] = run(recipe)
+        recipe = f"random-pruning:sparsity={sparsity},regime=pretraining,pretraining_share=0.9,end=0.1"
+        _, [pretraining, tuning] = run(recipe, tuned_context(epochs=13))
         losses.append(tuning.figures["pretraining_loss"])
         assert pretraining.final_loss == losses[-1]
     assert losses[0] < losses[1]
@@ -189,7 +189,7 @@ def test_the_changed_share_by_hand() -> None:
 
 @pytest.mark.parametrize("regime", ["after-fine-tuning", "pretraining"])
 def test_mask_changed_compares_the_baseline_with_what_it_was_tuned_from(regime: str) -> None:
-    _, training = run(f"magnitude:sparsity=0.6,regime={regime},pretraining_epochs=1")
+    _, training = run(f"magnitude:sparsity=0.6,regime={regime}")
     tuned, start = (dict(tiny_encoder(seed).named_parameters()) for seed in (TUNED, PRETRAINED))
     names = list(tiny_encoder().matrix_names())
     changed = sum(int((smallest_of(tuned[n], 0.6) != smallest_of(start[n], 0.6)).sum()) for n in names)
@@ -240,7 +240,8 @@ def test_another_method_s_work_is_not_thrown_away() -> None:
 
 def test_distillation_joins_the_fine_tuning() -> None:
     student, [pretraining, tuning] = run(
-        "kd-logits:layers=4 + magnitude:sparsity=0.6,regime=pretraining,pretraining_epochs=1"
+        "kd-logits:layers=4 + magnitude:sparsity=0.6,regime=pretraining,pretraining_share=0.5",
+        tuned_context(epochs=2),
     )
     assert (pretraining.stage, pretraining.steps, tuning.steps) == ("magnitude pre-training", 3, 3)
     assert all(int(mask.sum()) == round(0.6 * mask.numel()) for mask in zeros(student).values())
@@ -257,8 +258,8 @@ def test_layers_without_a_matrix() -> None:
 def test_early_stopping_may_choose_any_epoch_of_the_fine_tuning(regime: str) -> None:
     assert method_of("magnitude").fully_compressed_at == 0.6
     assert method_of(f"magnitude:regime={regime}").fully_compressed_at == 0.0
-    given = tuned_context(patience=1, epochs=3)
-    student, [pretraining, _] = run(f"magnitude:sparsity=0.5,regime={regime},pretraining_epochs=3", given)
+    given = tuned_context(patience=1, epochs=6)
+    student, [pretraining, _] = run(f"magnitude:sparsity=0.5,regime={regime},pretraining_share=0.5", given)
     assert pretraining.steps == 9, "patience is the fine-tuning's"
     if regime == "pretraining":
         assert all(int(mask.sum()) == round(0.5 * mask.numel()) for mask in zeros(student).values())

@@ -144,8 +144,8 @@ def test_noise_never_reaches_the_trained_weights() -> None:
 
 def test_product_quantization_goes_group_by_group(tmp_path: Path) -> None:
     teacher = tiny_encoder().eval()
-    (stage,) = Recipe.parse("quant-noise:entries=16,tuning=0.7").stages
-    student, log = run_stage(stage, teacher, context(teacher))
+    (stage,) = Recipe.parse("quant-noise:entries=16,tuning_share=0.667").stages
+    student, log = run_stage(stage, teacher, context(teacher, epochs=3))
     names = ("ffn", "embedding", "attention")
     assert [entry.stage for entry in log[1:]] == [
         f"quant-noise phase {place} of 3: {kind}" for place, kind in enumerate(names, 1)

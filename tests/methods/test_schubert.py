@@ -198,7 +198,7 @@ def test_only_factors_are_learned() -> None:
     method.prepare(model, chosen)
     assert method.learning_rate("layers.0.ffn.out.parametrizations.weight.0.factor") == 1e-2
     assert method.learning_rate("layers.0.ffn.out.parametrizations.weight.original") is None
-    train_round(model, [method], chosen, "factors")
+    train_round(model, [method], chosen, "factors", share=1)
     factors = method.factors
     assert all((factor < 1).all() for factor in (factors.hidden, *factors.heads, *factors.columns))
     layer, old = model.layers[1], teacher.layers[1]
@@ -233,13 +233,13 @@ def test_the_hidden_size_is_known_before_training() -> None:
 
 def test_rounds_of_factors_and_fine_tuning() -> None:
     teacher = tiny_encoder().eval()
-    (stage,) = Recipe.parse("schubert:rounds=2,factor_epochs=2").stages
-    student, training = run_stage(stage, teacher, context(teacher))
+    (stage,) = Recipe.parse("schubert:rounds=2,factor_share=0.5").stages
+    student, training = run_stage(stage, teacher, context(teacher, epochs=8))
     assert [(entry.stage, entry.epochs) for entry in training] == [
         ("schubert factors 1 of 2", 2.0),
-        ("schubert round 1 of 2", 1.0),
+        ("schubert round 1 of 2", 2.0),
         ("schubert factors 2 of 2", 2.0),
-        ("schubert:rounds=2,factor_epochs=2.0", 1.0),
+        ("schubert:rounds=2,factor_share=0.5", 2.0),
     ]
     assert training[-1].figures["hidden size"] == student.config.hidden_size
     assert count(student) <= 0.7 * count(teacher)

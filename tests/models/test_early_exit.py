@@ -224,7 +224,9 @@ def test_new_ramps_start_as_the_head_or_are_drawn() -> None:
     with torch.inference_mode():
         output = model(batch, hidden_states=True)
         for index, logits in output.exits.items():
-            assert torch.equal(logits, plain.head(output.hidden_states[index + 1], batch.attention_mask.bool()))
+            assert torch.equal(
+                logits, plain.head(output.hidden_states[index + 1], batch.attention_mask.bool())
+            )
         assert torch.equal(output.logits, plain(batch).logits)
     one, same, other = (
         add_exits(plain, "student", torch.Generator().manual_seed(seed)).exits.state_dict()

@@ -33,9 +33,9 @@ from tests.support.one_line_errors import refused
         "lottery-ticket:sparsity=1",
         "lottery-ticket:rounds=0",
         "lottery-ticket:rounds=1.5",
-        "lottery-ticket:round_epochs=0",
+        "lottery-ticket:rounds_share=1",
         "magnitude:regime=pre-training",
-        "magnitude:pretraining_epochs=0",
+        "magnitude:pretraining_share=1",
     ],
 )
 def test_options_out_of_range(recipe: str) -> None:

@@ -67,9 +67,10 @@ def test_post_training_calibrates_but_not_for_shapes_alone() -> None:
 def test_a_stage_that_says_it_does_not_train_must_not() -> None:
     class Secretly(Probe):
         trains = False
+        own_share = 0.5
 
         def prepare(self, student: Any, context: Context) -> None:
-            train_round(student, [], context, "secret")
+            train_round(student, [], context, "secret", share=0.5)
 
     stage = RecipeStage((probe(Secretly),))
     with refused(Code.CONFLICT, "trains = False"):

@@ -190,12 +190,24 @@ BAD: dict[str, tuple[dict[str, str], set[str], str]] = {
     ),
     "trains-although-it-says-not": (
         hook(
+            "own_share = 0.5",
+            "",
             "def prepare(self, student, context):",
             "    from harness.compression.training import train_round",
-            "    train_round(student, [], context, 'secret')",
+            "    train_round(student, [], context, 'secret', share=0.5)",
         ),
         {"runs"},
         "declares trains = False, but trains",
+    ),
+    "trains-more-than-it-declares": (
+        {"trains = False": "own_share = 0.25"}
+        | hook(
+            "def prepare(self, student, context):",
+            "    from harness.compression.training import train_round",
+            "    train_round(student, [], context, 'long', share=0.5)",
+        ),
+        {"runs"},
+        "with 'long' the method's own rounds take 0.5 of the stage's epochs, but own_share is 0.25",
     ),
     "misspells-a-hook": (
         hook("def finnish(self, student, context):", "    pass"),

@@ -62,9 +62,9 @@ class RampOptions:
     `schedule` says (see `sparsity_at`). `embeddings` prunes the word embeddings too.
 
     `regime` says when weights are pruned. after-fine-tuning: while the baseline is fine-tuned further. pretraining:
-    while the pre-trained encoder is trained as a language model on `pretraining_epochs` of the training texts; the
-    ramp is then in the progress of that training, and the masks are held during fine-tuning. information-deletion: the
-    same, but fine-tuning may change the zeros again.
+    while the pre-trained encoder is trained as a language model on the training texts for `pretraining_share` of the
+    stage's epochs; the ramp is then in the progress of that training, and the masks are held during fine-tuning, which
+    takes the rest. information-deletion: the same, but fine-tuning may change the zeros again.
     """
 
     sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -74,7 +74,7 @@ class RampOptions:
     begin: Annotated[float, Field(ge=0, lt=1)] = 0.0
     end: Annotated[float, Field(gt=0, le=1)] = 0.6
     regime: Regime = AFTER
-    pretraining_epochs: Annotated[float, Field(gt=0)] = 10.0
+    pretraining_share: Annotated[float, Field(gt=0, lt=1)] = 0.75
 
     def __post_init__(self) -> None:
         """Raise ValueError if the ramp ends before it begins."""
@@ -98,6 +98,11 @@ class GradualPruning(Method):
     def restarts_from_pretrained(self) -> bool:
         """True in the regimes of pre-training."""
         return bool(self.options.regime != AFTER)
+
+    @property
+    def own_share(self) -> float:
+        """The share of pre-training; 0 after fine-tuning."""
+        return float(self.options.pretraining_share) if self.restarts_from_pretrained else 0.0
 
     @property
     def fully_compressed_at(self) -> float:
@@ -135,7 +140,7 @@ class GradualPruning(Method):
     def _pretrain(self, student: Model, context: Context) -> None:
         assert isinstance(student, encoder.Encoder), "rewinding refuses any other"
         stage = f"{self.card.id} pre-training"
-        loss = pretraining.pretrain(student, [self], context, stage, self.options.pretraining_epochs)
+        loss = pretraining.pretrain(student, [self], context, stage, self.own_share)
         if loss is not None:
             context.figures["pretraining_loss"] = loss
         self.step(student, 1.0)
