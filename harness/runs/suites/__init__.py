@@ -42,8 +42,8 @@ class Experiment(_Table):
     on the suite's, with `inputs` (`real`: rows of the task's dev split), under the suite's runtime. Recipes whose cost
     depends on the row read real rows then.
 
-    With `split` "held-out" a slice of the training set is scored, and nothing is profiled; then `rates` may list peak
-    learning rates to try in place of the protocol's.
+    With `split` "held-out" a slice of the training set is scored, and nothing is profiled. Then `try_rates` trains
+    every recipe at each rate of the protocol's grid.
     """
 
     tasks: Names
@@ -54,7 +54,7 @@ class Experiment(_Table):
     budget: BudgetSpec = BudgetSpec()
     protocol: str | None = None
     split: Split = "dev"
-    rates: tuple[protocols.Rate, ...] = ()
+    try_rates: bool = False
     profile: bool = True
     inputs: Literal["synthetic", "real"] = "synthetic"
     workloads: tuple[Workload, ...] = ()
@@ -64,19 +64,20 @@ class Experiment(_Table):
     def _budget_is_said_once(self) -> Experiment:
         if self.protocol is not None and self.budget != BudgetSpec():
             raise ValueError("a protocol sets the budget; leave out one of protocol and budget")
-        if self.rates and (self.protocol is None or self.split == "dev"):
+        if self.try_rates and (self.protocol is None or self.split == "dev"):
             raise ValueError('rates are tried under a protocol and on split = "held-out" only')
         return self
 
     def budgets(self, recipe: Recipe, task: str) -> list[BudgetSpec]:
-        """Return the budgets under which a recipe is trained on a task: one, or one for each of `rates`."""
+        """Return the budgets under which a recipe is trained on a task: one, or one for each rate of the grid."""
         if self.protocol is None:
             return [self.budget]
-        own = protocols.load_protocol(self.protocol).budget(str(recipe), task)
-        if not (self.rates and own.recipe):
+        protocol = protocols.load_protocol(self.protocol)
+        own = protocol.budget(str(recipe), task)
+        if not (self.try_rates and own.recipe):
             return [own]
         return [
-            own.model_copy(update={"recipe": {**own.recipe, "learning_rate": rate}}) for rate in self.rates
+            own.model_copy(update={"recipe": {**own.recipe, "learning_rate": rate}}) for rate in protocol.grid
         ]
 
 
