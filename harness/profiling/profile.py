@@ -30,7 +30,7 @@ from harness.profiling.costs.components import (
     stored_params,
 )
 from harness.profiling.costs.kept import KeptCosts, contents, execution_key, inputs_key, machine_key, prepared
-from harness.profiling.costs.memory import PeakMemory, measure_memory
+from harness.profiling.costs.memory import PeakMemory, measure_memory, memory_floor
 from harness.profiling.inputs import Inputs
 from harness.profiling.latency.agreement import measure_agreement
 from harness.profiling.latency.paired import Speed, measure_speed
@@ -40,10 +40,6 @@ from harness.records.costs import Cost
 from harness.records.schema import Component, Latency, Precision, Profile, Total, Workload
 from harness.runtimes import Execution, get_runtime
 from harness.runtimes.support import check_support
-
-MEMORY_MARGIN = 0.02
-"""A peak counts as lower if it is lower by more than 2 %: two runs of one artifact differ by less."""
-
 
 _Counted = tuple[FlopCount, list[dict[str, int]]]
 """The work of a pass, and the activation bytes of each pass by component."""
@@ -143,6 +139,7 @@ def profile_artifact(
         agreement=agreement,
         ceilings=speed.ceilings,
         baseline=base.total(speed.latency.baseline_median_ms),
+        memory_floor=memory_floor(own.memory, base.memory),
         realised=realised(own, base, speed.latency, itself),
         hardware=hardware(device),
         versions=versions() | engine.versions(),
@@ -173,9 +170,7 @@ class _Measured:
             static = counting.submit(count_once, execution.folder, inputs, kept)
             memory = None if again else kept.recall(PeakMemory, key)
             if memory is None:
-                with watch.on("making"):
-                    narrow = kept.narrow(execution)
-                memory = kept.keep(measure_memory(execution, inputs, narrow=narrow, watch=watch), key)
+                memory = kept.keep(measure_memory(execution, inputs, watch=watch), key)
             return cls(disk_bytes, static.result(), memory)
 
     def total(self, latency_ms: float, speed: Speed | None = None) -> Total:
@@ -190,6 +185,7 @@ class _Measured:
             latency_ms=latency_ms,
             disk_bytes=self.disk_bytes,
             peak_memory_bytes=self.memory.resident,
+            memory_samples=list(self.memory.samples),
             accelerator_memory_bytes=self.memory.accelerator,
             residual_pct=None if timed is None else 100 * timed.residual,
             mean_depth=self.static.work.mean_depth,
@@ -271,14 +267,14 @@ def realised(own: _Measured, base: _Measured, latency: Latency, itself: bool = F
     """Say for each cost whether it is measurably lower than the baseline's; for the baseline `itself` none is.
 
     Disk: fewer bytes. Parameters: fewer stored ones. FLOPs: fewer multiply-adds. Latency: the interval of the speedup
-    lies above 1. Memory: the peak is more than 2 % lower.
+    lies above 1. Memory: the peak is lower by more than `memory_floor`.
     """
     lower: dict[Cost, bool] = {
         "disk": own.disk_bytes < base.disk_bytes,
         "parameters": own.static.stored_params < base.static.stored_params,
         "flops": own.static.work.total.macs < base.static.work.total.macs,
         "latency": faster(latency),
-        "memory": own.memory.resident < (1 - MEMORY_MARGIN) * base.memory.resident,
+        "memory": own.memory.resident < (1 - memory_floor(own.memory, base.memory)) * base.memory.resident,
     }
     return {cost: is_lower and not itself for cost, is_lower in lower.items()}
 

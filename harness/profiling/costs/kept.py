@@ -20,7 +20,6 @@ from harness.common.hardware import hardware, versions
 from harness.common.hashing import digest
 from harness.common.processes import run_isolated
 from harness.models.artifacts import artifact_hash, read_config
-from harness.profiling.costs.memory import narrow_execution
 from harness.profiling.inputs import Inputs
 from harness.records.versions import PROFILING_VERSION
 from harness.runtimes import Execution, get_runtime
@@ -88,20 +87,6 @@ class KeptCosts:
         """Return the execution with prepared files (see `prepared`), which are made once."""
         key = digest({**execution_key(execution), "folder": str(execution.folder), "length": length})[:20]
         return prepared(execution, length, self._temporary / key)
-
-    def narrow(self, execution: Execution) -> Execution | None:
-        """Return the prepared small artifact that `measure_memory` runs first; None if `execution` is not prepared."""
-        if execution.prepared is None:
-            return None
-        key = digest({"narrow": True, **execution_key(execution)})[:20]
-        into = self._temporary / key
-        if not into.is_dir():
-            unfinished = self._temporary / f"{key}.unfinished"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            run_isolated(narrow_execution, execution, unfinished)
-            unfinished.rename(into)
-        return replace(execution, folder=into / "artifact", prepared=into / "prepared")
 
 
 def prepared(execution: Execution, length: int, into: Path) -> Execution:
