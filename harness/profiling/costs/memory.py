@@ -7,8 +7,8 @@ The figure of one artifact scattered by a third for three reasons, all of them o
 - Pages of libraries, caches of kernels and threads' buffers appear with the first pass. So the process first loads and
   runs the artifact once, and lets go of it.
 - The C allocator fills holes that the process's start left in the heap, and returns freed memory or keeps it by rules
-  that adapt. So the artifact runs in a thread of its own, for which glibc makes a new heap, the rules are fixed, and free
-  pages are returned before the growth is measured.
+  that adapt. So the artifact runs in a thread of its own, for which glibc makes a new heap, the rules are fixed, and
+  free pages are returned before the growth is measured.
 
 What remains is known from samples: each is of another fresh process, until the range of the samples settles.
 """
@@ -57,7 +57,7 @@ STRAY_BYTES = 1 << 18
 """Bytes by which figures of two runs can differ although the samples of each agree.
 
 Processes of one run begin with the same heap of Python objects, and Linux adds up resident pages by batches of 32 on
-each processor. Medians of four runs of one artifact lay up to 0.10 MB apart (MiniLM, eager; 0.02 MB under ONNX Runtime).
+each processor. Medians of four runs of one artifact of MiniLM lay up to 0.10 MB apart (0.02 MB under ONNX Runtime).
 """
 
 
