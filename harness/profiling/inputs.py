@@ -116,16 +116,19 @@ def representative_rows(lengths: NDArray[np.int64], batch: int) -> NDArray[np.in
     """Choose rows whose lengths represent all `lengths` (rows,): the numbers of whole passes of them, longest first.
 
     The sorted rows are cut into equal parts, and each part gives the row that brings the sum of the chosen lengths
-    closest to the sum of the parts' means.
+    closest to what the rows up to this part's end have on the average.
     """
     wanted = min(len(lengths), max(REAL_ROWS, REAL_PASSES * batch))
     wanted -= wanted % batch
-    chosen, ahead = [], 0.0
-    for part in np.array_split(np.argsort(-lengths, kind="stable"), wanted):
-        aim = float(lengths[part].mean()) - ahead
-        best = int(np.abs(lengths[part] - aim).argmin())
-        chosen.append(part[best])
-        ahead = float(lengths[part[best]]) - aim
+    order = np.argsort(-lengths, kind="stable")
+    sums = np.concatenate([[0], np.cumsum(lengths[order])])
+    # Parts of a whole number of rows are not all of one size, so their ends lie within rows.
+    ends = np.arange(1, wanted + 1) * len(lengths) / wanted
+    aims = np.interp(ends, np.arange(len(sums)), sums) * wanted / len(lengths)
+    chosen: list[int] = []
+    for part, aim in zip(np.array_split(order, wanted), aims, strict=True):
+        missing = aim - lengths[chosen].sum()
+        chosen.append(int(part[np.abs(lengths[part] - missing).argmin()]))
     return np.array(chosen)
 
 
