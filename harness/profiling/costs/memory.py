@@ -76,18 +76,17 @@ class PeakMemory:
         return round(statistics.median(self.samples))
 
     @property
-    def relative_range(self) -> float:
-        """The range of the samples as a share of their median; 0 if the median is."""
-        return (max(self.samples) - min(self.samples)) / self.resident if self.resident else 0.0
+    def range(self) -> int:
+        """The largest sample less the smallest one: the difference that two measurements of one artifact can show."""
+        return max(self.samples) - min(self.samples)
 
 
-def memory_floor(one: PeakMemory, other: PeakMemory) -> float:
-    """Return the share of the larger peak below which a difference of two artifacts is noise.
+def memory_floor(own: PeakMemory, base: PeakMemory) -> float:
+    """Return the difference of two artifacts that can be noise, as a share of the baseline's peak: at most 1.
 
-    It is the larger relative range of their samples, but at least `STRAY_BYTES`. It is at most 1.
+    It is the larger range of their samples, but at least `STRAY_BYTES`.
     """
-    stray = STRAY_BYTES / max(one.resident, other.resident, STRAY_BYTES)
-    return min(1.0, max(one.relative_range, other.relative_range, stray))
+    return min(1.0, max(own.range, base.range, STRAY_BYTES) / max(base.resident, 1))
 
 
 def settled(samples: Sequence[int]) -> bool:
