@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -35,16 +34,18 @@ def make_workload(
 class Inputs:
     """A workload with its inputs, as plain values that another process can receive.
 
-    `rows` holds the ids, mask and segments (3, rows, n) of real inputs; it is None for synthetic ones.
+    `rows` holds the ids, mask and segments (3, rows, n) of the real rows that are run and timed, and `split` those of
+    all real rows, over which costs are counted. Both are None for synthetic inputs.
     """
 
     workload: Workload
     rows: NDArray[np.int64] | None = None
     seed: int = 0
+    split: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, workload: Workload, real: Batch | None = None, seed: int = 0) -> Inputs:
-        """Make the inputs of a workload.
+        """Make the inputs of a workload, with the rows of `representative_rows` of all `real` ones.
 
         Raises SkylineError (`NO_DATA`) if the workload wants real rows and `real` has less than one pass of them.
         """
@@ -52,7 +53,25 @@ class Inputs:
             return cls(workload, None, seed)
         if real is None or len(real) < workload.batch:
             raise _too_few_rows(workload, 0 if real is None else len(real))
-        return cls(workload, real.arrays()[:, :, : workload.length], seed)
+        split = real.arrays()[:, :, : workload.length]
+        return cls(workload, split[:, representative_rows(tokens_of(split), workload.batch)], seed, split)
+
+    @property
+    def timed(self) -> Inputs:
+        """The inputs without the rows that are only counted, which no process that runs or times passes needs."""
+        return replace(self, split=None)
+
+    def passes(self) -> list[NDArray[np.int64]]:
+        """Return the row numbers (batch,) of each pass over the split: rows of neighbouring lengths, longest first.
+
+        Rows that do not fill the last pass are left out, as they are when passes are timed. There are no passes if the
+        inputs are synthetic.
+        """
+        if self.split is None:
+            return []
+        size = self.workload.batch
+        order = np.argsort(-tokens_of(self.split), kind="stable")
+        return [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
 
     def batches(self, vocab_size: int, device: str = "cpu") -> list[Batch]:
         """Return the batches of a measurement: one of random ids below `vocab_size`, or all that the real rows fill.
@@ -87,17 +106,32 @@ def _without_padding(batch: Batch) -> Batch:
     return Batch(*(tensor[:, :longest] for tensor in tensors))  # (b, longest)
 
 
-def real_rows(folder: Path, texts: list[str], pairs: list[str] | None, workload: Workload) -> Batch:
-    """Choose rows of a task for a workload, in the tokens of an artifact: a batch (rows, n).
+def tokens_of(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count the tokens (rows,) of each row of ids, mask and segments (3, rows, n)."""
+    lengths: NDArray[np.int64] = rows[1].sum(1)
+    return lengths
 
-    Their lengths are spread evenly over the lengths of all texts, the longest first. Raises SkylineError (`NO_DATA`) if
-    the texts do not fill one pass.
+
+def representative_rows(lengths: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
+    """Choose rows whose lengths represent all `lengths` (rows,): the numbers of whole passes of them, longest first.
+
+    The sorted rows are cut into equal parts, and each part gives the row that brings the sum of the chosen lengths
+    closest to what the rows up to this part's end have on the average.
     """
-    whole = load_artifact(folder).encode(texts, pairs, workload.length)
-    if len(whole) < workload.batch:
-        raise _too_few_rows(workload, len(whole))
-    wanted = min(len(whole), max(REAL_ROWS, REAL_PASSES * workload.batch))
-    wanted -= wanted % workload.batch
-    order = whole.attention_mask.sum(1).argsort(descending=True, stable=True)
-    chosen = order[torch.linspace(0, len(whole) - 1, wanted).round().long()]
-    return Batch(whole.input_ids[chosen], whole.attention_mask[chosen], whole.token_type_ids[chosen])
+    wanted = min(len(lengths), max(REAL_ROWS, REAL_PASSES * batch))
+    wanted -= wanted % batch
+    order = np.argsort(-lengths, kind="stable")
+    sums = np.concatenate([[0], np.cumsum(lengths[order])])
+    # Parts of a whole number of rows are not all of one size, so their ends lie within rows.
+    ends = np.arange(1, wanted + 1) * len(lengths) / wanted
+    aims = np.interp(ends, np.arange(len(sums)), sums) * wanted / len(lengths)
+    chosen: list[int] = []
+    for part, aim in zip(np.array_split(order, wanted), aims, strict=True):
+        missing = aim - lengths[chosen].sum()
+        chosen.append(int(part[np.abs(lengths[part] - missing).argmin()]))
+    return np.array(chosen)
+
+
+def encoded_split(folder: Path, texts: list[str], pairs: list[str] | None, workload: Workload) -> Batch:
+    """Return all rows of a split in the tokens of an artifact, cut at the workload's length: a batch (rows, n)."""
+    return load_artifact(folder).encode(texts, pairs, workload.length)

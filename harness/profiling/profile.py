@@ -6,33 +6,25 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from torch.nn import Parameter
 
 from harness.common.errors import Code, SkylineError
 from harness.common.hardware import hardware, versions
 from harness.common.processes import run_isolated
 from harness.models.artifacts import CONFIG, WEIGHTS, load_artifact, read_config
 from harness.models.batch import Batch
-from harness.models.flops.counting import FlopCount, Work, mean_flops
-from harness.models.model import Model
+from harness.models.flops.counting import FlopCount, Work
 from harness.models.shape_checks import check_length
-from harness.profiling.costs.cached import with_cache
-from harness.profiling.costs.components import (
-    activation_bytes,
-    component_params,
-    component_weight_bytes,
-    stored_params,
-)
-from harness.profiling.costs.kept import KeptCosts, contents, execution_key, inputs_key, machine_key, prepared
-from harness.profiling.costs.memory import PeakMemory, measure_memory
+from harness.profiling.costs import counted
+from harness.profiling.costs.components import component_params, component_weight_bytes, stored_params
+from harness.profiling.costs.kept import KeptCosts, contents, execution_key, inputs_key, machine_key
+from harness.profiling.costs.memory import PeakMemory, measure_memory, memory_floor
 from harness.profiling.inputs import Inputs
 from harness.profiling.latency.agreement import measure_agreement
+from harness.profiling.latency.chained import chained
 from harness.profiling.latency.paired import Speed, measure_speed
 from harness.profiling.latency.pairs import PairedTimes, Plan
 from harness.profiling.stopwatch import Stopwatch
@@ -41,12 +33,8 @@ from harness.records.schema import Component, Latency, Precision, Profile, Total
 from harness.runtimes import Execution, get_runtime
 from harness.runtimes.support import check_support
 
-MEMORY_MARGIN = 0.02
-"""A peak counts as lower if it is lower by more than 2 %: two runs of one artifact differ by less."""
-
-
-_Counted = tuple[FlopCount, list[dict[str, int]]]
-"""The work of a pass, and the activation bytes of each pass by component."""
+FULL_CAP_S = 5.0
+"""Time caps below this leave out component times and the machine's ceilings: they would take longer than the pairs."""
 
 
 @dataclass(frozen=True)
@@ -108,23 +96,26 @@ def profile_artifact(
         candidate = Execution(folder.resolve(), runtime, device, precision)
         reference = Execution(baseline.resolve(), runtime, device)
         itself = candidate == reference
-        # Other candidates use the baseline's files too; nobody else uses the candidate's.
         with watch.on("making"):
             reference = kept.prepared(reference, workload.length)
-            elsewhere = Path(temporary) / "candidate"
-            candidate = reference if itself else prepared(candidate, workload.length, elsewhere)
-        agreement = measure_agreement(candidate, inputs, watch=watch)
+            candidate = reference if itself else kept.prepared(candidate, workload.length)
+        agreement = measure_agreement(candidate, inputs.timed, watch=watch)
         speed = measure_speed(
-            candidate, reference, inputs, plan=last, ceilings=True, earlier=earlier, watch=watch
+            candidate,
+            reference,
+            inputs.timed,
+            plan=last,
+            components=time_cap_s >= FULL_CAP_S,
+            ceilings=time_cap_s >= FULL_CAP_S,
+            earlier=earlier,
+            watch=watch,
         )
         if timed is not None:
             timed(speed)
         over_eager = None
         if runtime != "eager":
-            plain = replace(reference, runtime="eager", prepared=None)
-            over_eager = measure_speed(
-                candidate, plain, inputs, plan=plan, components=False, watch=watch
-            ).latency
+            of_baseline = _baseline_over_eager(reference, inputs.timed, plan, kept, watch)
+            over_eager = of_baseline if itself else chained(speed.latency, of_baseline)
         own = _Measured.of(candidate, inputs, kept, watch)
         base = own if itself else _Measured.of(reference, inputs, kept, watch, again=False)
     total = own.total(speed.latency.median_ms, speed)
@@ -143,6 +134,7 @@ def profile_artifact(
         agreement=agreement,
         ceilings=speed.ceilings,
         baseline=base.total(speed.latency.baseline_median_ms),
+        memory_floor=memory_floor(own.memory, base.memory),
         realised=realised(own, base, speed.latency, itself),
         hardware=hardware(device),
         versions=versions() | engine.versions(),
@@ -163,19 +155,13 @@ class _Measured:
     ) -> _Measured:
         """Measure an artifact. Kept counts are used; kept memory is too, unless it is wanted `again`."""
         disk_bytes = sum((execution.folder / name).stat().st_size for name in (CONFIG, WEIGHTS))
-        key = {
-            **_counts_key(execution.folder, inputs),
-            **execution_key(execution),
-            **machine_key(execution.device),
-        }
+        key = _measured_key(execution, inputs.timed)
         with ThreadPoolExecutor(1) as counting:
             # Both may run at once: neither is timed, and the processes share no memory.
             static = counting.submit(count_once, execution.folder, inputs, kept)
             memory = None if again else kept.recall(PeakMemory, key)
             if memory is None:
-                with watch.on("making"):
-                    narrow = kept.narrow(execution)
-                memory = kept.keep(measure_memory(execution, inputs, narrow=narrow, watch=watch), key)
+                memory = kept.keep(measure_memory(execution, inputs.timed, watch=watch), key)
             return cls(disk_bytes, static.result(), memory)
 
     def total(self, latency_ms: float, speed: Speed | None = None) -> Total:
@@ -190,6 +176,7 @@ class _Measured:
             latency_ms=latency_ms,
             disk_bytes=self.disk_bytes,
             peak_memory_bytes=self.memory.resident,
+            memory_samples=list(self.memory.samples),
             accelerator_memory_bytes=self.memory.accelerator,
             residual_pct=None if timed is None else 100 * timed.residual,
             mean_depth=self.static.work.mean_depth,
@@ -217,6 +204,26 @@ def _counts_key(folder: Path, inputs: Inputs) -> dict[str, Any]:
     return {"artifact": contents(folder), **inputs_key(inputs)}
 
 
+def _measured_key(execution: Execution, inputs: Inputs) -> dict[str, Any]:
+    return {
+        **_counts_key(execution.folder, inputs),
+        **execution_key(execution),
+        **machine_key(execution.device),
+    }
+
+
+def _baseline_over_eager(
+    reference: Execution, inputs: Inputs, plan: Plan, kept: KeptCosts, watch: Stopwatch
+) -> Latency:
+    """Compare the baseline under its runtime with itself under eager: once for all candidates, like its memory."""
+    plain = replace(reference, runtime="eager", prepared=None)
+
+    def measure() -> Latency:
+        return measure_speed(reference, plain, inputs, plan=plan, components=False, watch=watch).latency
+
+    return kept.once(Latency, {**_measured_key(reference, inputs), "cap_s": plan.cap_s}, measure)
+
+
 def count_once(folder: Path, inputs: Inputs, kept: KeptCosts) -> StaticCosts:
     """Return the counted costs of an artifact from `kept`, or count them in another process and keep them."""
     count = partial(run_isolated, static_costs, folder, inputs)
@@ -224,61 +231,31 @@ def count_once(folder: Path, inputs: Inputs, kept: KeptCosts) -> StaticCosts:
 
 
 def static_costs(folder: Path, inputs: Inputs) -> StaticCosts:
-    """Count the costs of an artifact. FLOPs and activation bytes are of one pass, the mean over the inputs' batches."""
+    """Count the costs of an artifact. FLOPs and activation bytes are of one pass, the mean over the workload's."""
     model = load_artifact(folder)
     stored = stored_params(model, folder)
-    batches = inputs.batches(model.config.vocab_size)
-    run, own = with_cache(model, batches, inputs.workload.cached)
-    counted = _counted_on_shapes(model, batches) if run is model else None
-    work, activations = counted or _counted(run, own)
+    work, activations = counted.count(model, inputs)
     return StaticCosts(
         work=work,
         params=component_params(model),
         stored_params=stored,
         weight_bytes=component_weight_bytes(model, folder),
-        activation_bytes={
-            name: round(sum(each[name] for each in activations) / len(activations)) for name in activations[0]
-        },
+        activation_bytes=activations,
     )
-
-
-def _counted_on_shapes(model: Model, batches: list[Batch]) -> _Counted | None:
-    """Count as `_counted` does, from shapes alone, without computing the passes.
-
-    Returns None if the work depends on values, for example because rows exit early.
-    """
-    if getattr(model.config, "exit_rule", None) is not None:
-        return None
-    try:
-        return _counted(_without_weights(model), [batch.to("meta") for batch in batches])
-    except RuntimeError:  # it reads a value; NotImplementedError is a RuntimeError
-        return None
-
-
-def _without_weights(model: Model) -> Model:
-    """Copy a model to the meta device, where tensors have shapes but no values."""
-    known: dict[int, Any] = {id(model.tokenizer): model.tokenizer}
-    known |= {id(parameter): Parameter(parameter.to("meta"), False) for parameter in model.parameters()}
-    known |= {id(buffer): buffer.to("meta") for buffer in model.buffers()}
-    return deepcopy(model, known)
-
-
-def _counted(model: Model, batches: list[Batch]) -> _Counted:
-    return mean_flops(model, batches), [activation_bytes(model, batch) for batch in batches]
 
 
 def realised(own: _Measured, base: _Measured, latency: Latency, itself: bool = False) -> dict[Cost, bool]:
     """Say for each cost whether it is measurably lower than the baseline's; for the baseline `itself` none is.
 
     Disk: fewer bytes. Parameters: fewer stored ones. FLOPs: fewer multiply-adds. Latency: the interval of the speedup
-    lies above 1. Memory: the peak is more than 2 % lower.
+    lies above 1. Memory: the peak is lower by more than `memory_floor`.
     """
     lower: dict[Cost, bool] = {
         "disk": own.disk_bytes < base.disk_bytes,
         "parameters": own.static.stored_params < base.static.stored_params,
         "flops": own.static.work.total.macs < base.static.work.total.macs,
         "latency": faster(latency),
-        "memory": own.memory.resident < (1 - MEMORY_MARGIN) * base.memory.resident,
+        "memory": own.memory.resident < (1 - memory_floor(own.memory, base.memory)) * base.memory.resident,
     }
     return {cost: is_lower and not itself for cost, is_lower in lower.items()}
 

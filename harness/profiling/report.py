@@ -141,6 +141,8 @@ def facts(profile: Profile) -> list[str]:
     lines = latency_lines(profile.latency) if profile.latency is not None else ["latency was not measured"]
     if profile.over_eager is not None:
         lines.append(f"against the baseline under eager: {latency_lines(profile.over_eager)[0]}")
+    if profile.memory_floor is not None:
+        lines.append(f"peaks of memory differ by up to {100 * profile.memory_floor:.2g} % by chance")
     if profile.agreement is not None:
         lines.append(f"against the same artifact under eager: {agreement_line(profile.agreement)}")
     if profile.total.uncounted_operators:

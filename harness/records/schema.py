@@ -303,7 +303,9 @@ class Profile(_Model):
 
     `precision` applies to the linear maps that the artifact leaves in float32; maps that it executes in int8 stay so.
     `latency` compares with the baseline under the same runtime in float32, `over_eager` with the baseline under eager
-    in float32. `over_eager` is null if both are the same comparison, `agreement` if there is nothing to compare.
+    in float32: it multiplies that speedup by the baseline's own over eager. `over_eager` is null if both are the same
+    comparison, `agreement` if there is nothing to compare. Two peaks of memory that differ by at most `memory_floor`, a
+    share of the baseline's, cannot be told apart.
     """
 
     recipe: str
@@ -320,6 +322,7 @@ class Profile(_Model):
     agreement: Agreement | None = None
     ceilings: Ceilings | None = None
     baseline: Total | None
+    memory_floor: float | None = None
     realised: dict[Cost, bool]
     hardware: Hardware
     versions: dict[str, str]

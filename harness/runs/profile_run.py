@@ -105,7 +105,7 @@ class ProfileRun:
         return self._made[key]
 
     def real_batches(self, cell: ProfileCell, made: Made) -> batch.Batch | None:
-        """Return the cell's real inputs as one batch, or None if its inputs are synthetic."""
+        """Return the cell's real inputs, a whole split, as one batch, or None if its inputs are synthetic."""
         if cell.workload.inputs == "synthetic":
             return None
         # Some architectures have no tokenizer. All artifacts must read the same rows, so the baseline's encodes them.
@@ -181,15 +181,17 @@ def make_for_profile(
 
 
 def real_inputs(folder: Path, cell: ProfileCell, data_dir: Path | None) -> NDArray[np.int64]:
-    """Return dev rows of the workload's task, or else of the cell's, encoded by the artifact's tokenizer (see
-    `real_rows`). Runs in a child process.
+    """Return all dev rows of the workload's task, or else of the cell's, encoded by the artifact's tokenizer. Runs in a
+    child process.
 
     Raises SkylineError (`incomplete`) if neither names a task.
     """
     examples = Resolver(data_dir).rows(cell).dev()
     pairs = [example.pair or "" for example in examples]
     texts = [example.text for example in examples]
-    return profiling_inputs.real_rows(folder, texts, pairs if any(pairs) else None, cell.workload).arrays()
+    return profiling_inputs.encoded_split(
+        folder, texts, pairs if any(pairs) else None, cell.workload
+    ).arrays()
 
 
 def execute_profile(

@@ -49,39 +49,39 @@ def test_what_is_kept_is_not_measured_again(tmp_path: Path) -> None:
     kept, found = KeptCosts(tmp_path), iter(range(1, 9))
 
     def measure() -> PeakMemory:
-        return PeakMemory(next(found), None)
+        return PeakMemory((next(found),), None)
 
     assert kept.recall(PeakMemory, {"of": "a"}) is None
-    assert kept.once(PeakMemory, {"of": "a"}, measure) == PeakMemory(1, None)
-    assert KeptCosts(tmp_path).once(PeakMemory, {"of": "a"}, measure) == PeakMemory(1, None)
-    assert kept.once(PeakMemory, {"of": "b"}, measure) == PeakMemory(2, None)
-    kept.keep(PeakMemory(7, 8), {"of": "a"})
-    assert kept.recall(PeakMemory, {"of": "a"}) == PeakMemory(7, 8)
+    assert kept.once(PeakMemory, {"of": "a"}, measure) == PeakMemory((1,), None)
+    assert KeptCosts(tmp_path).once(PeakMemory, {"of": "a"}, measure) == PeakMemory((1,), None)
+    assert kept.once(PeakMemory, {"of": "b"}, measure) == PeakMemory((2,), None)
+    kept.keep(PeakMemory((7,), 8), {"of": "a"})
+    assert kept.recall(PeakMemory, {"of": "a"}) == PeakMemory((7,), 8)
     assert kept.recall(StaticCosts, {"of": "a"}) is None
 
 
-@pytest.mark.parametrize("damage", ["", "{}", '{"resident": "many", "accelerator": null}', "\x00"])
+@pytest.mark.parametrize("damage", ["", "{}", '{"samples": "many", "accelerator": null}', "\x00"])
 def test_what_is_damaged_is_measured_again(tmp_path: Path, damage: str) -> None:
     kept = KeptCosts(tmp_path)
-    kept.keep(PeakMemory(1, None), {})
+    kept.keep(PeakMemory((1,), None), {})
     (file,) = (tmp_path / "costs").iterdir()
     file.write_text(damage)
-    assert kept.once(PeakMemory, {}, lambda: PeakMemory(2, None)) == PeakMemory(2, None)
-    assert kept.recall(PeakMemory, {}) == PeakMemory(2, None)
+    assert kept.once(PeakMemory, {}, lambda: PeakMemory((2,), None)) == PeakMemory((2,), None)
+    assert kept.recall(PeakMemory, {}) == PeakMemory((2,), None)
 
 
 def test_another_version_of_the_measuring_measures_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = KeptCosts(tmp_path)
-    kept.keep(PeakMemory(1, None), {})
+    kept.keep(PeakMemory((1,), None), {})
     monkeypatch.setattr(kept_costs, "PROFILING_VERSION", 1 + kept_costs.PROFILING_VERSION)
     assert kept.recall(PeakMemory, {}) is None
 
 
 def test_all_kinds_survive_the_disk(tmp_path: Path) -> None:
     folder, kept = artifact(tmp_path / "a"), KeptCosts(tmp_path)
-    for cost in (static_costs(folder, INPUTS), artifact_facts(folder), PeakMemory(3, 4)):
+    for cost in (static_costs(folder, INPUTS), artifact_facts(folder), PeakMemory((3,), 4)):
         assert kept.keep(cost, {}) == cost
         assert kept.recall(type(cost), {}) == cost
 
@@ -99,10 +99,10 @@ def test_an_artifact_is_known_by_what_it_holds(tmp_path: Path) -> None:
 def test_workloads_and_real_rows_are_told_apart() -> None:
     rows = torch.ones(3, 4, 8, dtype=torch.long).numpy()
     real = replace(INPUTS, workload=make_workload(8, 2, "real"), rows=rows)
-    other = replace(real, rows=2 * rows)
-    several = (INPUTS, Inputs.of(make_workload(8, 1)), replace(INPUTS, seed=1), real, other)
+    other, whole = replace(real, rows=2 * rows), replace(real, split=rows)
+    several = (INPUTS, Inputs.of(make_workload(8, 1)), replace(INPUTS, seed=1), real, other, whole)
     assert len({json.dumps(inputs_key(each)) for each in several}) == len(several)
-    assert inputs_key(real) == inputs_key(replace(real, rows=rows.copy()))
+    assert inputs_key(real) == inputs_key(replace(real, rows=rows.copy())) == inputs_key(whole.timed)
 
 
 class Preparing(EagerRuntime):
@@ -138,16 +138,23 @@ def test_a_graph_is_exported_once_and_gone_at_the_end(
         assert kept.prepared(execution, 8) == first
         assert kept.prepared(execution, 16) != first
         assert kept.prepared(replace(execution, precision="int8"), 8) != first
-        assert kept.narrow(execution) is None
-        narrow = kept.narrow(first)
-        assert narrow is not None
-        assert narrow.folder.parent == narrow.prepared.parent  # type: ignore[union-attr]
-        assert kept.narrow(replace(first, folder=tmp_path / "other")) == narrow
-        assert prepared == [("a", "float32", 8), ("a", "float32", 16), ("a", "int8", 8), ("a", "float32")]
+        assert prepared == [("a", "float32", 8), ("a", "float32", 16), ("a", "int8", 8)]
         for _ in range(2):
             with refused(Code.TOO_LONG, "13"):
                 kept.prepared(execution, 13)
     assert list((tmp_path / "prepared").iterdir()) == []
+
+
+def test_only_the_last_graphs_stay_on_disk(tmp_path: Path, prepared: list[tuple[Any, ...]]) -> None:
+    """A baseline's, which every candidate asks for, is among them."""
+    baseline = Execution(artifact(tmp_path / "baseline"))
+    candidates = [Execution(artifact(tmp_path / f"candidate-{n}", seed=n)) for n in range(6)]
+    with KeptCosts(tmp_path) as kept:
+        for candidate in candidates:
+            folders = [kept.prepared(each, 8).prepared for each in (baseline, candidate, candidate)]
+            assert all((folder / "graph").is_file() for folder in folders if folder is not None)
+            assert len(list(kept._temporary.iterdir())) <= kept_costs.PREPARED
+    assert [name for name, *_ in prepared] == ["baseline", *(each.folder.name for each in candidates)]
 
 
 def test_what_a_killed_run_prepared_is_swept_away_by_the_next(tmp_path: Path) -> None:
@@ -164,7 +171,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def memory(execution: Execution, inputs: Inputs, **_: Any) -> PeakMemory:
         done.append(f"memory of {execution.folder.name}")
-        return PeakMemory(len(done), None)
+        return PeakMemory((len(done),), None)
 
     def isolated(function: Any, *args: Any) -> Any:
         done.append(f"counts of {args[0].name}")

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from harness.profiling.latency.pairs import Arm, PairedTimes, Plan, Sample, latency_record, measure_pairs
+from harness.profiling.latency.pairs import (
+    Arm,
+    PairedTimes,
+    Plan,
+    Sample,
+    latency_record,
+    measure_pairs,
+    pairs_per_floor,
+)
 from harness.profiling.latency.statistics import FEWEST_PAIRS
 from tests.support.synthetic_timer import SyntheticTimer
 
@@ -172,6 +180,27 @@ def test_the_floor_is_what_two_equal_models_show() -> None:
     errors = [run(seed=s, sigma=0.02) for s in range(30)]
     covered = sum(abs(t.interval.ratio - 1) <= t.aa_floor for t in errors if t.interval and t.aa_floor)
     assert covered >= 27
+
+
+@pytest.mark.parametrize(("cap_s", "pairs"), [(2.0, 25), (4.0, 50), (20.0, 250)])
+def test_a_floor_is_there_for_short_caps_too(cap_s: float, pairs: int) -> None:
+    seconds = cap_s / pairs / 2
+    timer = SyntheticTimer({"baseline": seconds, "candidate": seconds / 3}, sigma=0.05)
+    times = measure_pairs(timer, timer.clock, Plan(cap_s=cap_s))
+    assert times.interval is not None
+    assert times.aa_floor is not None
+    assert timer.now <= 1.2 * cap_s
+
+
+def test_the_floor_is_for_what_fits() -> None:
+    assert [pairs_per_floor(expected, 5) for expected in (3, 17, 18, 30, 42, 1000)] == [
+        None,
+        None,
+        1,
+        3,
+        5,
+        5,
+    ]
 
 
 def test_the_floor_takes_at_most_a_quarter_of_the_time() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import harness.profiling.latency.timers as timers
 from harness.models.batch import Batch
+from harness.profiling.latency.paired import groups_of_batches
 from harness.profiling.latency.timers import (
     SHORTEST_SAMPLE_S,
     Disturbance,
@@ -165,6 +166,38 @@ def test_together_every_sample_has_all_inputs() -> None:
     assert slow.seen == fast.seen == [0, 1, 2, 0, 1, 2]
     assert len(sample.calls) == 3
     assert sample.seconds == pytest.approx(sum(sample.calls) / 3)
+
+
+def test_inputs_that_take_too_long_together_are_dealt_to_groups() -> None:
+    slow, fast = Recorder(SHORTEST_SAMPLE_S), Recorder(SHORTEST_SAMPLE_S)
+    inputs = batches(5)
+    timer = PassTimer(
+        {"baseline": Executable(slow), "candidate": Executable(fast)},
+        {"baseline": inputs, "candidate": inputs},
+        together=True,
+        groups=2,
+    )
+    for pair in range(3):
+        timer("baseline", pair)
+        timer("candidate", pair)
+    assert slow.seen == fast.seen == [0, 2, 4, 1, 3, 0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("round_s", "left_s", "varies", "groups"),
+    [
+        (0.01, 1.0, False, 1),
+        (0.1, 1.0, False, 5),
+        (0.1, 1.0, True, 2),
+        (9.0, 1.0, False, 8),
+        (0.1, -1.0, True, 2),
+    ],
+)
+def test_groups_are_as_few_as_the_time_allows(
+    round_s: float, left_s: float, varies: bool, groups: int
+) -> None:
+    assert groups_of_batches(32, round_s, left_s, varies) == groups
+    assert groups_of_batches(3, round_s, left_s, varies) == 1
 
 
 def test_short_passes_are_repeated_within_a_sample() -> None:

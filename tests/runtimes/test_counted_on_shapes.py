@@ -11,7 +11,7 @@ from harness.models.artifacts import load_artifact
 from harness.models.batch import Batch
 from harness.models.config import ExitRule
 from harness.models.model import Model
-from harness.profiling import profile
+from harness.profiling.costs import counted as counts
 from harness.profiling.inputs import Inputs, make_workload
 from harness.profiling.profile import static_costs
 from tests.support.runtime_models import BATCHES, CONFIGS, LAYER, PLAIN, drawn, encoder, quantized, saved
@@ -24,7 +24,7 @@ SYNTHETIC = Inputs.of(make_workload(17, 3))
 def counted(folder: Path, batches: list[Batch]) -> tuple[object, object]:
     """Count from shapes alone, and from real passes."""
     return tuple(
-        count(load_artifact(folder), batches) for count in (profile._counted_on_shapes, profile._counted)
+        count(load_artifact(folder), batches) for count in (counts.counted_on_shapes, counts.counted_on_rows)
     )  # type: ignore[return-value]
 
 
@@ -44,7 +44,7 @@ def test_shapes_tell_all_of_maps_in_int8(per: str, tmp_path: Path) -> None:
 def test_rows_that_leave_early_run(tmp_path: Path) -> None:
     first = LAYER.model_copy(update={"exit": "pooler"})
     model = drawn(encoder(first, LAYER, exit_rule=ExitRule(kind="entropy", threshold=0.5)))
-    assert profile._counted_on_shapes(model, BATCHES) is None
+    assert counts.counted_on_shapes(model, BATCHES) is None
     found = static_costs(saved(model, tmp_path / "a"), SYNTHETIC)
     assert found.work.mean_depth is not None
 
@@ -56,7 +56,7 @@ def test_the_costs_are_those_of_real_passes(
     folder = saved(drawn(CONFIGS[kind]), tmp_path / "a")
     found = static_costs(folder, SYNTHETIC)
     refuse: Callable[[Model, list[Batch]], None] = lambda model, batches: None  # noqa: E731
-    monkeypatch.setattr(profile, "_counted_on_shapes", refuse)
+    monkeypatch.setattr(counts, "counted_on_shapes", refuse)
     assert static_costs(folder, SYNTHETIC) == found
     assert found.work.total.macs > 0
     assert sum(found.activation_bytes.values()) > 0

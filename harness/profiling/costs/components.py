@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -19,11 +19,15 @@ from harness.common.errors import Code, SkylineError
 from harness.models.artifacts import WEIGHTS, EncodedWeights, read_config
 from harness.models.batch import Batch
 from harness.models.codecs import Codec
+from harness.models.encoder.encoder import run_to_depth
 from harness.models.factory import make_model
 from harness.models.initialization import without_weights
 from harness.models.model import Model
 from harness.profiling.latency.timers import Disturbance, time_on_cpu, time_on_cuda
 from harness.runtimes import Executable
+
+if TYPE_CHECKING:
+    from harness.models.encoder.encoder import Encoder
 
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 40
 """Rounds of `time_components`, each of one plain and one instrumented pass."""
@@ -131,8 +135,10 @@ def _memory_of(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-def activation_bytes(model: Model, batch: Batch) -> dict[str, int]:
+def activation_bytes(model: Model, batch: Batch, depth: int | None = None) -> dict[str, int]:
     """Count the bytes of the tensors that each component's modules return in one pass over `batch`.
+
+    With `depth`, for an encoder with exit ramps, every row exits after so many layers.
 
     The outputs of a component's innermost modules and of the component itself count, each memory once: a view, or a
     module that returns its input, adds nothing. A component that runs in every layer counts each time.
@@ -165,7 +171,10 @@ def activation_bytes(model: Model, batch: Batch) -> dict[str, int]:
         handles.append(module.register_forward_hook(count(component)))
     try:
         with torch.inference_mode():
-            model(batch)
+            if depth is None:
+                model(batch)
+            else:
+                run_to_depth(cast("Encoder", model), batch, depth)
     finally:
         for handle in handles:
             handle.remove()

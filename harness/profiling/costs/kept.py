@@ -20,7 +20,6 @@ from harness.common.hardware import hardware, versions
 from harness.common.hashing import digest
 from harness.common.processes import run_isolated
 from harness.models.artifacts import artifact_hash, read_config
-from harness.profiling.costs.memory import narrow_execution
 from harness.profiling.inputs import Inputs
 from harness.records.versions import PROFILING_VERSION
 from harness.runtimes import Execution, get_runtime
@@ -28,6 +27,8 @@ from harness.runtimes import Execution, get_runtime
 T = TypeVar("T")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables that set the number of threads, each of which takes memory."""
+PREPARED = 4
+"""Prepared artifacts that stay on disk: a baseline's, and those of a candidate's workloads."""
 
 
 class KeptCosts:
@@ -40,6 +41,7 @@ class KeptCosts:
     def __init__(self, folder: Path) -> None:
         self._costs = folder / "costs"
         self._prepared = folder / "prepared"
+        self._recent: list[Path] = []
 
     def __enter__(self) -> KeptCosts:
         return self
@@ -85,23 +87,18 @@ class KeptCosts:
         return self._costs / f"{key[:20]}.json"
 
     def prepared(self, execution: Execution, length: int) -> Execution:
-        """Return the execution with prepared files (see `prepared`), which are made once."""
-        key = digest({**execution_key(execution), "folder": str(execution.folder), "length": length})[:20]
-        return prepared(execution, length, self._temporary / key)
+        """Return the execution with prepared files (see `prepared`).
 
-    def narrow(self, execution: Execution) -> Execution | None:
-        """Return the prepared small artifact that `measure_memory` runs first; None if `execution` is not prepared."""
-        if execution.prepared is None:
-            return None
-        key = digest({"narrow": True, **execution_key(execution)})[:20]
+        The files of the last few executions are kept, so that an artifact's workloads share them.
+        """
+        key = digest({**execution_key(execution), "folder": str(execution.folder), "length": length})[:20]
         into = self._temporary / key
-        if not into.is_dir():
-            unfinished = self._temporary / f"{key}.unfinished"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            run_isolated(narrow_execution, execution, unfinished)
-            unfinished.rename(into)
-        return replace(execution, folder=into / "artifact", prepared=into / "prepared")
+        found = prepared(execution, length, into)
+        self._recent = [*(folder for folder in self._recent if folder != into), into]
+        for old in self._recent[:-PREPARED]:
+            shutil.rmtree(old, ignore_errors=True)
+        self._recent = self._recent[-PREPARED:]
+        return found
 
 
 def prepared(execution: Execution, length: int, into: Path) -> Execution:
@@ -149,6 +146,10 @@ def machine_key(device: str) -> dict[str, Any]:
 
 
 def inputs_key(inputs: Inputs) -> dict[str, Any]:
-    """Return a workload, and a hash of its real rows."""
-    rows = None if inputs.rows is None else hashlib.sha256(inputs.rows.tobytes()).hexdigest()
-    return {"workload": inputs.workload.model_dump(mode="json"), "rows": rows, "seed": inputs.seed}
+    """Return a workload, and hashes of its real rows: of those that run, and of the split, unless it is left out."""
+    rows, split = (
+        None if each is None else hashlib.sha256(each.tobytes()).hexdigest()
+        for each in (inputs.rows, inputs.split)
+    )
+    workload = inputs.workload.model_dump(mode="json")
+    return {"workload": workload, "rows": rows, "split": split, "seed": inputs.seed}

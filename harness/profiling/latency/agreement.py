@@ -23,6 +23,8 @@ from harness.runtimes import Execution, load
 
 ROWS = 100
 """Synthetic rows that are compared, at least; one in a hundred may differ (`EQUAL`)."""
+EXACT_ROWS = 20
+"""Synthetic rows that are compared, at least, if everything is computed in float32: then no logit may differ."""
 EXACT = 1e-4
 """The most by which a logit may differ if everything is computed in float32."""
 EQUAL = 0.99
@@ -36,17 +38,17 @@ def measure_agreement(
 ) -> Agreement | None:
     """Compare the answers of an execution with eager's in float32, in another process; None if it is eager in float32.
 
-    The rows are the workload's real ones, or at least 100 synthetic ones of all lengths, in passes of the workload's
-    shape. `watch` books the time. Raises SkylineError (`NOT_COMPARABLE`), with the figures, if they differ by more than
-    is allowed, and the errors of `Runtime.load`.
+    The rows are the workload's real ones, or synthetic ones of all lengths, in passes of the workload's shape. `watch`
+    books the time. Raises SkylineError (`NOT_COMPARABLE`), with the figures, if they differ by more than is allowed,
+    and the errors of `Runtime.load`.
     """
     if (execution.runtime, execution.precision) == ("eager", "float32"):
         return None
     found: Agreement
-    found, child_watch = run_isolated(watched, _compare, execution, inputs)
+    exact = execution.precision == "float32" and not read_config(execution.folder).kernels
+    found, child_watch = run_isolated(watched, _compare, execution, inputs, EXACT_ROWS if exact else ROWS)
     if watch is not None:
         watch.add(child_watch)
-    exact = execution.precision == "float32" and not read_config(execution.folder).kernels
     if exact and not found.largest_difference <= EXACT:
         raise _differs(execution, found, f"float32 allows {EXACT:g}")
     if not found.equal >= EQUAL:
@@ -62,7 +64,7 @@ def _differs(execution: Execution, found: Agreement, allowed: str) -> SkylineErr
     )
 
 
-def _compare(execution: Execution, inputs: Inputs, watch: Stopwatch) -> Agreement:
+def _compare(execution: Execution, inputs: Inputs, rows: int, watch: Stopwatch) -> Agreement:
     """Runs in the child."""
     config = read_config(execution.folder).model
     # NaN and infinity become the largest difference that a record can hold.
@@ -72,7 +74,7 @@ def _compare(execution: Execution, inputs: Inputs, watch: Stopwatch) -> Agreemen
         eager, other = load(reference), load(execution)
     equal: list[bool] = []
     largest = 0.0
-    for batch in rows_to_compare(inputs, config, execution.device):
+    for batch in rows_to_compare(inputs, config, execution.device, rows):
         with watch.on("passes"):
             expected, found = eager(batch), other(batch)
         differences = torch.nan_to_num((expected - found).abs(), nan=worst, posinf=worst)
@@ -81,17 +83,17 @@ def _compare(execution: Execution, inputs: Inputs, watch: Stopwatch) -> Agreemen
     return Agreement(rows=len(equal), equal=sum(equal) / len(equal), largest_difference=largest)
 
 
-def rows_to_compare(inputs: Inputs, config: Any, device: str) -> Iterator[Batch]:
+def rows_to_compare(inputs: Inputs, config: Any, device: str, rows: int = ROWS) -> Iterator[Batch]:
     """Yield batches (b, n) of the workload's real rows, for a model of this configuration.
 
-    A synthetic workload has rows of all lengths up to its own, padded to it, half of them pairs.
+    A synthetic workload has at least `rows` rows, of all lengths up to its own, padded to it, half of them pairs.
     """
     if inputs.rows is not None:
         yield from inputs.batches(config.vocab_size, device)
         return
     pairs = getattr(config, "segments", 2) > 1
     size, length = inputs.workload.batch, inputs.workload.length
-    passes = ceil(ROWS / size)
+    passes = ceil(rows / size)
     lengths = torch.linspace(length, min(2, length), passes * size).round().long()  # (passes × b,)
     # Neighbouring lengths go to different passes, so that each pass has short and long rows.
     for number, tokens in enumerate(lengths.view(size, passes).t()):  # (b,)

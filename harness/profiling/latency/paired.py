@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 
 from harness.common.processes import run_isolated
 from harness.models.artifacts import read_config
+from harness.models.batch import Batch
 from harness.profiling.costs.cached import executed_with_cache
 from harness.profiling.costs.ceilings import executed_precision, measure_ceilings
 from harness.profiling.costs.components import ComponentTimes, time_components
@@ -17,10 +20,14 @@ from harness.profiling.latency.pairs import PairedTimes, Plan, latency_record, m
 from harness.profiling.latency.timers import PassTimer, steady_process
 from harness.profiling.stopwatch import Stopwatch, watched
 from harness.records.schema import PRECISIONS, Ceilings, Latency
-from harness.runtimes import Execution, get_runtime, load
+from harness.runtimes import Executable, Execution, get_runtime, load
 
 COMPONENTS_S, COMPONENTS_SHARE = 6.0, 1 / 3
 """The most seconds for the components, and the largest share of the pairs' time cap."""
+ENOUGH_PAIRS = 42
+"""30 pairs of candidate and baseline, and the time of 12 for 6 of the baseline against itself."""
+LEAST_BATCHES, LEAST_VARYING = 4, 16
+"""The fewest batches in a sample of real rows, and if rows exit early."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +105,20 @@ def _time_both(
                     reference(batch)
                     run(own_batch)
             started = time.perf_counter()
+        groups = 1
+        if inputs.rows is not None:
+            with watch.on("passes"):
+                round_s = _round_seconds(reference, batches) + _round_seconds(run, own)
+            left_s = plan.cap_s * (1 - plan.warmup_share) - (time.perf_counter() - started)
+            varies = any(
+                getattr(read_config(each.folder).model, "exit_rule", None) for each in (candidate, baseline)
+            )
+            groups = groups_of_batches(len(batches), round_s, left_s, varies)
         timer = PassTimer(
             {"baseline": reference, "candidate": run},
             {"baseline": batches, "candidate": own},
             together=inputs.rows is not None,
+            groups=groups,
         )
         with watch.on("passes"):
             times = measure_pairs(timer, time.perf_counter, plan, started, earlier)
@@ -112,6 +129,27 @@ def _time_both(
                 time_components(run, own, min(COMPONENTS_S, COMPONENTS_SHARE * plan.cap_s)) if shown else None
             )
         return Speed(latency, timed, times, found)
+
+
+def groups_of_batches(batches: int, round_s: float, left_s: float, varies: bool) -> int:
+    """Return into how many groups a number of batches is dealt, so that enough pairs fit into the seconds left.
+
+    Enough are those that give intervals of the candidate and of the baseline against itself. `round_s` is the time of
+    both sides over all batches. A group has at least 4 batches, or 16 if the cost `varies` with the input.
+    """
+    wanted = ceil(ENOUGH_PAIRS * round_s / max(left_s, 1e-9))
+    return max(1, min(wanted, batches // (LEAST_VARYING if varies else LEAST_BATCHES)))
+
+
+def _round_seconds(run: Executable, batches: Sequence[Batch]) -> float:
+    """Estimate the seconds of one pass over each batch from a few of them, after a first pass over each of these."""
+    few = batches[:: max(1, len(batches) // LEAST_BATCHES)]
+    for batch in few:
+        run(batch)
+    began = time.perf_counter()
+    for batch in few:
+        run(batch)
+    return (time.perf_counter() - began) * len(batches) / len(few)
 
 
 def _ceilings(candidate: Execution) -> Ceilings:

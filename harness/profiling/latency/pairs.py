@@ -11,8 +11,8 @@ The procedure takes a timer and a clock, so that it can be tested on synthetic n
 - Sampling stops at the target precision, at the time cap, or at the largest number of pairs. The precision is computed
   after 64 pairs, and each time their number has grown by a quarter: computing it after every pair would stop at a lucky
   one. An interval wider than ±5 % gives no verdict.
-- After every five pairs the baseline is timed against itself by the same procedure. This is the noise floor of the
-  machine at that moment.
+- After every five pairs the baseline is timed against itself by the same procedure, or more often if the time cap
+  leaves room for few pairs. This is the noise floor of the machine at that moment.
 - Pairs may be taken in several sittings, minutes apart: a ratio drifts with the host's phases by more than the interval
   of one sitting says. Pairs of all sittings are one sample.
 """
@@ -159,16 +159,14 @@ def measure_pairs(
     main_order, same_order = _balanced_order(rng), _balanced_order(rng)
     main = _Pairs.of(() if earlier is None else earlier.pairs)
     same = _Pairs.of(() if earlier is None else earlier.same)
-    # Time the baseline against itself only if the cap leaves time for enough pairs to give an interval.
-    expected = (plan.cap_s - (clock() - started)) / (pair_s * (1 + 1 / plan.aa_every))
-    floor_wanted = expected >= FEWEST_PAIRS * plan.aa_every
+    aa_every = pairs_per_floor((plan.cap_s - (clock() - started)) / pair_s, plan.aa_every)
     look_at = plan.fewest
     rounds: deque[float] = deque(maxlen=plan.aa_every)
     stopped_by: StoppedBy = "time"
     while True:
         round_began = clock()
         main.add(_pair(timer, next(main_order), "candidate", len(main.pairs)))
-        if floor_wanted and len(main.pairs) % plan.aa_every == 0:
+        if aa_every is not None and len(main.pairs) % aa_every == 0:
             same.add(_pair(timer, next(same_order), "baseline", len(main.pairs)))
         if main.undisturbed >= look_at:
             if median_ratio(main.ratios("undisturbed"), plan.seed).half_width <= plan.target:
@@ -193,6 +191,16 @@ def measure_pairs(
         stopped_by=stopped_by,
         sittings=1 if earlier is None else earlier.sittings + 1,
     )
+
+
+def pairs_per_floor(expected: float, usual: int) -> int | None:
+    """Return after how many pairs the baseline is timed against itself, if the cap leaves time for `expected` pairs.
+
+    Both kinds should get enough pairs for an interval; a pair of baselines may take as long as two others. None if that
+    is impossible: then every pair is of the candidate.
+    """
+    each = min(usual, int(expected / FEWEST_PAIRS) - 2)
+    return each if each >= 1 else None
 
 
 def _warm_up(timer: Timer, clock: Callable[[], float], plan: Plan, started: float) -> float:

@@ -98,8 +98,9 @@ class PassTimer:
     """Times passes of executables on given inputs: batch i mod len(batches) in pair i, the same for both sides.
 
     With `together`, each sample is one pass over every batch: if the cost depends on the input, most passes may be fast
-    and the mean slow, so only samples of all inputs can be compared. Short passes are repeated within a sample. On CUDA
-    a pass lasts from one event to another, synchronised; on the processor it is the wall time of the call.
+    and the mean slow, so only samples of all inputs can be compared. If that takes too long, the batches are dealt out
+    to `groups`, and pair i takes group i mod groups. Short passes are repeated within a sample. On CUDA a pass lasts
+    from one event to another, synchronised; on the processor it is the wall time of the call.
     """
 
     def __init__(
@@ -107,8 +108,10 @@ class PassTimer:
         executables: Mapping[Arm, Executable],
         batches: Mapping[Arm, Sequence[Batch]],
         together: bool = False,
+        groups: int = 1,
     ) -> None:
         self._executables, self._batches, self._together = executables, batches, together
+        self._groups = groups
         self._cuda = next(iter(batches.values()))[0].input_ids.is_cuda
         self._fastest: dict[Arm, float] = {}
         self._disturbance = Disturbance()
@@ -117,8 +120,9 @@ class PassTimer:
         """Time one sample of one side (see `pairs.Timer`)."""
         run = self._executables[arm]
         batches = self._batches[arm]
-        if not self._together:
-            batches = [batches[pair % len(batches)]]
+        batches = (
+            batches[pair % self._groups :: self._groups] if self._together else [batches[pair % len(batches)]]
+        )
         shortest = self._fastest.get(arm, float("inf")) * len(batches)
         count = max(1, ceil(SHORTEST_SAMPLE_S / shortest))
         self._disturbance.start()
