@@ -302,6 +302,7 @@ class Profile(_Model):
     `precision` applies to the linear maps that the artifact leaves in float32; maps that it executes in int8 stay so.
     `latency` compares with the baseline under the same runtime in float32, `over_eager` with the baseline under eager
     in float32. `over_eager` is null if both are the same comparison, `agreement` if there is nothing to compare.
+    `memory_floor` is the relative A/A spread of peak memory: a smaller difference from the baseline's is noise.
     """
 
     recipe: str
@@ -318,6 +319,7 @@ class Profile(_Model):
     agreement: Agreement | None = None
     ceilings: Ceilings | None = None
     baseline: Total | None
+    memory_floor: float | None = None
     realised: dict[Cost, bool]
     hardware: Hardware
     versions: dict[str, str]
