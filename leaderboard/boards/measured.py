@@ -183,14 +183,17 @@ def _of_statistics(rows: Sequence[Row], setting: Setting) -> list[str]:
     notes = [
         f"intervals, ranks and P(front) come from {min(counts):,} bootstrap resamples, paired by example"
     ]
-    variances = {task: setting.drop_variances.get(task) for task in setting.compared}
-    if all(variances.values()):
-        said = ", ".join(f"{task_title(task)} {(value or 0) ** 0.5:.2f}" for task, value in variances.items())
+    known = [task for task in setting.compared if task in setting.drop_variances]
+    if known:
+        said = ", ".join(f"{task_title(task)} {setting.drop_variances[task] ** 0.5:.2f}" for task in known)
         notes.append(
-            f"they contain the noise of training: standard deviation of a drop between seeds, in points: {said}"
+            f"they contain the noise of training; standard deviation of a drop between seeds, in points: {said}"
         )
-    else:
-        notes.append("no row has two seeds on every task, so intervals leave out the noise of training")
+    unknown = [task_title(task) for task in setting.compared if task not in known]
+    if unknown:
+        notes.append(
+            f"no row has two seeds on {', '.join(unknown)}, so the noise of training is left out there"
+        )
     if any(row.rank is not None for row in rows):
         notes.append(
             "rank: all ranks that a row may have; 95 % simultaneous confidence, from comparisons of all pairs of rows"

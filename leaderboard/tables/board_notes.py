@@ -20,6 +20,9 @@ def legend(board: Board, against: str | None = None) -> list[str]:
     """Explain the marks in this board's tables. `against` names the front's cost, by default the board's axis."""
     cost = against or axis_words(board.chosen_axis)
     lines = []
+    ranked = [row for row in board.rows if row.section == "ranked"]
+    if shared_flags(ranked):
+        lines.append(f"every ranked row: {'; '.join(sorted(shared_flags(ranked)))}")
     fronts = [front for row in board.rows for axis, front in row.fronts.items() if axis == board.axis]
     if any(row.fronts for row in board.rows):
         share = any(front.probability is not None for front in fronts)
@@ -62,6 +65,13 @@ def legend(board: Board, against: str | None = None) -> list[str]:
             f"{place}, {board.hardware.cores} cores"
         )
     return lines
+
+
+def shared_flags(rows: Sequence[Row]) -> frozenset[str]:
+    """Find the words of the flags that all rows have: they say nothing about one of them."""
+    if len(rows) < 2:
+        return frozenset()
+    return frozenset.intersection(*(frozenset(flag.words for flag in row.flags) for row in rows))
 
 
 def axis_words(axis: Axis) -> str:

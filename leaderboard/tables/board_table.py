@@ -12,7 +12,13 @@ from leaderboard.boards.board import Board
 from leaderboard.boards.names import family_title, task_title
 from leaderboard.boards.row import CostRatio, Row
 from leaderboard.tables.board_figures import claimed_tasks, row_figures
-from leaderboard.tables.board_notes import FRONT_MARK, NO_DIFFERENCE_MARK, SIMULATED_MARK, notes
+from leaderboard.tables.board_notes import (
+    FRONT_MARK,
+    NO_DIFFERENCE_MARK,
+    SIMULATED_MARK,
+    notes,
+    shared_flags,
+)
 from leaderboard.tables.formatting import gigaflops, megabytes, number, points, score, speedup
 from leaderboard.tables.model import MISSING, Cell, Column, Line, Table
 
@@ -119,7 +125,7 @@ def front_cell(row: Row, axis: str) -> Cell:
 
 def _table(board: Board, rows: Sequence[Row], said: Sequence[str]) -> Table:
     figures = dict(zip((row.id for row in board.rows), row_figures(board), strict=True))
-    shared = _shared_flags(rows)
+    shared = shared_flags(rows)
     cells = [_cells(row, figures[row.id], board, shared) for row in rows]
     columns = tuple(column for column in _columns(board) if _is_filled(column.key, board, rows, cells))
     lines = (
@@ -284,14 +290,6 @@ def _tasks_and_seeds(row: Row) -> str:
     if not counts:
         return str(len(tasks))
     return f"{len(tasks)} × {'–'.join(str(count) for count in sorted({min(counts), max(counts)}))}"
-
-
-def _shared_flags(rows: Sequence[Row]) -> frozenset[str]:
-    """Find the flags that all rows have: they say nothing about one of them."""
-    if len(rows) < 2:
-        return frozenset()
-    found = [frozenset(flag.words for flag in row.flags) for row in rows]
-    return frozenset.intersection(*found)
 
 
 def _flags(row: Row, shared: frozenset[str]) -> Cell:
