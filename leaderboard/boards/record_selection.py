@@ -126,7 +126,8 @@ def select(
     failures: dict[str, list[Failure]] = {}
     for record in [*failed, *failed_profiles]:
         wanted = None if terms is None else terms.get(record.task or "")
-        if wanted is None or Terms.of(record).budget == wanted.budget:
+        own = _terms(record.recipe, Terms.of(record))
+        if wanted is None or own.budget == _terms(record.recipe, wanted).budget:
             failures.setdefault(record.recipe, []).append(failure_of(record))
     return Selection(runs, profiles, failures, counts.lines())
 
@@ -154,15 +155,19 @@ def _obstacle(record: Record, declared: Declaration) -> str:
 def _of_one_budget(
     records: Sequence[Record], terms: Mapping[str, Terms] | None, counts: _Counts
 ) -> dict[str, dict[str, dict[int, Record]]]:
-    """Sort scores by recipe, task and seed, keeping one budget and precision of each recipe on each task."""
+    """Sort scores by recipe, task and seed, keeping one budget and precision of each recipe on each task.
+
+    Of the baseline only its own budget counts: it is the same artifact whatever the budget of recipes is.
+    """
     groups: dict[tuple[str, str], dict[Terms, list[Record]]] = {}
     for record in records:
         assert record.task is not None
-        groups.setdefault((record.recipe, record.task), {}).setdefault(Terms.of(record), []).append(record)
+        own = _terms(record.recipe, Terms.of(record))
+        groups.setdefault((record.recipe, record.task), {}).setdefault(own, []).append(record)
     runs: dict[str, dict[str, dict[int, Record]]] = {}
     for (recipe, task), by_terms in groups.items():
         latest = max(by_terms, key=lambda each: max(r.provenance.started for r in by_terms[each]))
-        wanted = latest if terms is None else terms[task]
+        wanted = latest if terms is None else _terms(recipe, terms[task])
         for own, found in by_terms.items():
             if own.fit(wanted) if terms is not None else own == wanted:
                 seeds = runs.setdefault(recipe, {}).setdefault(task, {})
@@ -172,8 +177,13 @@ def _of_one_budget(
                 what = (
                     f"{recipe} on {task_title(task)} under" if terms is None else f"{task_title(task)} under"
                 )
-                counts.add(f"scores of {what} another budget or precision ({own})", len(found))
+                other = Terms.of(found[0])
+                counts.add(f"scores of {what} another budget or precision ({other})", len(found))
     return runs
+
+
+def _terms(recipe: str, terms: Terms) -> Terms:
+    return terms.of_baseline if recipe == BASELINE else terms
 
 
 def _profiles(

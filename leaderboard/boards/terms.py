@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.records.schema import Record
@@ -35,6 +35,11 @@ class Terms:
         return "" in (self.precision, others.precision) or self.precision == others.precision
 
     @property
+    def of_baseline(self) -> Terms:
+        """The terms of the baseline's own training, which the budget of later stages does not change."""
+        return replace(self, budget=self.baseline_budget)
+
+    @property
     def baseline_budget(self) -> str:
         """The budget of the baseline that the recipe starts from, as canonical JSON."""
         budget: Mapping[str, Any] | None = json.loads(self.budget)
@@ -43,7 +48,7 @@ class Terms:
     def __str__(self) -> str:
         """Write the terms in words, such as `baseline 5 epochs, lr 8e-05; recipe 3 epochs; bfloat16`."""
         budget: Mapping[str, Any] = json.loads(self.budget) or {}
-        parts = [f"{who} {_in_words(values)}" for who, values in budget.items() if values]
+        parts = [f"{who} {_in_words(budget[who])}" for who in ("baseline", "recipe") if budget.get(who)]
         protocol = [] if self.protocol is None else [f"protocol {self.protocol}"]
         return "; ".join([*protocol, *parts, *([self.precision] if self.precision else [])])
 

@@ -13,6 +13,8 @@ from leaderboard.tables.formatting import gigaflops, megabytes, number
 FRONT_MARK = "◆"
 SIMULATED_MARK = "†"
 NO_DIFFERENCE_MARK = "≈"
+FEW = 4
+"""A note of many rows names this many of them; JSON and CSV have the notes of each row."""
 P_FRONT = "P(front), the share of bootstrap resamples in which the row is on the front"
 
 
@@ -117,9 +119,15 @@ def _of_baseline(board: Board) -> list[str]:
 
 
 def _row_notes(rows: Sequence[Row]) -> list[str]:
-    """List the notes of rows. A note that several rows have is written once, with all their titles."""
+    """List the notes of rows. A note that several rows have is written once, with the titles of the first ones."""
     titles: dict[str, list[str]] = {}
     for row in rows:
         for note in row.notes:
             titles.setdefault(note, []).append(row.title)
-    return [f"{'; '.join(named)}: {note}" for note, named in titles.items()]
+    return [f"{_few(named)}: {note}" for note, named in titles.items()]
+
+
+def _few(titles: Sequence[str]) -> str:
+    if len(titles) <= FEW + 1:
+        return "; ".join(titles)
+    return f"{'; '.join(titles[:FEW])} and {len(titles) - FEW} others"
