@@ -52,17 +52,23 @@ def profiled_costs(
 
 def _execution(profile: Profile, recipe: str, cards: Cards) -> Execution:
     realised = {str(cost): flag for cost, flag in profile.realised.items()}
+    # Without a verdict nothing says that a speedup is simulated.
+    judged = {cost for cost in realised if cost != "latency" or not _undecided(profile)}
     return Execution(
         flops=profile.total.flops,
         latency_ms=None if profile.latency is None else profile.latency.median_ms,
         peak_memory_bytes=peak_memory(profile.device, profile.total),
         realised=realised,
-        simulated=tuple(sorted(cost for cost in claimed_costs(recipe, cards) if realised.get(cost) is False)),
+        simulated=tuple(sorted(c for c in claimed_costs(recipe, cards) & judged if not realised[c])),
         workload=profile.workload,
         hardware=profile.hardware.id,
         runtime=profile.executed_by,
         device=profile.device,
     )
+
+
+def _undecided(profile: Profile) -> bool:
+    return profile.latency is not None and profile.latency.verdict == "none"
 
 
 def _speedup(profile: Profile, recipe: str) -> Speedup | None:
