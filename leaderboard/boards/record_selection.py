@@ -107,7 +107,7 @@ def select(
     for record in records:
         if record.kind != "quality":
             continue
-        why = _obstacle(record, declared)
+        why = _obstacle(record, declared, derived=terms is not None)
         if why:
             counts.add(why)
         elif record.quality is None or record.status != "ok":
@@ -132,10 +132,11 @@ def select(
     return Selection(runs, profiles, failures, counts.lines())
 
 
-def _obstacle(record: Record, declared: Declaration) -> str:
+def _obstacle(record: Record, declared: Declaration, derived: bool) -> str:
     """Say why a score is not on the board; empty if it is."""
     if record.model != declared.model:
-        return f"scores on base model {record.model}: another board (--model {record.model})"
+        how = f" (--model {record.model})" if derived else ""
+        return f"scores on base model {record.model}: another board{how}"
     if not is_dev_score(record):
         return "scores on a held-out slice of training data: choices are made on them"
     if record.task not in declared.tasks:
