@@ -5,7 +5,7 @@ The command takes its help and its refusals from here, and the page its list of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -14,7 +14,7 @@ from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.lazy import lazy_imports
 
 with lazy_imports():
-    from leaderboard.boards import architecture, measured, published
+    from leaderboard.boards import architecture, archive, declaration, measured, published
     from leaderboard.findings import curves, trials
     from leaderboard.site import charts
     from leaderboard.survey import (
@@ -26,6 +26,7 @@ with lazy_imports():
         roofline,
         workload_grid,
     )
+    from leaderboard.tables import coverage
 
 if TYPE_CHECKING:
     from harness.records.schema import Record
@@ -40,9 +41,13 @@ Made = TypeVar("Made", bound="Board | Table", covariant=True)
 
 @dataclass(frozen=True)
 class Sources:
-    """The input of boards and tables: records, the installed methods' cards, and the folder of published tables."""
+    """The input of boards and tables: records, the installed methods' cards, and the folder of published tables.
+
+    `boards` holds the paths of the declarations that stand beside the records, by the boards' names.
+    """
 
     records: Sequence[Record] = ()
+    boards: Mapping[str, Path] = field(default_factory=dict)
     cards: Cards = field(default_factory=dict)
     tables: Path | None = None
 
@@ -61,7 +66,7 @@ class Choice:
 class Entry(Generic[Made]):
     """A board, or a table that goes with a kind of board.
 
-    `name` is "" for the board of measured and architecture records, and a published table's name for its board.
+    `name` is "" for a board over records, and a published table's name for its board.
     `needs` lists the `Sources` that `build` reads, `options` the fields of a `Choice` that it takes: a table takes
     none. `draw` makes the chart (Vega-Lite) of what was built, and is None if there is no chart.
     """
@@ -83,9 +88,43 @@ class Entry(Generic[Made]):
                 raise SkylineError(f"'{what}' does not take --{option}; leave it out", Code.CONFLICT)
 
 
+def _declared(name: str, data: Sources, choice: Choice) -> Board:
+    """Build the board that a file declares; without a file, the derived board or the archive of all records."""
+    path = data.boards.get(name)
+    declared = None if path is None else declaration.read_declaration(path)
+    if name == "archive" and declared is None:
+        return archive.archive_board(data.records, cards=data.cards)
+    if isinstance(declared, declaration.ArchiveDeclaration):
+        for option, value in vars(choice).items():
+            if value:
+                raise SkylineError(
+                    f"'board {name}' is an archive and does not take --{option}", Code.CONFLICT
+                )
+        return archive.archive_board(data.records, declared, name=name, cards=data.cards)
+    if declared is not None and path is not None:
+        recorded = sorted({record.task for record in data.records if record.task})
+        declaration.check_tasks(declared, recorded, path)
+    return measured.measured_board(
+        data.records,
+        declared,
+        name="" if name == "measured" else name,
+        model=choice.model,
+        tasks=choice.task,
+        cards=data.cards,
+        axis=choice.axis,
+    )
+
+
 def _measured(data: Sources, choice: Choice) -> Board:
-    axis = choice.axis or "disk"
-    return measured.measured_board(data.records, choice.model, choice.task, cards=data.cards, axis=axis)
+    return _declared("measured", data, choice)
+
+
+def _archive(data: Sources, choice: Choice) -> Board:
+    return _declared("archive", data, choice)
+
+
+def _coverage(data: Sources, choice: Choice) -> Table:
+    return coverage.coverage_table(_measured(data, choice))
 
 
 def _architecture(data: Sources, choice: Choice) -> Board:
@@ -138,7 +177,9 @@ RECORDS: tuple[Need, ...] = ("records",)
 CARDS: tuple[Need, ...] = ("records", "cards")
 TABLES: tuple[Need, ...] = ("records", "tables")
 
-MEASURED = Entry("measured", "", "", CARDS, _measured, ("task", "model", "axis", "front"), _front)
+COMPARED: tuple[Option, ...] = ("task", "model", "axis", "front")
+MEASURED = Entry("measured", "", "", CARDS, _measured, COMPARED, _front)
+ARCHIVE = Entry("archive", "", "", CARDS, _archive)
 ARCHITECTURE = Entry("architecture", "", "", CARDS, _architecture, ("model", "axis", "front"), _front)
 PUBLISHED: tuple[Entry[Board], ...] = tuple(
     Entry("published", name, about, ("tables",), build, ("axis", "front"), _front)
@@ -165,14 +206,20 @@ ENTRIES: Mapping[BoardKind, tuple[Entry[Board | Table], ...]] = {
         MEASURED,
         Entry("measured", "findings", "the papers' findings, tested", RECORDS, _findings),
         Entry("measured", "curves", "accuracy against speed", CARDS, _curves),
+        Entry("measured", "coverage", "seeds and profiles of each row", CARDS, _coverage),
     ),
+    "archive": (ARCHIVE,),
 }
 """All entries by kind of board; the first is shown if no table is named."""
 
 
-def find(kind: str, table: str | None) -> Entry[Board | Table]:
-    """Find a kind's board, or its table of that name. Raises SkylineError (unknown-name) with the nearest name."""
+def find(kind: str, table: str | None, boards: Iterable[str] = ()) -> Entry[Board | Table]:
+    """Find a kind's board, or its table of that name; `boards` are the names of further boards that files declare.
+
+    Raises SkylineError (unknown-name) with the nearest name.
+    """
     known = {str(name): entries for name, entries in ENTRIES.items()}
+    known |= {name: _entries_of(name) for name in boards if name not in known}
     if kind not in known:
         raise unknown_name("board", kind, known)
     if table is None:
@@ -181,6 +228,21 @@ def find(kind: str, table: str | None) -> Entry[Board | Table]:
     if table not in named:
         raise unknown_name(f"table of the {kind} board", table, named)
     return named[table]
+
+
+def _entries_of(name: str) -> tuple[Entry[Board | Table], ...]:
+    """Make the entries of a board that a file declares: the board and its coverage."""
+
+    def build(data: Sources, choice: Choice) -> Board:
+        return _declared(name, data, choice)
+
+    def cover(data: Sources, choice: Choice) -> Table:
+        return coverage.coverage_table(_declared(name, data, choice))
+
+    return (
+        Entry("measured", "", "", CARDS, build, COMPARED, _front),
+        Entry("measured", "coverage", "", CARDS, cover),
+    )
 
 
 def tables_in_words() -> str:

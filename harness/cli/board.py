@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cli import record_folders
 from harness.cli.options import Json, Profiles
-from harness.cli.record_folders import read_sources
 from harness.common.errors import Code, SkylineError
 from harness.common.lazy import lazy_imports
 from leaderboard import registry
@@ -20,7 +20,13 @@ with lazy_imports():
 
 
 def board(
-    kind: Annotated[str, typer.Argument(help="published, architecture or measured.")] = "measured",
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="measured, archive, architecture or published, or NAME for the board that boards/NAME.toml in the "
+            "folder declares."
+        ),
+    ] = "measured",
     profiles: Profiles = None,
     table: Annotated[
         str | None, typer.Option(help=f"Print this table instead of the board; {registry.tables_in_words()}.")
@@ -30,7 +36,8 @@ def board(
     axis: Annotated[
         str | None,
         typer.Option(
-            help="The cost of the front: disk, flops, latency or memory; a published table has its own."
+            help="The cost of the front: size, or a cost with its workload and runtime, such as flops-real or "
+            "latency-real-best; for architecture disk, flops, latency or memory; a published table has its own."
         ),
     ] = None,
     front: Annotated[
@@ -48,7 +55,8 @@ def board(
     ] = None,
 ) -> None:
     """Print a board. Exit status 1: a record could not be read and was left out."""
-    entry = registry.find(kind, table)
+    known = kind in registry.ENTRIES
+    entry = registry.find(kind, table, () if known else record_folders.boards_declared(profiles))
     if json_ + markdown + csv > 1:
         raise SkylineError("--json, --markdown and --csv exclude each other; choose one", Code.CONFLICT)
     if readme is not None and (json_ or csv):
@@ -57,7 +65,7 @@ def board(
     entry.check(choice, chart)
     if chart is not None:
         chart_files.check_format(chart)
-    found = read_sources(profiles, entry.needs)
+    found = record_folders.read_sources(profiles, entry.needs)
     try:
         made = entry.build(found.sources, choice)
     except SkylineError as error:
@@ -68,7 +76,7 @@ def board(
         chart_files.write_chart(entry.draw(found.sources, made), chart)
         typer.echo(f"wrote {chart}", err=True)
     if readme is not None:
-        plain.update_readme(readme, _marker(entry, table, front), printing.to_markdown(made))
+        plain.update_readme(readme, _marker(kind, entry, table, front), printing.to_markdown(made))
     elif json_:
         typer.echo(printing.to_json(made))
     elif markdown:
@@ -80,8 +88,8 @@ def board(
     found.finish()
 
 
-def _marker(entry: registry.Entry[Any], table: str | None, front: bool) -> str:
-    """Name the markers: a table's name, or the kind of board with `--table` and `--front` after it."""
-    if not entry.options:
+def _marker(kind: str, entry: registry.Entry[Any], table: str | None, front: bool) -> str:
+    """Name the markers: a table's name, or the board's with `--table` and `--front` after it."""
+    if entry.name and not entry.options:
         return entry.name
-    return "-".join([entry.kind, *([table] if table else []), *(["front"] if front else [])])
+    return "-".join([kind, *([table] if table else []), *(["front"] if front else [])])

@@ -15,7 +15,7 @@ from harness.common.lazy import lazy_imports
 with lazy_imports():
     from harness.records import store
     from leaderboard import registry
-    from leaderboard.boards import claims
+    from leaderboard.boards import claims, declaration
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,16 @@ def read_sources(given: Path | None, needs: Collection[registry.Need]) -> Found:
         typer.echo(f"left out: {' '.join(problem.split())}", err=True)
     sources = registry.Sources(
         records=records,
+        boards=declaration.declared_boards(folder),
         cards=claims.installed_cards() if "cards" in needs else {},
         tables=_profiles_folder(given, "published") if "tables" in needs else None,
     )
     return Found(given, folder, sources, not problems)
+
+
+def boards_declared(given: Path | None) -> list[str]:
+    """List the boards that files of the records' folder declare. Raises as `read_sources` does."""
+    return list(declaration.declared_boards(_profiles_folder(given, "measured")))
 
 
 def _profiles_folder(given: Path | None, holding: str) -> Path | None:

@@ -9,11 +9,13 @@ from harness.common.errors import Code, SkylineError
 from harness.recipes.recipe import BASELINE
 from harness.records.schema import Record
 from harness.runs.suites import load_suite
-from leaderboard.boards.board import MEASURED_AXES, Board, pick_axis
+from leaderboard.boards.axes import ARCHITECTURE_AXES, pick_axis
+from leaderboard.boards.board import Board
 from leaderboard.boards.claims import claimed_scores
-from leaderboard.boards.costs import profiled_costs, size_of
 from leaderboard.boards.names import Cards, recipe_family, recipe_title
-from leaderboard.boards.record_selection import Shelf, artifact_id, newest, shelve, versions_of
+from leaderboard.boards.profile_costs import profiled_costs, size_of
+from leaderboard.boards.profile_selection import Shelf, shelve
+from leaderboard.boards.record_selection import artifact_id, newest, versions_of
 from leaderboard.boards.row import Costs, Row
 
 
@@ -32,7 +34,7 @@ def architecture_board(
     Raises SkylineError if there is no such profile of `base_model` (no-data), or for an unknown axis (unknown-name).
     """
     cards = cards or {}
-    axis = pick_axis(axis, MEASURED_AXES)
+    axis = pick_axis(axis, ARCHITECTURE_AXES)
     found, notes = newest(records)
     scored = {record.artifact.hash for record in found if record.quality is not None and record.artifact}
     profiles = [
@@ -48,7 +50,7 @@ def architecture_board(
             + (f", or choose --model: {', '.join(others)}" if others else ""),
             Code.NO_DATA,
         )
-    shelf = shelve(here, base_model)
+    shelf = shelve(here)
     recipes = dict.fromkeys([*shelf.profiles, *shelf.failures])
     rows = [_row(recipe, base_model, shelf, cards) for recipe in recipes]
     rows.sort(key=lambda row: (not row.baseline, row.costs.by_axis.get(axis, math.inf), row.id))

@@ -1,23 +1,21 @@
-"""The average drop and its bootstrap interval, paired with the baseline by task, seed and example.
+"""Scores, drops and their bootstrap intervals, paired with the baseline by task, seed and example.
 
 Replicate i of two records of one task resampled the same examples (see `harness.records.schema.Quality`), so their
-difference is paired by example. Seeds are resampled too (hierarchical bootstrap): each replicate draws seeds with
-replacement and averages over them. Method and baseline use the same draw, and so do all rows with the same seeds.
+difference is paired by example. The replicates of a row are the mean over its seeds; the noise of training is added to
+them as `leaderboard.boards.seed_noise` says.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from harness.records.schema import Quality
+from leaderboard.boards.seed_noise import NO_NOISE, Floats, SeedNoise
 
-Floats: TypeAlias = npt.NDArray[np.float64]
 Interval: TypeAlias = tuple[float, float]
 BySeed: TypeAlias = Mapping[int, Quality]
 """The scores of one recipe on one task, by seed."""
@@ -37,12 +35,28 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """The difference of two recipes on one task in points: the mean over `seeds`, which both have.
+
+    `by_seed` has a value for each seed. `replicates`, of shape (replicates,), is the bootstrap distribution of the mean
+    over examples alone, or None if a record has no replicates to pair.
+    """
+
+    mean: float
+    seeds: tuple[int, ...]
+    by_seed: tuple[float, ...]
+    replicates: Floats | None = field(default=None, compare=False, repr=False)
+    ci95: Interval | None = None
+    """Contains the noise of training if it was known."""
+
+
+@dataclass(frozen=True)
 class Drop:
     """The average drop in points over the tasks of `by_task`; negative means below the baseline.
 
     `seeds` lists, by task, the seeds that method and baseline share. `replicates`, of shape (replicates,), is the
-    drop's bootstrap distribution, or None if a record has no replicates to pair. `complete` is False if a compared task
-    is missing. `printed` is the drop that the paper's table prints.
+    drop's bootstrap distribution, or None if a record has no replicates to pair. `printed` is the drop that the paper's
+    table prints.
     """
 
     mean: float
@@ -50,55 +64,76 @@ class Drop:
     ci95: Interval | None = None
     seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     replicates: Floats | None = field(default=None, compare=False, repr=False)
-    complete: bool = True
     printed: float | None = None
 
 
-def score(task: str, runs: BySeed) -> Score:
-    """Compute the mean score over at least one seed, in points, with its hierarchical bootstrap interval."""
+def score(task: str, runs: BySeed, noise: SeedNoise = NO_NOISE) -> Score:
+    """Compute the mean score over at least one seed, in points, with its interval."""
     seeds = tuple(sorted(runs))
     metric = runs[seeds[0]].metric
-    mean = float(np.mean([runs[seed].scores[runs[seed].metric] for seed in seeds]))
-    replicates = _over_seeds(task, seeds, [np.asarray(runs[seed].replicates) for seed in seeds])
-    return Score(mean, interval(replicates), metric, seeds)
+    mean = float(np.mean([_points(runs[seed]) for seed in seeds]))
+    replicates = _mean_of([np.asarray(runs[seed].replicates) for seed in seeds])
+    return Score(mean, interval(noise.added(replicates, task, len(seeds))), metric, seeds)
 
 
-def average_drop(
-    method: Mapping[str, BySeed], baseline: Mapping[str, BySeed], tasks: Sequence[str] | None = None
-) -> tuple[Drop | None, list[str]]:
-    """Compute the average drop: method minus baseline, averaged over shared seeds and then over shared tasks.
+def differences(
+    method: Mapping[str, BySeed],
+    baseline: Mapping[str, BySeed],
+    tasks: Sequence[str] | None = None,
+    noise: SeedNoise = NO_NOISE,
+) -> tuple[dict[str, Difference], list[str]]:
+    """Compute method minus baseline on each task that both have (and `tasks` names), over the seeds that both have.
 
-    `tasks` restricts the comparison to these tasks. The drop is None if nothing can be compared. Scores of different
-    metrics, or on dev sets of different sizes, are not compared; the second result has a line for each of them.
+    Scores of different metrics, or on dev sets of different sizes, are not compared; the second result has a line for
+    each of them.
     """
-    by_task: dict[str, float] = {}
-    shared_seeds: dict[str, tuple[int, ...]] = {}
-    distributions: list[Floats | None] = []
+    found: dict[str, Difference] = {}
     unpaired = []
     for task, runs in method.items():
         if task not in baseline or (tasks is not None and task not in tasks):
             continue
         base = baseline[task]
-        seeds = []
-        for seed in sorted(runs.keys() & base.keys()):
-            obstacle = _obstacle(runs[seed], base[seed])
-            if obstacle:
-                unpaired.append(f"{task}, seed {seed}: {obstacle}")
-            else:
-                seeds.append(seed)
+        shared = sorted(runs.keys() & base.keys())
+        obstacles = {seed: _obstacle(runs[seed], base[seed]) for seed in shared}
+        unpaired += [f"{task}, seed {seed}: {obstacle}" for seed, obstacle in obstacles.items() if obstacle]
+        seeds = tuple(seed for seed in shared if not obstacles[seed])
+        if not shared:
+            unpaired.append(f"{task}: none of its seeds is shared")
         if not seeds:
-            if not runs.keys() & base.keys():
-                unpaired.append(f"{task}: the baseline has none of its seeds")
             continue
-        by_task[task] = float(np.mean([_points(runs[seed]) - _points(base[seed]) for seed in seeds]))
-        shared_seeds[task] = tuple(seeds)
-        pairs = [_paired(runs[seed], base[seed]) for seed in seeds]
-        distributions.append(_over_seeds(task, seeds, pairs))
-    if not by_task:
-        return None, unpaired
-    replicates = _mean_of(distributions)
+        by_seed = tuple(_points(runs[seed]) - _points(base[seed]) for seed in seeds)
+        replicates = _mean_of([_paired(runs[seed], base[seed]) for seed in seeds])
+        with_seeds = interval(noise.added(replicates, task, len(seeds)))
+        found[task] = Difference(float(np.mean(by_seed)), seeds, by_seed, replicates, with_seeds)
+    return found, unpaired
+
+
+def averaged(found: Mapping[str, Difference], noise: SeedNoise = NO_NOISE) -> Drop | None:
+    """Average the differences over their tasks, with the noise of training; None if there are none."""
+    if not found:
+        return None
+    replicates = _mean_of(
+        [noise.added(each.replicates, task, len(each.seeds)) for task, each in found.items()]
+    )
+    by_task = {task: each.mean for task, each in found.items()}
     mean = float(np.mean(list(by_task.values())))
-    return Drop(mean, by_task, interval(replicates), shared_seeds, replicates), unpaired
+    seeds = {task: each.seeds for task, each in found.items()}
+    return Drop(mean, by_task, interval(replicates), seeds, replicates)
+
+
+def average_drop(
+    method: Mapping[str, BySeed],
+    baseline: Mapping[str, BySeed],
+    tasks: Sequence[str] | None = None,
+    noise: SeedNoise = NO_NOISE,
+) -> tuple[Drop | None, list[str]]:
+    """Compute the average drop: method minus baseline, averaged over shared seeds and then over shared tasks.
+
+    `tasks` restricts the comparison to these tasks. The drop is None if nothing can be compared; the second result has
+    a line for each score that could not be compared.
+    """
+    found, unpaired = differences(method, baseline, tasks, noise)
+    return averaged(found, noise), unpaired
 
 
 def interval(replicates: Floats | None) -> Interval | None:
@@ -107,22 +142,6 @@ def interval(replicates: Floats | None) -> Interval | None:
         return None
     low, high = np.percentile(replicates, [2.5, 97.5])
     return float(low), float(high)
-
-
-def seed_draws(task: str, seeds: Sequence[int], replicates: int) -> npt.NDArray[np.int64]:
-    """Draw seeds for each replicate, with replacement: indices into the sorted seeds, of shape (replicates, seeds).
-
-    The draw depends only on the task and the seeds, so rows with the same seeds get the same draw.
-    """
-    name = f"{task}:{','.join(str(seed) for seed in sorted(seeds))}"
-    digest = hashlib.sha256(name.encode()).digest()
-    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "big")))
-    return generator.integers(0, len(seeds), size=(replicates, len(seeds)))
-
-
-def overlap(first: Interval, second: Interval) -> bool:
-    """Check whether two closed intervals share a point."""
-    return first[0] <= second[1] and second[0] <= first[1]
 
 
 def _points(run: Quality) -> float:
@@ -144,21 +163,11 @@ def _paired(run: Quality, base: Quality) -> Floats:
     return difference
 
 
-def _over_seeds(task: str, seeds: Sequence[int], runs: Sequence[Floats]) -> Floats | None:
-    """Compute the distribution of the mean over seeds; None if a seed has no replicates."""
-    count = min(len(run) for run in runs)
-    if count == 0:
-        return None
-    stacked = np.stack([run[:count] for run in runs])  # (seeds, replicates)
-    drawn = seed_draws(task, seeds, count)  # (replicates, seeds)
-    means: Floats = stacked[drawn, np.arange(count)[:, None]].mean(axis=1)  # (replicates,)
-    return means
-
-
 def _mean_of(distributions: Sequence[Floats | None]) -> Floats | None:
-    found = [each for each in distributions if each is not None]
+    """Average distributions replicate by replicate; None if one of them is missing or empty."""
+    found = [each for each in distributions if each is not None and len(each)]
     if not found or len(found) < len(distributions):
         return None
     count = min(len(each) for each in found)
-    means: Floats = np.stack([each[:count] for each in found]).mean(axis=0)  # over tasks: (replicates,)
+    means: Floats = np.stack([each[:count] for each in found]).mean(axis=0)  # (replicates,)
     return means

@@ -1,141 +1,196 @@
-"""A row of the measured board: scores, the drop, and the costs of one of the recipe's artifacts."""
+"""A row of the measured board: scores and drops on shared seeds, the average drop, costs, and flags."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 
 from harness.recipes.recipe import BASELINE
-from harness.records.schema import ArtifactFacts, Quality, Record
-from leaderboard.boards.bootstrap import Drop, Score, average_drop, score
-from leaderboard.boards.costs import only_size, profiled_costs, size_of
-from leaderboard.boards.names import Cards, recipe_family, recipe_title, task_title
-from leaderboard.boards.record_selection import Shelf, artifact_id, first_artifact
-from leaderboard.boards.row import Costs, Failure, Row
+from harness.records.schema import Quality
+from leaderboard.boards.axes import Axis
+from leaderboard.boards.bootstrap import Difference, Drop, averaged, differences, score
+from leaderboard.boards.declaration import Declaration
+from leaderboard.boards.flags import row_flags, trains
+from leaderboard.boards.measured_costs import Machine, ScoredProfiles, measured_costs
+from leaderboard.boards.names import FINE_TUNING, Cards, is_control, recipe_family, recipe_title, task_title
+from leaderboard.boards.record_selection import Runs, Selection
+from leaderboard.boards.row import Evidence, Row
+from leaderboard.boards.seed_noise import SeedNoise, pooled_variance
+from leaderboard.boards.terms import Terms
 
-Runs = Mapping[str, Mapping[int, Record]]
-"""The quality records of one recipe, by task and seed."""
+
+@dataclass(frozen=True)
+class Setting:
+    """What all rows of a board share. Variances are those of `seed_noise`, by task, of drops and of scores."""
+
+    declaration: Declaration
+    compared: Sequence[str]
+    axes: Sequence[Axis]
+    selection: Selection
+    machine: Machine | None
+    cards: Cards
+    drop_variances: Mapping[str, float] = field(default_factory=dict)
+    score_variances: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def baseline(self) -> Runs:
+        """The baseline's scores."""
+        return self.selection.runs.get(BASELINE, {})
 
 
-def measured_row(
-    recipe: str, model: str, shelf: Shelf, columns: Sequence[str], compared: Sequence[str], cards: Cards
-) -> Row:
-    """Build the row of a recipe, with scores on the tasks of `columns` and the drop over the tasks of `compared`."""
-    runs = {task: seeds for task, seeds in shelf.quality.get(recipe, {}).items() if task in columns}
-    base = shelf.quality.get(BASELINE, {})
-    own = _qualities(runs)
-    scores = {task: score(task, own[task]) for task in columns if task in own}
-    drop, said_of_drop = _drop(runs, base, columns, compared, scores)
-    costs, said_of_costs = _costs(recipe, runs, shelf, columns, cards)
+def pooled_variances(selection: Selection, tasks: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """Pool the variances between seeds by task: of all rows' differences from the baseline, and of all rows' scores."""
+    base = selection.runs.get(BASELINE, {})
+    drops: dict[str, list[Sequence[float]]] = {task: [] for task in tasks}
+    scores: dict[str, list[Sequence[float]]] = {task: [] for task in tasks}
+    for recipe, runs in selection.runs.items():
+        for task, seeds in qualities(runs).items():
+            scores[task].append([each.scores[each.metric] for each in seeds.values()])
+        if recipe != BASELINE:
+            for task, each in compare(runs, base)[0].items():
+                drops[task].append(each.by_seed)
+    found = [{task: pooled_variance(rows) for task, rows in each.items()} for each in (drops, scores)]
+    of_drops, of_scores = (
+        {task: value for task, value in each.items() if value is not None} for each in found
+    )
+    return of_drops, of_scores
+
+
+def measured_row(recipe: str, setting: Setting) -> Row:
+    """Build the row of a recipe. It is incomplete, without average, if a compared task or its first seed is missing."""
+    declaration, compared = setting.declaration, setting.compared
+    runs = setting.selection.runs.get(recipe, {})
+    drops, notes = _drops(recipe, runs, setting)
+    shared = {task: each.seeds for task, each in drops.items()}
+    scores = {
+        task: score(task, _on(shared.get(task), seeds), SeedNoise(recipe, setting.score_variances))
+        for task in declaration.tasks
+        if (seeds := qualities(runs).get(task))
+    }
+    missing = [task for task in compared if declaration.seeds[0] not in shared.get(task, ())]
+    complete = bool(compared) and not missing
+    if runs and missing and setting.baseline:
+        where = ", ".join(task_title(task) for task in missing)
+        notes.append(f"incomplete: no score of seed {declaration.seeds[0]} on {where}")
+    drop = _average(recipe, drops, setting) if complete else None
+    found = ScoredProfiles.of(runs, setting.baseline, setting.selection, setting.machine)
+    costs = measured_costs(
+        recipe, found, setting.axes, compared, declaration.runtimes, setting.cards, complete=complete
+    )
+    control = setting.selection.runs.get(FINE_TUNING, {})
+    used = {task: runs[task] for task in compared if task in runs}
     return Row(
-        id=f"{recipe}@{model}",
-        title=recipe_title(recipe, cards),
-        family=recipe_family(recipe, cards),
+        id=f"{recipe}@{declaration.model}",
+        title=recipe_title(recipe, setting.cards),
+        family=recipe_family(recipe, setting.cards),
         recipe=recipe,
-        model=model,
+        model=declaration.model,
         baseline=recipe == BASELINE,
+        control=is_control(recipe, setting.cards),
+        section="ranked" if drop is not None else "incomplete",
         scores=scores,
+        drops=drops,
         drop=drop,
+        over_control=_over_control(recipe, runs, control, setting) if complete else None,
         costs=costs,
-        failures=tuple(shown_failures(shelf.failures.get(recipe, []), columns)),
-        notes=(*said_of_drop, *said_of_costs),
+        evidence={
+            task: Evidence(
+                tuple(sorted(runs.get(task, {}))),
+                found.count(task, declaration.workloads, declaration.runtimes),
+            )
+            for task in declaration.tasks
+        },
+        flags=row_flags(
+            recipe,
+            used,
+            [record for task in compared for record in found.profiles.get(task, [])],
+            costs,
+            () if costs.execution is None else costs.execution.simulated,
+            control,
+            {task: len(shared[task]) for task in compared if task in shared},
+            setting.cards,
+        ),
+        failures=tuple(setting.selection.failures.get(recipe, [])),
+        notes=(*notes, *_places(runs)),
     )
 
 
-def shown_failures(failures: Sequence[Failure], columns: Sequence[str]) -> list[Failure]:
-    """Keep the failures of cells of these tasks, and of cells without a task."""
-    return [failure for failure in failures if failure.task is None or failure.task in columns]
-
-
-def _qualities(runs: Runs) -> dict[str, dict[int, Quality]]:
+def qualities(runs: Runs) -> dict[str, dict[int, Quality]]:
+    """Return the scores of records by task and seed."""
     return {
         task: {seed: record.quality for seed, record in seeds.items() if record.quality is not None}
         for task, seeds in runs.items()
     }
 
 
-def _drop(
-    runs: Runs, base: Runs, columns: Sequence[str], compared: Sequence[str], scores: Mapping[str, Score]
-) -> tuple[Drop | None, list[str]]:
-    """Compute the drop from the baseline's scores `base`, with notes on scores that could not be compared."""
-    if not base:
-        return None, ["no drop: the baseline was not measured on this base model"] if runs else []
-    comparable, notes = _comparable(runs, base)
-    drop, unpaired = average_drop(_qualities(runs), comparable, compared)
-    notes += [f"not compared: {line}" for line in unpaired]
-    by_task = {} if drop is None else drop.by_task
-    for task in (task for task in columns if drop is not None and task in by_task):
-        if drop is not None and drop.seeds[task] != scores[task].seeds:
-            seeds = ", ".join(str(seed) for seed in drop.seeds[task])
-            notes.append(f"{task_title(task)}: the drop uses only seeds {seeds}, which the baseline has too")
-    missing = [task_title(task) for task in compared if task not in by_task]
-    complete = bool(compared) and not missing
-    if runs and not complete:
-        notes.append(f"not ranked and not on the front: no score on {', '.join(missing)}")
-    if drop is None:
-        return None, notes
-    ordered = {task: by_task[task] for task in columns if task in by_task}
-    return replace(drop, by_task=ordered, complete=complete), notes
+def compare(
+    runs: Runs, base: Runs, noise: SeedNoise | None = None
+) -> tuple[dict[str, Difference], list[str]]:
+    """Compute the differences of two recipes by task, with notes on scores that could not be compared.
 
-
-def _comparable(runs: Runs, base: Runs) -> tuple[dict[str, dict[int, Quality]], list[str]]:
-    """Keep the baseline's scores on the same data, and write a note for each score on other data."""
+    Scores on other data, or that start from a baseline of another budget or precision, are not compared.
+    """
     kept: dict[str, dict[int, Quality]] = {}
     notes = []
     for task, seeds in base.items():
         for seed, record in seeds.items():
             other = runs.get(task, {}).get(seed)
-            data, base_data = (other.provenance.data if other else None), record.provenance.data
+            if other is None or record.quality is None:
+                continue
+            data, base_data = other.provenance.data, record.provenance.data
+            own, theirs = Terms.of(other), Terms.of(record)
             if data is not None and base_data is not None and data != base_data:
                 notes.append(f"not compared: {task}, seed {seed}: its data differ from the baseline's")
-            elif record.quality is not None:
+            elif own.baseline_budget != theirs.baseline_budget or not own.precise_as(theirs):
+                notes.append(
+                    f"not compared: {task}, seed {seed}: the baseline was trained with another budget or precision"
+                )
+            else:
                 kept.setdefault(task, {})[seed] = record.quality
-    return kept, notes
+    found, unpaired = differences(qualities(runs), kept, None, noise or SeedNoise(""))
+    return found, [*notes, *(f"not compared: {line}" for line in unpaired)]
 
 
-def _costs(
-    recipe: str, runs: Runs, shelf: Shelf, columns: Sequence[str], cards: Cards
-) -> tuple[Costs, list[str]]:
-    """Take all costs from one artifact: the first (by task and seed) that was profiled, or else the first known."""
-    scored = first_artifact(runs, columns)
-    hashes = [record.artifact.hash for record in scored if record.artifact is not None]
-    same = [
-        (hashes.index(record.artifact.hash), record)
-        for records in shelf.profiles.values()
-        for record in records
-        if record.artifact is not None and record.artifact.hash in hashes
-    ]
-    chosen = [record for _, record in sorted(same, key=lambda pair: pair[0])] or shelf.profiles.get(recipe)
-    if not chosen:
-        if not scored:
-            return Costs(), []
-        facts = next((record.artifact for record in scored if record.artifact is not None), None)
-        costs = only_size(facts, _baseline_facts(shelf, scored[0]), _source(scored[0]))
-        return costs, ["costs: only the size is known, because no artifact of this recipe was profiled"]
-    record = chosen[0]
-    assert record.profile is not None
-    size = size_of(record.artifact, _baseline_facts(shelf, record))
-    costs, notes = profiled_costs(record.profile, size, recipe, cards, _source(record))
-    if record.profile.workload.inputs == "real":
-        notes.append("costs: measured on real inputs of the task")
-    if not same:
-        notes.append(f"costs: measured on another artifact of the recipe ({_where(record)})")
-    return costs, notes
+def _drops(recipe: str, runs: Runs, setting: Setting) -> tuple[dict[str, Difference], list[str]]:
+    """Compute the differences from the baseline by task, in the board's order."""
+    base = setting.baseline
+    if not base:
+        return {}, ["no drop: the baseline was not measured on this base model"] if runs else []
+    found, notes = compare(runs, base, _noise(recipe, setting))
+    return {task: found[task] for task in setting.declaration.tasks if task in found}, notes
 
 
-def _baseline_facts(shelf: Shelf, record: Record) -> ArtifactFacts | None:
-    """Return the baseline's artifact of the same task and seed, or else any artifact of the baseline."""
-    runs = [each for seeds in shelf.quality.get(BASELINE, {}).values() for each in seeds.values()]
-    same = [each for each in runs if (each.task, each.seed) == (record.task, record.seed)]
-    candidates = [*same, *runs, *shelf.profiles.get(BASELINE, [])]
-    return next((each.artifact for each in candidates if each.artifact is not None), None)
+def _average(recipe: str, drops: Mapping[str, Difference], setting: Setting) -> Drop | None:
+    return averaged({task: drops[task] for task in setting.compared}, _noise(recipe, setting))
 
 
-def _where(record: Record) -> str:
-    if record.task is None:
-        return "no task"
-    return task_title(record.task) + (f", seed {record.seed}" if record.seed is not None else "")
+def _noise(recipe: str, setting: Setting) -> SeedNoise:
+    """The noise of a row's difference from the baseline; the baseline differs from itself by nothing."""
+    return SeedNoise(recipe, {} if recipe == BASELINE else setting.drop_variances)
 
 
-def _source(record: Record) -> str:
-    return f"measured: costs of artifact {artifact_id(record)} ({_where(record)})"
+def _over_control(recipe: str, runs: Runs, control: Runs, setting: Setting) -> Drop | None:
+    """Compute the difference from the control of equal budget; None for a recipe that trains nothing."""
+    if recipe == FINE_TUNING or not control or not trains(runs):
+        return None
+    noise = SeedNoise(recipe, setting.drop_variances, against=FINE_TUNING)
+    found, _ = compare(runs, control, noise)
+    if any(task not in found for task in setting.compared):
+        return None
+    return averaged({task: found[task] for task in setting.compared}, noise)
+
+
+def _on(seeds: Sequence[int] | None, scores: Mapping[int, Quality]) -> Mapping[int, Quality]:
+    """Keep the scores of the seeds that the drop uses; all scores if there is no drop."""
+    return scores if seeds is None else {seed: scores[seed] for seed in seeds}
+
+
+def _places(runs: Runs) -> list[str]:
+    """Say on which device a row was trained, unless it was the processor."""
+    places = {
+        str(record.cell["trained_on"])
+        for seeds in runs.values()
+        for record in seeds.values()
+        if "trained_on" in record.cell
+    }
+    return [f"trained on {', '.join(sorted(places))}"] if places else []

@@ -12,6 +12,11 @@ from harness.recipes.recipe import BASELINE
 from harness.tasks import glue
 
 COMBINATION = "combination"
+CONTROLS = "controls"
+"""The family of controls."""
+FINE_TUNING = "fine-tuning"
+"""The control of equal budget: the baseline, trained on with its labels for the recipe's budget."""
+CONTROL_METHODS = (FINE_TUNING, "majority", "random-pruning")
 TOY_PREFIX = "toy-"
 
 Cards = Mapping[str, Mapping[str, Any]]
@@ -88,6 +93,13 @@ def recipe_family(recipe: str, cards: Cards) -> str:
     if parts[0].method == BASELINE:
         return BASELINE
     return str(cards.get(parts[0].method, {}).get("family") or "other")
+
+
+def is_control(recipe: str, cards: Cards) -> bool:
+    """Check whether a recipe is a control: others are compared with it, and nobody proposes it."""
+    (first, *others) = recipe_parts(recipe)
+    family = cards.get(first.method, {}).get("family")
+    return not others and (family == CONTROLS or first.method in CONTROL_METHODS)
 
 
 def claimed_costs(recipe: str, cards: Cards) -> set[str]:

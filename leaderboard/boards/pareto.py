@@ -25,7 +25,7 @@ def front(quality: Sequence[float], cost: Sequence[float]) -> list[bool]:
     values, costs = np.asarray(quality, dtype=np.float64), np.asarray(cost, dtype=np.float64)
     if not len(values):
         return []
-    return [bool(flag) for flag in _fronts(values[None, :], costs)[0]]
+    return [bool(flag) for flag in _fronts(values[None, :], costs[None, :])[0]]
 
 
 def front_on_shared_tasks(drops: Sequence[Mapping[str, float]], cost: Sequence[float]) -> list[bool]:
@@ -47,21 +47,20 @@ def front_on_shared_tasks(drops: Sequence[Mapping[str, float]], cost: Sequence[f
     return flags
 
 
-def front_probability(replicates: Sequence[Floats | float], cost: Sequence[float]) -> list[float | None]:
+def front_probability(
+    replicates: Sequence[Floats | float], cost: Sequence[Floats | float]
+) -> list[float | None]:
     """Compute P(front): the share of bootstrap replicates in which each point is on the front.
 
     `replicates` has an entry for each point: its quality in every replicate (shape (replicates,), paired across
-    points), or one number if its quality is certain or has no replicates. Without any replicates all results are None.
+    points), or one number if its quality is certain or has no replicates; `cost` likewise. Without any replicates of a
+    quality all results are None.
     """
     lengths = [len(values) for values in replicates if isinstance(values, np.ndarray)]
     if not lengths:
         return [None] * len(replicates)
     count = min(lengths)
-    columns = [
-        values[:count] if isinstance(values, np.ndarray) else np.full(count, float(values))
-        for values in replicates
-    ]
-    flags = _fronts(np.stack(columns, axis=1), np.asarray(cost, dtype=np.float64))  # (replicates, points)
+    flags = _fronts(_columns(replicates, count), _columns(cost, count))  # (replicates, points)
     return [float(share) for share in flags.mean(axis=0)]
 
 
@@ -83,17 +82,25 @@ def hypervolume(
     return area
 
 
+def _columns(values: Sequence[Floats | float], count: int) -> Floats:
+    """Stack values of points: (count, points)."""
+    columns = [v[:count] if isinstance(v, np.ndarray) else np.full(count, float(v)) for v in values]
+    return np.stack(columns, axis=1)
+
+
 def _fronts(quality: Floats, cost: Floats) -> npt.NDArray[np.bool_]:
-    """Flag the front of each replicate: `quality` (replicates, points), `cost` (points,) -> (replicates, points)."""
-    order = np.argsort(cost, kind="stable")
-    sorted_cost, sorted_quality = cost[order], quality[:, order]
-    # Points of equal cost form a group. The best of a group must beat the best of all cheaper groups.
-    starts = np.flatnonzero(np.diff(sorted_cost, prepend=-np.inf) > 0)
-    group = np.cumsum(np.isin(np.arange(len(cost)), starts)) - 1  # (points,)
-    best = np.maximum.reduceat(sorted_quality, starts, axis=1)  # (replicates, groups)
-    cheaper = np.maximum.accumulate(best, axis=1)
-    before = np.concatenate([np.full((len(quality), 1), -np.inf), cheaper[:, :-1]], axis=1)
-    flags = (sorted_quality == best[:, group]) & (sorted_quality > before[:, group])
+    """Flag the front of each replicate; all shapes are (replicates, points)."""
+    # By cost, and of equal cost the best first: a point that starts a group of equal cost is the best of it.
+    order = np.lexsort((-quality, cost), axis=1)
+    costs, qualities = np.take_along_axis(cost, order, 1), np.take_along_axis(quality, order, 1)
+    starts = np.ones_like(costs, dtype=bool)
+    starts[:, 1:] = costs[:, 1:] > costs[:, :-1]
+    first = np.maximum.accumulate(np.where(starts, np.arange(costs.shape[1]), 0), axis=1)
+    best = np.take_along_axis(qualities, first, 1)  # of the own group
+    cheaper = np.full_like(qualities, -np.inf)  # the best of all cheaper points
+    cheaper[:, 1:] = np.maximum.accumulate(qualities, axis=1)[:, :-1]
+    cheaper = np.take_along_axis(cheaper, first, 1)
+    flags = (qualities == best) & (qualities > cheaper)
     result: npt.NDArray[np.bool_] = np.empty_like(flags)
-    result[:, order] = flags
+    np.put_along_axis(result, order, flags, 1)
     return result

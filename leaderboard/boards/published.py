@@ -15,7 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from harness.recipes.recipe import BASELINE
-from leaderboard.boards.board import AXES, Board, pick_axis
+from leaderboard.boards.axes import AXES, pick_axis
+from leaderboard.boards.board import Board
 from leaderboard.boards.bootstrap import Drop, Score
 from leaderboard.boards.names import COMBINATION
 from leaderboard.boards.ranking import with_fronts

@@ -1,45 +1,47 @@
-"""Ranks, fronts and hypervolumes of the rows of a board."""
+"""The comparison of a board's rows: ranks by drop, Pareto fronts by cost, and each family's hypervolume.
+
+A row's cost is drawn in each bootstrap replicate if it is uncertain: the counted ratio times exp(d z), where d is its
+`log_deviation` and z the standard normal numbers of `seed_noise.drawn(recipe, axis)`. The axis of the best runtime has
+the numbers of the runtime that was chosen.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from leaderboard.boards import pareto
-from leaderboard.boards.board import Axis
-from leaderboard.boards.bootstrap import Interval, overlap
-from leaderboard.boards.row import Front, Rank, Row
+from leaderboard.boards.axes import BEST, Axis
+from leaderboard.boards.rank_ranges import rank_ranges
+from leaderboard.boards.row import Front, Row
+from leaderboard.boards.seed_noise import Floats, drawn
 
 QUALITY_FLOOR = 10.0
 """The reference quality of the hypervolume, in points below the baseline."""
 
 
-def ranked(rows: Iterable[Row]) -> list[Row]:
-    """Sort the rows by drop and rank them; incomplete rows and rows without a drop come last, without a rank.
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """Sort the complete rows by drop and give them the range of their ranks; incomplete rows come last, by name.
 
-    A row shares the rank of the rank's first row if their 95 % intervals overlap. Otherwise it starts the next rank,
-    whose number is the row's position. Without intervals only equal drops tie.
+    Rows whose records have no replicates get no rank, since nothing says how certain their drops are.
     """
-    groups: list[list[Row]] = []
-    others = []
-    for row in sorted(rows, key=lambda row: (row.drop is None, -_mean(row), not row.baseline, row.id)):
-        if row.compared is None:
-            others.append(row)
-        elif groups and overlap(_interval(groups[-1][0]), _interval(row)):
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    found: list[Row] = []
-    for group in groups:
-        rank = Rank(len(found) + 1, tied=len(group) > 1)
-        found += [replace(row, rank=rank) for row in group]
-    return found + others
+    complete = [row for row in rows if row.drop is not None]
+    complete.sort(key=lambda row: (-_mean(row), not row.baseline, row.id))
+    compared = [row for row in complete if row.drop is not None and row.drop.replicates is not None]
+    if len(compared) > 1:
+        ranges = rank_ranges([_mean(row) for row in compared], _stacked(compared))
+        found = {row.id: each for row, each in zip(compared, ranges, strict=True)}
+        complete = [replace(row, rank=found.get(row.id)) for row in complete]
+    others = [row for row in rows if row.drop is None]
+    return complete + sorted(others, key=lambda row: (not row.baseline, row.title.lower(), row.id))
 
 
 def with_fronts(rows: Sequence[Row], axes: Iterable[Axis], *, shared_tasks: bool = False) -> list[Row]:
     """Add to each row whether it is on the front of each axis.
 
-    Only complete rows with a cost on the axis compete. With `shared_tasks`, rows with different tasks compete as
+    Only rows with a drop and a cost on the axis compete. With `shared_tasks`, rows with different tasks compete as
     `pareto.front_on_shared_tasks` says, and P(front) is not computed.
     """
     fronts: list[dict[str, Front]] = [{} for _ in rows]
@@ -47,7 +49,7 @@ def with_fronts(rows: Sequence[Row], axes: Iterable[Axis], *, shared_tasks: bool
         competing = [
             (place, drop, row.costs.by_axis[axis.key])
             for place, row in enumerate(rows)
-            if (drop := row.compared) is not None and axis.key in row.costs.by_axis
+            if (drop := row.drop) is not None and axis.key in row.costs.by_axis
         ]
         drops, costs = [drop for _, drop, _ in competing], [cost for _, _, cost in competing]
         if shared_tasks:
@@ -56,11 +58,23 @@ def with_fronts(rows: Sequence[Row], axes: Iterable[Axis], *, shared_tasks: bool
         else:
             flags = pareto.front([drop.mean for drop in drops], costs)
             shares = pareto.front_probability(
-                [drop.mean if drop.replicates is None else drop.replicates for drop in drops], costs
+                [drop.mean if drop.replicates is None else drop.replicates for drop in drops],
+                [_drawn_cost(rows[place], axis, cost) for place, _, cost in competing],
             )
         for (place, _, _), flag, share in zip(competing, flags, shares, strict=True):
             fronts[place][axis.key] = Front(flag, share)
     return [replace(row, fronts=own) for row, own in zip(rows, fronts, strict=True)]
+
+
+def _drawn_cost(row: Row, axis: Axis, cost: float) -> Floats | float:
+    """Draw a row's cost in each of its replicates; one number if the cost is certain."""
+    ratio = row.costs.ratios.get(axis.key)
+    replicates = None if row.drop is None else row.drop.replicates
+    if ratio is None or replicates is None or not ratio.log_deviation:
+        return cost
+    key = axis.key.removesuffix(BEST) + ratio.runtime if ratio.runtime else axis.key
+    draws: Floats = cost * np.exp(ratio.log_deviation * drawn(row.recipe, key, count=len(replicates)))
+    return draws
 
 
 def hypervolumes(rows: Sequence[Row], axes: Iterable[Axis]) -> tuple[dict[str, dict[str, float]], str]:
@@ -77,7 +91,7 @@ def hypervolumes(rows: Sequence[Row], axes: Iterable[Axis]) -> tuple[dict[str, d
             continue
         families: dict[str, list[tuple[float, float]]] = {}
         for row in rows:
-            drop, cost = row.compared, row.costs.by_axis.get(axis.key)
+            drop, cost = row.drop, row.costs.by_axis.get(axis.key)
             if drop is not None and cost is not None and not row.baseline:
                 families.setdefault(row.family, []).append((drop.mean, cost / worst))
         found[axis.key] = {
@@ -94,6 +108,8 @@ def _mean(row: Row) -> float:
     return 0.0 if row.drop is None else row.drop.mean
 
 
-def _interval(row: Row) -> Interval:
-    drop = row.drop
-    return (0.0, 0.0) if drop is None else drop.ci95 or (drop.mean, drop.mean)
+def _stacked(rows: Sequence[Row]) -> Floats:
+    """Stack the replicates of all rows, as many as all have: (replicates, rows)."""
+    columns = [row.drop.replicates for row in rows if row.drop and row.drop.replicates is not None]
+    count = min(len(column) for column in columns)
+    return np.stack([column[:count] for column in columns], axis=1)

@@ -1,66 +1,66 @@
-"""Select the records of a board: the newest of each cell, one base model, profiles of one condition."""
+"""Select the records of a measured board: one base model, one protocol, one budget for each recipe on each task."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.common.errors import unknown_name
-from harness.common.hardware import Hardware
-from harness.records.schema import Profile, Record, Workload
-from leaderboard.boards.names import task_title
+from harness.recipes.recipe import BASELINE
+from harness.records.schema import Record
+from leaderboard.boards.declaration import Declaration, matches
+from leaderboard.boards.names import is_toy, task_title
 from leaderboard.boards.row import Failure
+from leaderboard.boards.terms import Terms
+
+Runs = Mapping[str, Mapping[int, Record]]
+"""The scored records of one recipe, by task and seed."""
 
 
 @dataclass(frozen=True)
-class Condition:
-    """The conditions that two profiles must share to be compared."""
+class Selection:
+    """The records of one board: scores by recipe, task and seed; profiles by the hash of their artifact; failures.
 
-    hardware: str
-    runtime: str
-    executed_by: str
-    device: str
-    batch: int
-    length: int
-
-    @classmethod
-    def of(cls, profile: Profile) -> Condition:
-        """Read the condition under which a profile was measured."""
-        workload = profile.workload
-        return cls(
-            profile.hardware.id,
-            profile.runtime,
-            profile.executed_by,
-            profile.device,
-            workload.batch,
-            workload.length,
-        )
-
-    def __str__(self) -> str:
-        where = f"on {self.device}, hardware {self.hardware}"
-        return f"({self.batch}, {self.length}) under {self.executed_by} {where}"
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """The records of one base model: scores by recipe, task and seed, and profiles of one condition by recipe.
-
-    `skipped` has a line for every other condition.
+    `skipped` has a line for everything that was left out.
     """
 
-    quality: Mapping[str, Mapping[str, Mapping[int, Record]]]
+    runs: Mapping[str, Runs]
+    profiles: Mapping[str, Sequence[Record]]
     failures: Mapping[str, Sequence[Failure]]
-    profiles: Mapping[str, Sequence[Record]] = field(default_factory=dict)
-    condition: Condition | None = None
-    hardware: Hardware | None = None
     skipped: Sequence[str] = ()
 
     @property
-    def workloads(self) -> list[Workload]:
-        """The workload of each profile."""
-        records = (record for own in self.profiles.values() for record in own)
-        return [record.profile.workload for record in records if record.profile is not None]
+    def recipes(self) -> list[str]:
+        """The recipes with a score or a failed score. A recipe that was only profiled has no row."""
+        failed = [
+            recipe
+            for recipe, failures in self.failures.items()
+            if any(failure.kind == "quality" for failure in failures)
+        ]
+        return list(dict.fromkeys([*self.runs, *failed]))
+
+    @property
+    def records(self) -> Iterator[Record]:
+        """All records with figures."""
+        for runs in self.runs.values():
+            for seeds in runs.values():
+                yield from seeds.values()
+        for own in self.profiles.values():
+            yield from own
+
+
+@dataclass
+class _Counts:
+    """Counts what is left out, by the reason."""
+
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, what: str, records: int = 1) -> None:
+        self.reasons[what] += records
+
+    def lines(self) -> list[str]:
+        return [f"{count} {what}" for what, count in self.reasons.items()]
 
 
 def newest(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
@@ -78,54 +78,160 @@ def newest(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     return list(found.values()), lines
 
 
-def pick_model(records: Sequence[Record], wanted: str | None) -> tuple[str, list[str]]:
-    """Choose a board's base model: `wanted`, or the one with the most records. Writes a line for each other model.
+def pick_model(records: Sequence[Record], wanted: str | None) -> str:
+    """Choose a board's base model: `wanted`, or the one with the most records.
 
     Raises SkylineError (unknown-name) if no record is of the wanted model.
     """
     counts = Counter(record.model for record in records)
     if wanted is not None and wanted not in counts:
         raise unknown_name("base model among the records", wanted, counts)
-    model = wanted if wanted is not None else min(counts, key=lambda name: (-counts[name], name))
-    others = [
-        f"{counts[name]} records of base model {name}: show them with --model {name}"
-        for name in sorted(counts)
-        if name != model
-    ]
-    return model, others
+    return wanted if wanted is not None else min(counts, key=lambda name: (-counts[name], name))
 
 
-def shelve(records: Iterable[Record], model: str) -> Shelf:
-    """Sort the records of `model`, and keep the profiles of the condition under which most recipes were measured."""
-    quality: dict[str, dict[str, dict[int, Record]]] = {}
-    failures: dict[str, list[Failure]] = {}
-    profiles: dict[Condition, dict[str, list[Record]]] = {}
-    machines: dict[Condition, Hardware] = {}
+def is_dev_score(record: Record) -> bool:
+    """Check whether a record belongs to a score on the dev split; choices are made on other splits."""
+    return record.kind == "quality" and record.cell.get("split", "dev") == "dev"
+
+
+def select(
+    records: Sequence[Record], declared: Declaration, terms: Mapping[str, Terms] | None = None
+) -> Selection:
+    """Select the newest records that the declaration admits.
+
+    `terms` are those of a derived board by task. Without them, the newest budget and precision of each recipe on each
+    task is used, and other ones are skipped.
+    """
+    counts = _Counts()
+    scores, failed = [], []
     for record in records:
-        if record.model != model:
+        if record.kind != "quality":
             continue
-        if record.status != "ok" or (record.quality is None and record.profile is None):
-            failures.setdefault(record.recipe, []).append(_failure(record))
-        elif record.quality is not None and record.task is not None:
-            quality.setdefault(record.recipe, {}).setdefault(record.task, {})[record.seed or 0] = record
-        elif record.profile is not None:
-            condition = Condition.of(record.profile)
-            profiles.setdefault(condition, {}).setdefault(record.recipe, []).append(record)
-            machines[condition] = record.profile.hardware
-    if not profiles:
-        return Shelf(quality, failures)
-    chosen = min(
-        profiles, key=lambda c: (-len(profiles[c]), c.device != "cpu", c.executed_by != "eager", str(c))
+        why = _obstacle(record, declared, derived=terms is not None)
+        if why:
+            counts.add(why)
+        elif record.quality is None or record.status != "ok":
+            failed.append(record)
+        else:
+            scores.append(record)
+    runs = _of_one_budget(scores, terms, counts)
+    hashes = {
+        record.artifact.hash
+        for own in runs.values()
+        for seeds in own.values()
+        for record in seeds.values()
+        if record.artifact is not None
+    }
+    profiles, failed_profiles = _profiles(records, declared, hashes, counts)
+    failures: dict[str, list[Failure]] = {}
+    for record in [*failed, *failed_profiles]:
+        wanted = None if terms is None else terms.get(record.task or "")
+        own = _terms(record.recipe, Terms.of(record))
+        if wanted is None or own.budget == _terms(record.recipe, wanted).budget:
+            failures.setdefault(record.recipe, []).append(failure_of(record))
+    return Selection(runs, profiles, failures, counts.lines())
+
+
+def _obstacle(record: Record, declared: Declaration, derived: bool) -> str:
+    """Say why a score is not on the board; empty if it is."""
+    if record.model != declared.model:
+        how = f" (--model {record.model})" if derived else ""
+        return f"scores on base model {record.model}: another board{how}"
+    if not is_dev_score(record):
+        return "scores on a held-out slice of training data: choices are made on them"
+    if record.task not in declared.tasks:
+        toy = is_toy(record.task or "") and not any(map(is_toy, declared.tasks))
+        why = "toy tasks are not shown with real tasks" if toy else "not on this board"
+        return f"scores on {task_title(record.task or '')}: {why}"
+    if record.cell.get("protocol") != declared.protocol:
+        protocol = record.cell.get("protocol")
+        return f"scores {f'of protocol {protocol}' if protocol else 'without a protocol'}"
+    if record.recipe != BASELINE and not matches(record.recipe, declared.recipes):
+        return "scores of recipes that the board does not name"
+    if record.seed not in declared.seeds:
+        return f"scores of seed {record.seed}"
+    return ""
+
+
+def _of_one_budget(
+    records: Sequence[Record], terms: Mapping[str, Terms] | None, counts: _Counts
+) -> dict[str, dict[str, dict[int, Record]]]:
+    """Sort scores by recipe, task and seed, keeping one budget and precision of each recipe on each task.
+
+    Of the baseline only its own budget counts: it is the same artifact whatever the budget of recipes is.
+    """
+    groups: dict[tuple[str, str], dict[Terms, list[Record]]] = {}
+    for record in records:
+        assert record.task is not None
+        own = _terms(record.recipe, Terms.of(record))
+        groups.setdefault((record.recipe, record.task), {}).setdefault(own, []).append(record)
+    runs: dict[str, dict[str, dict[int, Record]]] = {}
+    for (recipe, task), by_terms in groups.items():
+        latest = max(by_terms, key=lambda each: max(r.provenance.started for r in by_terms[each]))
+        wanted = latest if terms is None else _terms(recipe, terms[task])
+        for own, found in by_terms.items():
+            if own.fit(wanted) if terms is not None else own == wanted:
+                seeds = runs.setdefault(recipe, {}).setdefault(task, {})
+                for record in sorted(found, key=lambda each: each.provenance.started):
+                    seeds[record.seed or 0] = record
+            else:
+                what = (
+                    f"{recipe} on {task_title(task)} under" if terms is None else f"{task_title(task)} under"
+                )
+                other = Terms.of(found[0])
+                counts.add(f"scores of {what} another budget or precision ({other})", len(found))
+    return runs
+
+
+def _terms(recipe: str, terms: Terms) -> Terms:
+    return terms.of_baseline if recipe == BASELINE else terms
+
+
+def _profiles(
+    records: Sequence[Record], declared: Declaration, hashes: set[str], counts: _Counts
+) -> tuple[dict[str, list[Record]], list[Record]]:
+    """Select the profiles of the scored artifacts `hashes`, and the profiles that failed."""
+    profiles: dict[str, list[Record]] = {}
+    failed = []
+    for record in records:
+        if record.kind != "profile" or record.model != declared.model:
+            continue
+        if record.profile is None or record.status != "ok":
+            if _concerns(record, declared):
+                failed.append(record)
+            continue
+        profile = record.profile
+        if record.artifact is None or record.artifact.hash not in hashes:
+            counts.add("profiles of artifacts without a score on this board")
+        elif profile.workload not in declared.workloads:
+            counts.add(f"profiles at {profile.workload}, {profile.workload.inputs} rows")
+        elif profile.precision != "float32" or profile.runtime not in declared.runtimes:
+            counts.add(f"profiles under {profile.executed_by}")
+        elif not matches(profile.hardware.id, declared.hardware):
+            counts.add(f"profiles on hardware {profile.hardware.id}")
+        else:
+            profiles.setdefault(record.artifact.hash, []).append(record)
+    for own in profiles.values():
+        own.sort(key=lambda record: record.provenance.started, reverse=True)
+    return profiles, failed
+
+
+def _concerns(record: Record, declared: Declaration) -> bool:
+    """Check whether a failed profile is of a task, protocol, workload and runtime of the board, in float32."""
+    cell = record.cell
+    workload = cell.get("workload")
+    return (
+        (record.task is None or record.task in declared.tasks)
+        and cell.get("protocol") == declared.protocol
+        and cell.get("precision", "float32") == "float32"
+        and cell.get("runtime", declared.runtimes[0]) in declared.runtimes
+        and (workload is None or any(workload == each.model_dump() for each in declared.workloads))
+        and (record.recipe == BASELINE or matches(record.recipe, declared.recipes))
     )
-    skipped = [
-        f"profiles of {len(profiles[other])} recipes at {other}"
-        for other in sorted(profiles, key=str)
-        if other != chosen
-    ]
-    return Shelf(quality, failures, profiles[chosen], chosen, machines[chosen], skipped)
 
 
-def _failure(record: Record) -> Failure:
+def failure_of(record: Record) -> Failure:
+    """Describe a cell without figures."""
     where = [] if record.task is None else [task_title(record.task)]
     if record.seed is not None:
         where.append(f"seed {record.seed}")
@@ -147,8 +253,3 @@ def versions_of(records: Iterable[Record]) -> dict[str, str]:
 def artifact_id(record: Record) -> str:
     """Return the first 12 digits of the hash of a record's artifact."""
     return record.artifact.hash[:12] if record.artifact is not None else "unknown"
-
-
-def first_artifact(runs: Mapping[str, Mapping[int, Record]], tasks: Sequence[str]) -> list[Record]:
-    """Sort the quality records of a recipe by the order of `tasks`, then by seed."""
-    return [runs[task][seed] for task in tasks if task in runs for seed in sorted(runs[task])]

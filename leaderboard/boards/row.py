@@ -11,7 +11,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.records.schema import Workload
-from leaderboard.boards.bootstrap import Drop, Interval, Score
+from leaderboard.boards.bootstrap import Difference, Drop, Interval, Score
+from leaderboard.boards.rank_ranges import RankRange
+from leaderboard.boards.terms import Terms
+
+Section = Literal["ranked", "incomplete", ""]
+"""A measured board ranks its complete rows, and shows the others apart. Other boards have one section."""
+CostState = Literal["measured", "no difference", "simulated", "no verdict", "missing"]
+"""What a cost ratio says.
+
+- `no difference`: the difference lies inside the noise of the baseline against itself (A/A).
+- `simulated`: the methods claim to reduce this cost, but the artifact under this runtime does not.
+- `no verdict`: it was timed, but its interval stayed too wide.
+"""
 
 
 @dataclass(frozen=True)
@@ -71,22 +83,38 @@ class Execution:
 
 
 @dataclass(frozen=True)
+class CostRatio:
+    """One cost over the baseline's on the same workload: of one artifact, or the geometric mean over a board's tasks.
+
+    `counted` is what fronts compare: 1 if there is no difference, and at least 1 if the cost is not realised. The
+    logarithm of `counted` is uncertain by the standard deviation `log_deviation`. `runtime` is the runtime that was
+    chosen if the axis asks for the best one. A state without a figure has neither `ratio` nor `counted`.
+    """
+
+    state: CostState
+    ratio: float | None = None
+    ci95: Interval | None = None
+    counted: float | None = None
+    log_deviation: float = 0.0
+    realised: bool = False
+    runtime: str | None = None
+    by_task: Mapping[str, CostRatio] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Costs:
-    """The costs of one artifact. Fronts compare `by_axis`; `source` says where the figures come from."""
+    """The costs of a row. Fronts compare `by_axis`; `source` says where the figures come from.
+
+    On a measured board `ratios` holds each axis's ratio to the row's own baseline, and `size` and `execution` describe
+    the artifact of the first task.
+    """
 
     size: Size | None = None
     execution: Execution | None = None
     speedup: Speedup | None = None
     by_axis: Mapping[str, float] = field(default_factory=dict)
+    ratios: Mapping[str, CostRatio] = field(default_factory=dict)
     source: str = ""
-
-
-@dataclass(frozen=True)
-class Rank:
-    """The position by drop. Rows whose interval overlaps that of the rank's first row share it."""
-
-    position: int
-    tied: bool
 
 
 @dataclass(frozen=True)
@@ -97,9 +125,30 @@ class Front:
     probability: float | None
 
 
+@dataclass(frozen=True)
+class Flag:
+    """A warning on a row: a code for programs, and what it says in words."""
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a row has on one task: the seeds that were scored, and the number of profiles of its scored artifact."""
+
+    seeds: tuple[int, ...] = ()
+    profiles: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A row: its identity, and its parts: scores by task, drop, costs, rank, fronts by axis, published claims."""
+    """A row: its identity, and its parts: scores by task, drop, costs, rank, fronts by axis, published claims.
+
+    `drops` are by task, and `drop` is their average. `over_control` is the average difference from the baseline that
+    was trained on for the recipe's budget. `control` marks a row that is compared with, and is no proposal. On an
+    archive `terms` are those of the scores, and `records` counts what the row holds.
+    """
 
     id: str
     title: str
@@ -107,19 +156,27 @@ class Row:
     recipe: str
     model: str
     baseline: bool = False
+    control: bool = False
+    section: Section = ""
     scores: Mapping[str, Score] = field(default_factory=dict)
+    drops: Mapping[str, Difference] = field(default_factory=dict)
     drop: Drop | None = None
+    over_control: Drop | None = None
     costs: Costs = field(default_factory=Costs)
-    rank: Rank | None = None
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    rank: RankRange | None = None
     fronts: Mapping[str, Front] = field(default_factory=dict)
     claimed: Mapping[str, float] = field(default_factory=dict)
+    flags: tuple[Flag, ...] = ()
+    terms: Terms | None = None
+    records: int = 0
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
-    def compared(self) -> Drop | None:
-        """The drop if no compared task is missing, else None. Ranks and fronts use it."""
-        return self.drop if self.drop is not None and self.drop.complete else None
+    def in_best_set(self) -> bool:
+        """Whether no row is significantly better: with 95 % confidence the best row is one of these."""
+        return self.rank is not None and self.rank.best == 1
 
     @property
     def simulated(self) -> tuple[str, ...]:

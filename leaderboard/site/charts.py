@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from harness.common.errors import Code, SkylineError
 from harness.common.lazy import lazy_imports
-from leaderboard.boards.board import Axis, Board
+from leaderboard.boards.axes import Axis
+from leaderboard.boards.board import Board
 from leaderboard.boards.bootstrap import Drop
 from leaderboard.boards.names import family_title
 from leaderboard.boards.row import Row
@@ -65,10 +66,10 @@ def specification(board: Board, axis: Axis, *, alone: bool = False) -> dict[str,
 
     A page may set three parameters: `visible` (ids to draw, or null for all), `floor` (the lowest drop to draw) and
     the selection `pick` (by id). A chart that stands `alone`, outside the page, has a title and a legend, and draws
-    ranked rows only, with the front's intervals. Raises SkylineError (no-data) if no row has a drop and a cost on the
+    only the front's intervals. Raises SkylineError (no-data) if no row has a drop and a cost on the
     axis.
     """
-    points = [point for point in _points(board, axis) if point["compared"] or not alone]
+    points = _points(board, axis)
     if not points:
         raise SkylineError(
             f"no row of '{board.title}' has both a drop and a cost on the axis {axis.key}, so there is no front to "
@@ -122,7 +123,6 @@ def specification(board: Board, axis: Axis, *, alone: bool = False) -> dict[str,
         shape=shape,
         size=altair.condition("datum.front", altair.value(190), altair.value(80)),
         strokeWidth=altair.condition(pick, altair.value(3.5), altair.value(0.8)),
-        opacity=altair.condition("datum.compared", altair.value(1), altair.value(0.35)),
         tooltip=tooltip,
         description=altair.Description("said:N"),
     )
@@ -252,7 +252,7 @@ def _cover(first: Box, second: Box) -> bool:
 def _point(row: Row, drop: Drop, axis: Axis, cost: float) -> dict[str, Any]:
     front = row.fronts.get(axis.key)
     on_front, share = (False, None) if front is None else (front.on, front.probability)
-    front_text = ("yes" if on_front else "no" if drop.complete else "not compared") + (
+    front_text = ("yes" if on_front else "no") + (
         f", in {100 * share:.0f} % of resamples" if share is not None else ""
     )
     cost_text = f"{formatting.number(cost, axis.decimals)} {axis.unit}"
@@ -270,7 +270,6 @@ def _point(row: Row, drop: Drop, axis: Axis, cost: float) -> dict[str, Any]:
         "cost": cost,
         "front": on_front,
         "place": "",
-        "compared": drop.complete,
         "baseline": row.baseline,
         "drop_text": drop_text,
         "cost_text": cost_text,

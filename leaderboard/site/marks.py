@@ -73,6 +73,7 @@ MARKS: Mapping[str, Mark] = MappingProxyType(
         "parameter-sharing": Mark("#332288", _round(6)),
         "embedding-compression": Mark("#999933", _round(5)),
         "weight-squeezing": Mark("#44AA99", _round(3, turn=0.75)),
+        "controls": Mark("#555555", _round(6, inner=0.5)),
         "combination": Mark("#CC6677", _round(5, inner=0.45)),
         "smaller-pretrained": Mark("#88CCEE", _SQUARE),
     }

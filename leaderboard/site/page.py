@@ -20,7 +20,8 @@ from leaderboard.site.marks import mark
 from leaderboard.survey import breakdown_chart
 from leaderboard.survey.breakdown import Breakdown, breakdown_table
 from leaderboard.survey.published_ledger import Entry, tally
-from leaderboard.tables.board_table import board_table, front_cell, legend
+from leaderboard.tables.board_notes import legend
+from leaderboard.tables.board_table import board_table, front_cell
 from leaderboard.tables.formatting import number
 from leaderboard.tables.model import Cell, Column, Table
 
@@ -33,6 +34,7 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 KIND_TITLES = {
     "measured": "Measured",
+    "archive": "Archive",
     "architecture": "Architectures",
     "published": "As published",
 }

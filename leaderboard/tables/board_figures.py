@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
 from leaderboard.boards.board import Board
-from leaderboard.boards.bootstrap import Drop
-from leaderboard.boards.row import Execution, Row, Size, Speedup
+from leaderboard.boards.bootstrap import Drop, Interval
+from leaderboard.boards.row import CostRatio, Execution, Row, Size, Speedup
 from leaderboard.tables.model import Cell, Column, Line, Table, Value
 
 
@@ -35,11 +36,19 @@ def claimed_tasks(board: Board) -> list[str]:
     return list(dict.fromkeys(task for row in board.rows for task in row.claimed))
 
 
+def drops_by_task(row: Row) -> dict[str, float]:
+    """Return a row's drops by task, also those of a row without an average."""
+    if row.drops:
+        return {task: each.mean for task, each in row.drops.items()}
+    return {} if row.drop is None else dict(row.drop.by_task)
+
+
 def _figures(row: Row, board: Board) -> dict[str, Any]:
-    drop = row.drop or Drop(0.0, {})
+    drop, over, rank = row.drop or Drop(0.0, {}), row.over_control, row.rank
     size, run, speedup = row.costs.size or Size(), row.costs.execution, row.costs.speedup or Speedup(None)
     front = row.fronts.get(board.axis)
     execution = dict.fromkeys(field.name for field in fields(Execution)) if run is None else vars(run)
+    drops = drops_by_task(row)
     return {
         "id": row.id,
         "title": row.title,
@@ -47,18 +56,25 @@ def _figures(row: Row, board: Board) -> dict[str, Any]:
         "recipe": row.recipe,
         "model": row.model,
         "baseline": row.baseline,
-        "rank": None if row.rank is None else row.rank.position,
-        "tied": row.rank is not None and row.rank.tied,
+        "control": row.control,
+        "section": row.section,
+        "rank": None if rank is None else (rank.best, rank.worst),
+        "in_best_set": row.in_best_set,
         "scores": {task: score.mean for task, score in row.scores.items()},
         "scores_ci95": {task: score.ci95 for task, score in row.scores.items() if score.ci95 is not None},
         "metrics": {task: score.metric for task, score in row.scores.items() if score.metric},
         "drop": None if row.drop is None else drop.mean,
         "drop_ci95": drop.ci95,
-        "drops": drop.by_task,
+        "drops": drops,
+        "drops_ci95": {task: each.ci95 for task, each in row.drops.items() if each.ci95 is not None},
         "drop_published": drop.printed,
-        "tasks": list(drop.by_task),
+        "over_control": None if over is None else over.mean,
+        "over_control_ci95": None if over is None else over.ci95,
+        "tasks": list(drops),
         "seeds": {task: score.seeds for task, score in row.scores.items() if score.seeds},
-        "complete": board.kind != "measured" if row.drop is None else drop.complete,
+        "evidence": {task: asdict(evidence) for task, evidence in row.evidence.items()},
+        "complete": row.section != "incomplete",
+        "flags": [asdict(flag) for flag in row.flags],
         "size_pct": size.survey_pct,
         "size_pct_without_embeddings": size.survey_pct_without_embeddings,
         "disk_bytes": size.disk_bytes,
@@ -76,12 +92,15 @@ def _figures(row: Row, board: Board) -> dict[str, Any]:
             axis: each.probability for axis, each in row.fronts.items() if each.probability is not None
         },
         "costs": row.costs.by_axis,
+        "ratios": {axis: _ratio(ratio) for axis, ratio in row.costs.ratios.items()},
         "realised": execution["realised"] or {},
         "simulated": row.simulated,
         "workload": execution["workload"],
         "hardware": execution["hardware"],
         "runtime": execution["runtime"],
         "device": execution["device"],
+        "terms": None if row.terms is None else asdict(row.terms),
+        "records": row.records or None,
         "claimed": row.claimed,
         "failures": [asdict(failure) for failure in row.failures],
         "notes": row.notes,
@@ -89,25 +108,48 @@ def _figures(row: Row, board: Board) -> dict[str, Any]:
     }
 
 
-def _flat(figures: dict[str, Any], row: Row, board: Board) -> dict[str, Value]:
-    def ends(name: str, interval: tuple[float, float] | None) -> dict[str, Value]:
+def _ratio(ratio: CostRatio) -> dict[str, Any]:
+    return {
+        "state": ratio.state,
+        "ratio": ratio.ratio,
+        "ci95": ratio.ci95,
+        "counted": ratio.counted,
+        "runtime": ratio.runtime,
+        "by_task": {task: {"state": each.state, "ratio": each.ratio} for task, each in ratio.by_task.items()},
+    }
+
+
+def _flat(figures: Mapping[str, Any], row: Row, board: Board) -> dict[str, Value]:
+    def ends(name: str, interval: Interval | None) -> dict[str, Value]:
         low, high = interval or (None, None)
         return {f"{name}_low": low, f"{name}_high": high}
 
     def some(*names: str) -> dict[str, Value]:
         return {name: figures[name] for name in names}
 
-    flat = some("id", "title", "family", "recipe", "model", "rank", "tied", "drop")
-    flat |= ends("drop", figures["drop_ci95"]) | some("drop_published")
+    best, worst = figures["rank"] or (None, None)
+    flat = some("id", "title", "family", "recipe", "model", "section", "control")
+    flat |= {"rank_best": best, "rank_worst": worst} | some("drop") | ends("drop", figures["drop_ci95"])
+    flat |= some("over_control") | ends("over_control", figures["over_control_ci95"])
+    flat |= some("drop_published")
     flat |= {"tasks": " ".join(figures["tasks"]), "seeds": row.seed_count, "complete": figures["complete"]}
     for task in board.tasks:
         flat[f"score_{task}"] = figures["scores"].get(task)
         flat |= ends(f"score_{task}", figures["scores_ci95"].get(task))
+        flat[f"drop_{task}"] = figures["drops"].get(task)
     flat |= {f"claimed_{task}": row.claimed.get(task) for task in claimed_tasks(board)}
     flat |= some("size_pct", "size_pct_without_embeddings", "disk_bytes", "disk_pct", "flops", "speedup")
     flat |= ends("speedup", figures["speedup_ci95"]) | some("latency_ms", "peak_memory_bytes")
+    if board.kind == "measured":
+        for axis in board.axes:
+            ratio = row.costs.ratios.get(axis.key, CostRatio("missing"))
+            flat |= {f"ratio_{axis.key}": ratio.ratio, f"state_{axis.key}": ratio.state}
+            flat[f"front_{axis.key}"] = axis.key in row.fronts and row.fronts[axis.key].on
     flat |= {"weights_kept_pct": row.costs.by_axis.get("kept")} | some("pareto", "pareto_probability")
+    if board.kind == "archive":
+        flat |= {"terms": str(row.terms), "records": row.records}
     return flat | {
+        "flags": " ".join(flag.code for flag in row.flags),
         "simulated": " ".join(row.simulated),
         "source": row.costs.source,
         "failures": "; ".join(map(str, row.failures)),

@@ -1,31 +1,42 @@
-"""A board as a table for people, with a legend of its marks and its notes."""
+"""A board as tables for people: one for each section, with a legend of its marks and its notes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from leaderboard.boards.board import Axis, Board
+from harness.records.costs import Cost
+from leaderboard.boards.axes import main_axis, workload_words
+from leaderboard.boards.board import Board
 from leaderboard.boards.names import family_title, task_title
-from leaderboard.boards.row import Row
+from leaderboard.boards.row import CostRatio, Row
 from leaderboard.tables.board_figures import claimed_tasks, row_figures
+from leaderboard.tables.board_notes import (
+    FRONT_MARK,
+    NO_DIFFERENCE_MARK,
+    SIMULATED_MARK,
+    notes,
+    shared_flags,
+)
 from leaderboard.tables.formatting import gigaflops, megabytes, number, points, score, speedup
 from leaderboard.tables.model import MISSING, Cell, Column, Line, Table
 
-FRONT_MARK = "◆"
-SIMULATED_MARK = "†"
-P_FRONT = "P(front), the share of bootstrap resamples in which the row is on the front"
 BEFORE_SCORES = (
     Column("rank", "Rank", numeric=True),
     Column("title", "Method"),
     Column("family", "Family"),
+    Column("model", "Base model"),
+    Column("terms", "Budget and precision"),
     Column("drop", "Drop", "points", numeric=True),
+    Column("over_control", "Over control", "points", numeric=True),
     Column("drop_published", "Drop as printed", "points", numeric=True),
     Column("pareto", "Front", numeric=True),
 )
 AFTER_SCORES = (
     Column("disk_bytes", "Disk", "MB", numeric=True),
     Column("disk_pct", "Disk, of its baseline", "%", numeric=True),
+    Column("size", "Size", "%", numeric=True),
     Column("flops", "FLOPs", "GFLOPs", numeric=True),
     Column("speedup", "Speedup", "×", numeric=True, unit_in_cells=True),
     Column("peak_memory_bytes", "Memory", "MB", numeric=True),
@@ -33,34 +44,69 @@ AFTER_SCORES = (
     Column("size_pct", "Size, survey", "%", numeric=True),
     Column("size_pct_without_embeddings", "without emb.", "%", numeric=True),
     Column("latency_ms", "Median", "ms", numeric=True),
+    Column("records", "Records", numeric=True),
     Column("tasks", "Tasks × seeds", numeric=True),
+    Column("flags", "Flags"),
 )
 README_COLUMNS = frozenset(
-    {"rank", "title", "drop", "drop_published", "tasks", "size_pct", "disk_bytes", "flops", "speedup"}
-    | {"disk_pct", "peak_memory_bytes", "pareto", "kept"}
+    {"rank", "title", "drop", "over_control", "drop_published", "tasks", "size_pct", "disk_bytes", "flops"}
+    | {
+        "disk_pct",
+        "size",
+        "speedup",
+        "peak_memory_bytes",
+        "pareto",
+        "kept",
+        "flags",
+        "model",
+        "terms",
+        "records",
+    }
 )
 """The columns that fit a page, for Markdown. Scores are shown too."""
+ONLY_ON: dict[str, tuple[str, ...]] = {
+    "disk_bytes": ("published", "architecture", "archive"),
+    "disk_pct": ("published", "archive"),
+    "size": ("measured",),
+    "size_pct": ("published", "architecture"),
+    "size_pct_without_embeddings": ("published", "architecture"),
+    "latency_ms": ("architecture",),
+    "tasks": ("published", "measured"),
+    "model": ("archive",),
+}
+"""The kinds of board that show a column, where that is not all. A measured board shows costs as ratios."""
+SECTIONS = {
+    "ranked": "",
+    "incomplete": "Incomplete: rows without a score on every compared task; they have no average, rank or front",
+    "": "",
+}
+MARKS = {"simulated": SIMULATED_MARK, "no difference": NO_DIFFERENCE_MARK}
+IN_CELLS = ("simulated:", "no-verdict")
+"""Flags (or their beginnings) that stand in the cells of the costs."""
 
 
 def board_table(board: Board) -> Table:
-    """Make the table of a board: the columns that have figures, with legend and notes below."""
-    cells = [_cells(row, figures, board) for row, figures in zip(board.rows, row_figures(board), strict=True)]
-    columns = tuple(column for column in _columns(board) if _is_filled(column.key, board, cells))
-    lines = (
-        Line(
-            tuple(own[column.key] for column in columns),
-            mark=FRONT_MARK if board.on_front(row) else "",
-            faded=bool(row.failures) and row.drop is None,
-        )
-        for row, own in zip(board.rows, cells, strict=True)
-    )
-    return Table(board.name or board.kind, board.title, columns, tuple(lines), tuple(notes(board)))
+    """Make one table of all rows of a board: the columns that have figures, with legend and notes below."""
+    return _table(board, board.rows, notes(board))
 
 
-def readme_table(board: Board) -> Table:
-    """Make the table of a board with the columns that fit a page."""
-    return board_table(board).only(
-        lambda column: column.key in README_COLUMNS or column.key.startswith(("score_", "claimed_"))
+def section_tables(board: Board) -> list[Table]:
+    """Make a table of each section that has rows. Legend and notes stand below the last one."""
+    found: list[Table] = []
+    for name, title in SECTIONS.items():
+        rows = [row for row in board.rows if row.section == name]
+        if rows:
+            table = _table(board, rows, ())
+            found.append(replace(table, title=title or board.title))
+    if not found:
+        return [board_table(board)]
+    return [*found[:-1], replace(found[-1], notes=tuple(notes(board)))]
+
+
+def for_readme(table: Table) -> Table:
+    """Keep the columns of a board's table that fit a page."""
+    return table.only(
+        lambda column: column.key in README_COLUMNS or column.key.startswith(("score_", "claimed_", "drop_"))
     )
 
 
@@ -77,29 +123,70 @@ def front_cell(row: Row, axis: str) -> Cell:
     return Cell(text, float(front.on) + (front.probability or 0.0))
 
 
+def _table(board: Board, rows: Sequence[Row], said: Sequence[str]) -> Table:
+    figures = dict(zip((row.id for row in board.rows), row_figures(board), strict=True))
+    shared = shared_flags(rows)
+    cells = [_cells(row, figures[row.id], board, shared) for row in rows]
+    columns = tuple(column for column in _columns(board) if _is_filled(column.key, board, rows, cells))
+    lines = (
+        Line(
+            tuple(own[column.key] for column in columns),
+            mark=FRONT_MARK if board.on_front(row) else "",
+            faded=bool(row.failures) and not row.scores and not row.costs.by_axis,
+        )
+        for row, own in zip(rows, cells, strict=True)
+    )
+    return Table(board.name or board.kind, board.title, columns, tuple(lines), tuple(said))
+
+
 def _columns(board: Board) -> list[Column]:
     """List all columns that this board can have, in order."""
     scores = [
         Column(f"score_{task}", task_title(task), "points", numeric=True, unit_in_cells=True)
         for task in board.tasks
     ]
+    drops = [
+        Column(f"drop_{task}", f"{task_title(task)}, drop", "points", numeric=True)
+        for task in board.tasks
+        if board.kind == "archive"
+    ]
     claims = [
         Column(f"claimed_{task}", task_title(task), "points, as published", numeric=True)
         for task in claimed_tasks(board)
     ]
-    return [*BEFORE_SCORES, *scores, *claims, *AFTER_SCORES]
+    before = [column for column in BEFORE_SCORES if board.kind in ONLY_ON.get(column.key, (board.kind,))]
+    after = [column for column in AFTER_SCORES if board.kind in ONLY_ON.get(column.key, (board.kind,))]
+    if board.kind == "measured":
+        after = [_as_ratio(column, board) for column in after]
+    return [*before, *scores, *drops, *claims, *after]
 
 
-def _is_filled(key: str, board: Board, cells: Sequence[dict[str, Cell]]) -> bool:
-    if key in ("title", "family") or (key == "drop" and board.kind == "measured"):
+def _as_ratio(column: Column, board: Board) -> Column:
+    """Name the workload of a cost's column, and the unit of a ratio."""
+    costs: dict[str, tuple[Cost, str]] = {
+        "size": ("disk", "Size"),
+        "flops": ("flops", "FLOPs"),
+        "speedup": ("latency", "Speedup"),
+        "peak_memory_bytes": ("memory", "Memory"),
+    }
+    if column.key not in costs:
+        return column
+    cost, title = costs[column.key]
+    axis = main_axis(cost, board.axes)
+    where = "" if axis is None or axis.workload is None else f", {workload_words(axis.workload)}"
+    return replace(column, heading=title + where, unit="×" if cost == "latency" else "%")
+
+
+def _is_filled(key: str, board: Board, rows: Sequence[Row], cells: Sequence[dict[str, Cell]]) -> bool:
+    if key in ("title", "family"):
         return True
-    if key == "disk_pct" and board.kind != "published":
-        return False
-    return any(own[key].value is not None for own in cells)
+    if key == "drop" and board.kind == "measured":
+        return any(row.section == "ranked" for row in rows)
+    return any(own[key].value not in (None, "") for own in cells)
 
 
-def _cells(row: Row, figures: dict[str, Any], board: Board) -> dict[str, Cell]:
-    """Make a row's cells by column key. `figures` come from `row_figures`."""
+def _cells(row: Row, figures: dict[str, Any], board: Board, shared: frozenset[str]) -> dict[str, Cell]:
+    """Make a row's cells by column key. `figures` come from `row_figures`; `shared` flags are left out."""
 
     def cell(key: str, text: str, cost: str = "") -> Cell:
         """Make a figure's cell, with a mark if the method claims to reduce `cost` but does not here."""
@@ -107,110 +194,105 @@ def _cells(row: Row, figures: dict[str, Any], board: Board) -> dict[str, Cell]:
         return Cell(f"{text}{SIMULATED_MARK}" if marked else text, figures[key])
 
     drop_ci95 = None if row.baseline else figures["drop_ci95"]
-    speed = speedup(figures["speedup"], figures["speedup_ci95"], figures["speedup_verdict"])
-    disk_pct, kept = figures["disk_pct"], row.costs.by_axis.get("kept")
-    size, without = figures["size_pct"], figures["size_pct_without_embeddings"]
-    scores = {
-        f"score_{task}": Cell(
-            score(figures["scores"].get(task), figures["scores_ci95"].get(task)), figures["scores"].get(task)
-        )
-        for task in board.tasks
-    }
-    claims = {
-        f"claimed_{task}": Cell(score(row.claimed.get(task)), row.claimed.get(task))
-        for task in claimed_tasks(board)
-    }
-    return {
-        "rank": cell("rank", _rank(row)),
+    kept, disk_pct = row.costs.by_axis.get("kept"), figures["disk_pct"]
+    scores, drops = figures["scores"], figures["drops"]
+    cells = {
+        "rank": Cell(_rank(row), None if row.rank is None else row.rank.best),
         "title": Cell(row.title, row.title.lower()),
         "family": Cell(family_title(row.family), row.family),
+        "model": Cell(row.model, row.model),
+        "terms": Cell(str(row.terms or ""), str(row.terms or "")),
         "drop": cell("drop", points(figures["drop"], drop_ci95)),
+        "over_control": cell("over_control", points(figures["over_control"], figures["over_control_ci95"])),
         "drop_published": cell("drop_published", points(figures["drop_published"])),
         "pareto": front_cell(row, board.axis),
-        **scores,
-        **claims,
         "disk_bytes": cell("disk_bytes", megabytes(figures["disk_bytes"]), "disk"),
-        "disk_pct": cell("disk_pct", number(disk_pct, 1 if disk_pct is None or disk_pct >= 1 else 2)),
+        "disk_pct": cell("disk_pct", _percent(disk_pct)),
+        "kept": Cell(number(kept, 0), kept),
+        "size_pct": cell("size_pct", number(figures["size_pct"], 1), "parameters"),
+        "size_pct_without_embeddings": cell(
+            "size_pct_without_embeddings", number(figures["size_pct_without_embeddings"], 1), "parameters"
+        ),
+        "latency_ms": cell("latency_ms", number(figures["latency_ms"], 1)),
+        "records": Cell(str(row.records), row.records or None),
+        "tasks": Cell(_tasks_and_seeds(row), len(figures["tasks"]) or None),
+        "flags": _flags(row, shared),
+        **{
+            f"score_{task}": Cell(score(scores.get(task), figures["scores_ci95"].get(task)), scores.get(task))
+            for task in board.tasks
+        },
+        **{f"drop_{task}": Cell(points(drops.get(task)), drops.get(task)) for task in board.tasks},
+        **{
+            f"claimed_{task}": Cell(score(row.claimed.get(task)), row.claimed.get(task))
+            for task in claimed_tasks(board)
+        },
+    }
+    return cells | (_ratios(row, board) if board.kind == "measured" else _absolute_costs(figures, cell))
+
+
+def _absolute_costs(figures: dict[str, Any], cell: Any) -> dict[str, Cell]:
+    """Write the costs of one profile."""
+    speed = speedup(figures["speedup"], figures["speedup_ci95"], figures["speedup_verdict"])
+    return {
         "flops": cell("flops", gigaflops(figures["flops"]), "flops"),
         "speedup": cell("speedup", speed, "latency"),
         "peak_memory_bytes": cell("peak_memory_bytes", megabytes(figures["peak_memory_bytes"]), "memory"),
-        "kept": Cell(number(kept, 0), kept),
-        "size_pct": cell("size_pct", number(size, 1), "parameters"),
-        "size_pct_without_embeddings": cell("size_pct_without_embeddings", number(without, 1), "parameters"),
-        "latency_ms": cell("latency_ms", number(figures["latency_ms"], 1)),
-        "tasks": Cell(_tasks_and_seeds(row), len(figures["tasks"]) or None),
     }
 
 
+def _ratios(row: Row, board: Board) -> dict[str, Cell]:
+    """Write the ratios of the board's main axes."""
+
+    def ratio(cost: Cost) -> CostRatio:
+        axis = main_axis(cost, board.axes)
+        missing = CostRatio("missing")
+        return missing if axis is None else row.costs.ratios.get(axis.key, missing)
+
+    def percent(found: CostRatio) -> Cell:
+        value = None if found.ratio is None else 100 * found.ratio
+        text = "no verdict" if found.state == "no verdict" else _percent(value)
+        return Cell(text + MARKS.get(found.state, ""), value)
+
+    latency = ratio("latency")
+    speed = row.costs.speedup
+    text = MISSING if speed is None else speedup(speed.value, speed.ci95, speed.verdict)
+    size = None if row.costs.size is None else row.costs.size.disk_pct
+    # An incomplete row has no mean; its first artifact's size is known.
+    disk = percent(ratio("disk")) if row.section == "ranked" else Cell(_percent(size), size)
+    return {
+        "size": disk,
+        "flops": percent(ratio("flops")),
+        "speedup": Cell(text + MARKS.get(latency.state, ""), None if speed is None else speed.value),
+        "peak_memory_bytes": percent(ratio("memory")),
+    }
+
+
+def _percent(value: float | None) -> str:
+    return number(value, 1 if value is None or value >= 1 else 2)
+
+
 def _rank(row: Row) -> str:
-    """Write the rank, with an equals sign if several rows share it."""
-    return MISSING if row.rank is None else f"{row.rank.position}{'=' if row.rank.tied else ''}"
+    """Write the ranks that the row may have, such as `1–12`."""
+    if row.rank is None:
+        return MISSING
+    best, worst = row.rank.best, row.rank.worst
+    return f"{best}" if best == worst else f"{best}–{worst}"
 
 
 def _tasks_and_seeds(row: Row) -> str:
     """Write the number of tasks in the drop × the number of seeds of each, such as `2 × 1–3`."""
-    if row.drop is None:
+    tasks = row.drop.by_task if row.drop is not None else row.drops
+    if not tasks:
         return MISSING
-    tasks = row.drop.by_task
-    counts = [len(seeds) for task in tasks if (seeds := row.scores[task].seeds)]
+    counts = [len(row.scores[task].seeds) for task in tasks if row.scores[task].seeds]
     if not counts:
         return str(len(tasks))
     return f"{len(tasks)} × {'–'.join(str(count) for count in sorted({min(counts), max(counts)}))}"
 
 
-def legend(board: Board, against: str | None = None) -> list[str]:
-    """Explain the marks in this board's tables. `against` names the front's cost, by default the board's axis."""
-    cost = against or axis_words(board.chosen_axis)
-    lines = []
-    fronts = [front for row in board.rows for axis, front in row.fronts.items() if axis == board.axis]
-    if any(row.fronts for row in board.rows):
-        share = any(front.probability is not None for front in fronts)
-        lines.append(
-            f"{FRONT_MARK}: on the Pareto front of drop against {cost}"
-            + (f"; in %: {P_FRONT}" if share else "")
-        )
-    if any(row.rank is not None and row.rank.tied for row in board.rows):
-        lines.append("=: a statistical tie; the 95 % interval overlaps the interval of the rank's first row")
-    if any(row.simulated for row in board.rows):
-        lines.append(
-            f"{SIMULATED_MARK}: simulated: the method claims to reduce this cost, but the artifact does not reduce it "
-            "under this runtime; on the front it counts as no cheaper than the baseline"
-        )
-    if board.kind == "measured":
-        lines.append("scores: the task's metric on the dev split in points, ± half of its 95 % interval")
-        lines.append(
-            "drop: method minus baseline in points, averaged, with its 95 % interval; negative is worse"
-        )
-    if board.kind != "published" and board.rows and board.workload is not None and board.hardware is not None:
-        place = board.hardware.accelerator or board.hardware.processor
-        lines.append(
-            f"FLOPs, speedup and memory at (batch, length) = {board.workload}, {board.runtime} on "
-            f"{board.device}: "
-            f"{place}, {board.hardware.cores} cores"
-        )
-    return lines
-
-
-def axis_words(axis: Axis) -> str:
-    """Write an axis's title for the middle of a sentence."""
-    return axis.title if axis.title[:2].isupper() else axis.title[0].lower() + axis.title[1:]
-
-
-def notes(board: Board) -> list[str]:
-    """List the notes below a board's table: legend, board, failed cells, rows, and everything that was left out."""
-    return [
-        *legend(board),
-        *board.notes,
-        *(f"{row.title}: {failure}" for row in board.rows for failure in row.failures),
-        *(_row_notes(board.rows) if board.kind != "published" else []),
-        *(f"left out: {line}" for line in board.skipped),
+def _flags(row: Row, shared: frozenset[str]) -> Cell:
+    words = ["control"] if row.control else []
+    words += [
+        flag.words for flag in row.flags if not flag.code.startswith(IN_CELLS) and flag.words not in shared
     ]
-
-
-def _row_notes(rows: Sequence[Row]) -> list[str]:
-    """List the notes of rows. A note that several rows have is written once, with all their titles."""
-    titles: dict[str, list[str]] = {}
-    for row in rows:
-        for note in row.notes:
-            titles.setdefault(note, []).append(row.title)
-    return [f"{'; '.join(named)}: {note}" for note, named in titles.items()]
+    return Cell("; ".join(words) or MISSING, "; ".join(words))

@@ -18,19 +18,26 @@ with lazy_imports():
     import rich.text
 
 TITLE_WIDTH = 20
+FOLDED = ("title", "terms", "flags")
+"""The columns whose texts are folded to `TITLE_WIDTH`, by key."""
 GAP = 2
 """Characters between two columns."""
 SPARED_FIRST = (
     "family",
+    "model",
     "size_pct_without_embeddings",
     "latency_ms",
+    "records",
     "tasks",
     "drop_published",
     "claimed_",
     "disk_pct",
     "size_pct",
 )
-SPARED_LAST = ("score_", "kept", "peak_memory_bytes", "flops", "speedup", "disk_bytes", "size_pct", "drop")
+SPARED_LAST = (
+    *("flags", "over_control", "drop_", "score_", "kept", "peak_memory_bytes", "flops", "speedup", "terms"),
+    *("size", "disk_bytes", "size_pct", "drop"),
+)
 """The columns that a narrow terminal hides, in this order, by key (or by its beginning, if it ends in `_`). Between the
 two groups it hides the intervals, the front (its mark moves to the method's name) and the rank (rows keep its order).
 """
@@ -50,15 +57,21 @@ def print_table(table: Table, console: rich.console.Console | None = None) -> No
         collapse_padding=True,
     )
     for place, column in enumerate(fitted.columns):
-        if column.key == "title":
+        if column.key in FOLDED:
+            narrowest = (
+                TITLE_WIDTH if column.key == "title" else min(TITLE_WIDTH, _column_width(fitted, place))
+            )
             drawn.add_column(
-                rich.text.Text(column.heading), min_width=TITLE_WIDTH, overflow="fold", vertical="bottom"
+                rich.text.Text(column.heading), min_width=narrowest, overflow="fold", vertical="bottom"
             )
         else:
             # As narrow as its cells, unless a word of the heading is wider.
             lines = textwrap.wrap(column.title, _column_width(fitted, place), break_long_words=False)
             drawn.add_column(
-                rich.text.Text("\n".join(lines)), justify="right" if column.numeric else "left", no_wrap=True
+                rich.text.Text("\n".join(lines)),
+                justify="right" if column.numeric else "left",
+                no_wrap=True,
+                vertical="bottom",
             )
     for line in fitted.lines:
         style = "bold" if line.mark else "dim" if line.faded else ""
@@ -77,9 +90,13 @@ def fit(table: Table, width: int) -> Table:
 
 
 def width_of(table: Table) -> int:
-    """Compute a table's width in characters, with titles folded to `TITLE_WIDTH`."""
+    """Compute a table's width in characters, with long texts folded to `TITLE_WIDTH`."""
     widths = [
-        TITLE_WIDTH if column.key == "title" else _column_width(table, place)
+        TITLE_WIDTH
+        if column.key == "title"
+        else min(TITLE_WIDTH, _column_width(table, place))
+        if column.key in FOLDED
+        else _column_width(table, place)
         for place, column in enumerate(table.columns)
     ]
     return sum(widths) + GAP * (len(widths) - 1)

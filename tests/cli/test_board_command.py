@@ -62,6 +62,9 @@ def scored(model="minilm-l6"):
         (["published", "--table", ""], "unknown table of the published board ''"),
         (["published", "--table", "gordon2020", "--axis", "disk"], "axis"),
         (["published", "--readme", "x.md", "--csv"], "leave out --json and --csv"),
+        (["archive", "--task", "sst2"], "'board archive' does not take --task"),
+        (["archive", "--chart", "x.svg"], "does not take --chart"),
+        (["measurd"], "did you mean 'measured'?"),
         (["architecture", "--table", "sizes", "--chart", "x.svg"], "does not take --chart"),
         (["measured", "--chart", "x.pdf"], ".svg or .png"),
     ],
@@ -159,6 +162,77 @@ def test_a_torn_record_is_warned_of_once_and_the_board_is_printed(skyline, tmp_p
     assert (status, len(json.loads(out)["rows"])) == (1, 2)
 
 
+DECLARED = """title = "Two tasks"
+model = "minilm-l6"
+tasks = ["sst2", "mrpc"]
+"""
+
+
+def declare(folder, name, text=DECLARED):
+    (folder / "boards").mkdir(parents=True, exist_ok=True)
+    (folder / "boards" / f"{name}.toml").write_text(text, encoding="utf-8")
+
+
+def test_a_file_declares_the_measured_board_and_others(skyline, tmp_path):
+    write(tmp_path / "out", *scored(), quality("baseline", "mrpc", 84.0))
+    where = ("--profiles", "out")
+    assert "Measured on minilm-l6" in skyline("board", "measured", *where)[1]
+    declare(tmp_path / "out", "measured")
+    declare(tmp_path / "out", "mine", DECLARED.replace('"sst2", "mrpc"', '"sst2"'))
+    declare(tmp_path / "out", "old", 'kind = "archive"\ntitle = "Old ones"\n')
+    two, mine = (json.loads(skyline("board", name, *where, "--json")[1]) for name in ("measured", "mine"))
+    assert [row["section"] for row in two["rows"]] == ["ranked", "incomplete"]
+    assert [row["section"] for row in mine["rows"]] == ["ranked", "ranked"]
+    assert (two["title"], mine["name"]) == ("Two tasks", "mine")
+    one = json.loads(skyline("board", "measured", *where, "--task", "sst2", "--json")[1])
+    assert [row["drop"] for row in one["rows"]] == [0.0, -1.0]
+    assert "Old ones" in skyline("board", "old", *where)[1]
+    path = tmp_path / "README.md"
+    path.write_text("<!-- board:mine-front -->\n<!-- /board:mine-front -->\n")
+    assert skyline("board", "mine", *where, "--front", "--readme", path)[0] == 0
+    assert "Baseline" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["mine"], ("mine.toml", "protocl", "'protocol'")),
+        (["mien"], ("'mien'", "'mine'")),
+        (["measured", "--model", "bert-base"], ("minilm-l6", "--model")),
+        (["measured", "--task", "cola"], ("'cola'", "mrpc, sst2")),
+        (["measured", "--axis", "latency"], ("'latency'", "'latency-128-eager'")),
+        (["old", "--axis", "size"], ("archive", "--axis")),
+        (["mine", "--table", "findings"], ("'findings'", "coverage")),
+        (["typo"], ("typo.toml", "'sst-two'")),
+        (["none"], ("p9", "archive")),
+    ],
+)
+def test_mistakes_about_declared_boards_are_one_line(skyline, tmp_path, arguments, names):
+    write(tmp_path / "out", *scored())
+    declare(tmp_path / "out", "measured")
+    declare(tmp_path / "out", "mine", DECLARED + 'protocl = "x"\n')
+    declare(tmp_path / "out", "old", 'kind = "archive"\ntitle = "Old ones"\n')
+    declare(tmp_path / "out", "typo", DECLARED.replace("sst2", "sst-two"))
+    declare(tmp_path / "out", "none", DECLARED + 'protocol = "p9"\n')
+    status, out, errors = skyline("board", *arguments, "--profiles", "out")
+    assert (status, out, errors.count("\n")) == (2, "", 1)
+    for name in names:
+        assert name in errors, name
+
+
+def test_coverage_is_a_table_of_each_measured_board(skyline, tmp_path):
+    own = [quality("magnitude", "sst2", 89.0, 1), profile("magnitude", task="sst2", seed=0)]
+    write(tmp_path / "out", *scored(), *own)
+    declare(tmp_path / "out", "mine", DECLARED + "seeds = [0, 1]\n")
+    for name in ("measured", "mine"):
+        status, out, _ = skyline("board", name, "--table", "coverage", "--profiles", "out", "--json")
+        rows = {row["recipe"]: row for row in json.loads(out)["rows"]}
+        assert status == 0
+        assert (rows["magnitude"]["sst2_seeds"], rows["magnitude"]["sst2_profiles"]) == ("0 1", 1)
+        assert rows["baseline"]["complete"] is (name == "measured")
+    assert (rows["magnitude"]["mrpc_seeds"], rows["magnitude"]["mrpc_profiles"]) == (None, 0)
+
+
 def test_whole_records_end_with_status_0(skyline, tmp_path):
     write(tmp_path / "out", *scored())
     status, out, errors = skyline("board", "measured", "--profiles", "out")
@@ -181,8 +255,9 @@ def test_without_a_folder_profiles_comes_before_runs_and_that_is_said(skyline, t
 
 
 def test_without_any_folder_the_checkouts_records_are_shown(skyline):
-    _, _, errors = skyline("board", "measured")
-    assert errors == f"records of {REPOSITORY / 'profiles'}\n"
+    status, out, errors = skyline("board", "archive", "--json")
+    assert (status, errors) == (0, f"records of {REPOSITORY / 'profiles'}\n")
+    assert json.loads(out)["title"] == "Archive: all committed records"
 
 
 def test_an_empty_board_says_where_other_records_are(skyline, tmp_path):

@@ -46,6 +46,23 @@ def test_architecture_board_measures_costs_and_claims_no_quality() -> None:
     assert json.loads(to_json(board))["rows"][1].keys() >= ROW_KEYS
 
 
+def test_no_verdict_is_not_simulated_and_failures_of_other_conditions_are_not_the_row_s() -> None:
+    cell = {"precision": "bfloat16", "runtime": "onnxruntime"}
+    records = [
+        profile("baseline", model="bert-base"),
+        profile("dynamic-int8", model="bert-base", speedup=None, realised={"latency": False, "disk": False}),
+        failed("baseline", None, kind="profile", model="bert-base", reason="no kernels", cell=cell),
+        failed(
+            "baseline", None, kind="profile", model="bert-base", reason="killed", cell={"runtime": "eager"}
+        ),
+    ]
+    board = architecture_board(records, cards=CARDS)
+    base, row = rows_of(board)
+    assert (row.speedup_verdict, row.simulated) == ("none", ("disk",))
+    assert [each["reason"] for each in base.failures] == ["killed"]
+    assert any("1 failed profiles" in line for line in board.skipped)
+
+
 def test_architecture_board_leaves_scored_artifacts_to_the_measured_one() -> None:
     with refused(Code.NO_DATA, "`skyline run SUITE.toml`", "profile_model = 'minilm-l6'"):
         architecture_board([r for r in example_records() if r.recipe != "x"], "minilm-l6")

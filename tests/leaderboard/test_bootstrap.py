@@ -1,6 +1,8 @@
-"""Average drop and its interval: pairing by task, seed and example."""
+"""Average drop and its interval: pairing by task, seed and example, and the noise of training."""
 
 from __future__ import annotations
+
+import hashlib
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.records.schema import Quality
-from leaderboard.boards.bootstrap import average_drop, interval, overlap, score, seed_draws
+from leaderboard.boards.bootstrap import average_drop, differences, interval, score
+from leaderboard.boards.seed_noise import SeedNoise, drawn, pooled_variance
 from tests.support.board_records import replicates
 
 
@@ -24,6 +27,8 @@ def test_drop_by_hand():
     assert drop.by_task == {"sst2": -1.0, "mrpc": pytest.approx((-4.0 - 2.5) / 2)}
     assert drop.mean == pytest.approx((-1.0 - 3.25) / 2)
     assert drop.seeds == {"sst2": (0,), "mrpc": (0, 1)}
+    found, _ = differences(method, base)
+    assert found["mrpc"].by_seed == (-4.0, -2.5)
 
 
 def test_tasks_narrow_the_comparison():
@@ -43,19 +48,6 @@ def test_a_constant_difference_has_an_interval_of_no_width():
     assert drop.ci95 == pytest.approx((-1.0, -1.0))
 
 
-def test_seeds_are_resampled_and_paired():
-    """Seeds whose drops are -2 and 0 without any noise: a replicate's mean is -2, -1 or 0 at 1:2:1."""
-    flat = [0.0] * 4000
-    base = {"rte": {0: run(70.0, [70 + n for n in flat]), 1: run(60.0, [60 + n for n in flat])}}
-    method = {"rte": {0: run(68.0, [68 + n for n in flat]), 1: run(60.0, [60 + n for n in flat])}}
-    drop, _ = average_drop(method, base)
-    assert drop.mean == -1.0
-    values, counts = np.unique(drop.replicates, return_counts=True)
-    assert values.tolist() == [-2.0, -1.0, 0.0]
-    assert counts / len(flat) == pytest.approx([0.25, 0.5, 0.25], abs=0.04)
-    assert drop.ci95 == (-2.0, 0.0)
-
-
 def test_replicates_against_a_plain_loop():
     rng = np.random.default_rng(3)
     seeds, count = (0, 4, 7), 50
@@ -64,17 +56,9 @@ def test_replicates_against_a_plain_loop():
     drop, _ = average_drop(
         {"sst2": {s: run(80.0, own[s]) for s in seeds}}, {"sst2": {s: run(81.0, other[s]) for s in seeds}}
     )
-    draws = seed_draws("sst2", seeds, count)
-    expected = [
-        sum(own[seeds[d]][i] - other[seeds[d]][i] for d in draws[i]) / len(seeds) for i in range(count)
-    ]
+    expected = [sum(own[s][i] - other[s][i] for s in seeds) / len(seeds) for i in range(count)]
     assert drop.replicates == pytest.approx(expected)
     assert drop.ci95 == pytest.approx(np.percentile(expected, [2.5, 97.5]))
-
-
-def test_rows_with_the_same_seeds_draw_the_same_seeds():
-    assert (seed_draws("sst2", (0, 1, 2), 40) == seed_draws("sst2", (2, 1, 0), 40)).all()
-    assert (seed_draws("sst2", (0, 1, 2), 40) != seed_draws("mrpc", (0, 1, 2), 40)).any()
 
 
 def test_what_cannot_be_paired_is_said_and_not_averaged():
@@ -107,8 +91,39 @@ def test_score_over_seeds():
     assert single.ci95 == interval(np.array([79.0, 80.0, 81.0]))
 
 
-@given(st.tuples(st.integers(-5, 5), st.integers(0, 5)), st.tuples(st.integers(-5, 5), st.integers(0, 5)))
-def test_overlap_of_closed_intervals(first, second):
-    a, b = (first[0], first[0] + first[1]), (second[0], second[0] + second[1])
-    shared = set(range(a[0], a[1] + 1)) & set(range(b[0], b[1] + 1))
-    assert overlap(a, b) is bool(shared)
+@given(
+    st.lists(st.lists(st.integers(-9, 9).map(float), min_size=1, max_size=4), max_size=5),
+)
+def test_pooled_variance_against_numpy(rows):
+    """A weighted mean of the rows' own variances; rows of one seed say nothing."""
+    several = [row for row in rows if len(row) > 1]
+    if not several:
+        assert pooled_variance(rows) is None
+        return
+    weights = [len(row) - 1 for row in several]
+    expected = np.average([np.var(row, ddof=1) for row in several], weights=weights)
+    assert pooled_variance(rows) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_noise_of_a_row_depends_on_its_names_alone():
+    seed = int.from_bytes(hashlib.sha256(b"a > b\nsst2").digest()[:8], "big")
+    expected = np.random.default_rng(seed).standard_normal(20)
+    assert drawn("a > b", "sst2", count=20) == pytest.approx(expected, abs=0)
+    flat = np.zeros(20)
+    noise = SeedNoise("a > b", {"sst2": 9.0})
+    assert noise.added(flat, "sst2", 1) == pytest.approx(3.0 * expected)
+    assert noise.added(flat, "sst2", 4) == pytest.approx(1.5 * expected)
+    assert noise.added(flat, "mrpc", 1) is flat
+    against = SeedNoise("a > b", {"sst2": 9.0}, against="c").added(flat, "sst2", 1)
+    assert against == pytest.approx(3.0 * (expected - drawn("c", "sst2", count=20)))
+
+
+def test_an_interval_contains_examples_and_seeds():
+    """Independent spreads: 3 points by examples and 4 by seeds make 5."""
+    count = 4000
+    own = np.random.default_rng(1).normal(0.0, 3.0, count)
+    method, base = {"sst2": {0: run(90.0, 90 + own)}}, {"sst2": {0: run(91.0, [91.0] * count)}}
+    drop, _ = average_drop(method, base, noise=SeedNoise("a", {"sst2": 16.0}))
+    assert drop.mean == -1.0
+    assert np.std(drop.replicates) == pytest.approx(5.0, rel=0.05)
+    assert drop.ci95 == pytest.approx((-1 - 1.96 * 5, -1 + 1.96 * 5), abs=0.5)

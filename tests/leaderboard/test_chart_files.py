@@ -85,11 +85,11 @@ def test_the_command_draws_the_front_of_the_axis(
             cli.main()
         return int(stopped.value.code or 0), capsys.readouterr().err
 
-    assert skyline("measured", "--axis", "latency") == (0, f"wrote {chart}\n")
+    assert skyline("measured", "--axis", "latency-128-eager") == (0, f"wrote {chart}\n")
     drawn = chart.read_text(encoding="utf-8")
-    assert "Latency (% of the baseline" in drawn
+    assert "Latency, 128 tokens, eager (% of the baseline" in drawn
     assert "Size on disk" not in drawn
-    assert skyline("measured", "--axis", "latency", "--front")[0] == 0
+    assert skyline("measured", "--axis", "latency-128-eager", "--front")[0] == 0
     assert drawn.count("<path") > chart.read_text(encoding="utf-8").count("<path")
     status, errors = skyline("published", "--table", "movva2022-ratios")  # it prints no scores
     assert (status, errors.count("\n")) == (2, 1)

@@ -61,7 +61,7 @@ class Opened:
 @pytest.fixture
 def opened(browser, file):
     found = Opened(browser, file, viewport={"width": 1280, "height": 900})
-    found.drawn(MEASURED, "disk")
+    found.drawn(MEASURED, "size")
     yield found
     found.context.close()
 
@@ -91,7 +91,7 @@ def test_opens_from_disk_without_network_or_errors(opened, file):
     opened.drawn(PUBLISHED, "size")
     assert opened.requests == [file.as_uri()]
     assert opened.logged == []
-    assert axis_title(opened.page) == "Size on disk (MB)"
+    assert axis_title(opened.page) == "Size on disk (% of the baseline's)"
 
 
 def test_every_published_table_draws_its_own_chart(opened):
@@ -111,9 +111,9 @@ def test_the_axis_selector_changes_chart_front_and_table(opened):
     page = opened.page
     rows = "rows => rows.map(r => r.dataset.id)"
     before = page.eval_on_selector_all(f"{MEASURED} tr.front", rows)
-    page.select_option(f"{MEASURED} [data-axis]", "latency")
-    opened.drawn(MEASURED, "latency")
-    assert axis_title(page) == "Latency (% of the baseline's)"
+    page.select_option(f"{MEASURED} [data-axis]", "latency-128-eager")
+    opened.drawn(MEASURED, "latency-128-eager")
+    assert axis_title(page) == "Latency, 128 tokens, eager (% of the baseline's)"
     after = page.eval_on_selector_all(f"{MEASURED} tr.front", rows)
     assert set(after) != set(before)
     assert "kd-logits:layers=3@minilm-l6" in after
@@ -126,13 +126,13 @@ def test_the_axis_selector_changes_chart_front_and_table(opened):
 
 def test_sorting_by_keyboard_says_so(opened):
     page = opened.page
-    head = page.locator(f"{MEASURED} th[data-key=disk_bytes]")
+    head = page.locator(f"{MEASURED} th[data-key=size]")
     head.locator("button").focus()
     page.keyboard.press("Enter")
     assert head.get_attribute("aria-sort") == "ascending"
     values = page.eval_on_selector_all(
         f"{MEASURED} tbody tr",
-        f"rows => rows.map(r => Number(r.cells[{index_of(page, 'disk_bytes')}].dataset.value))",
+        f"rows => rows.map(r => Number(r.cells[{index_of(page, 'size')}].dataset.value))",
     )
     assert values == sorted(values)
     page.keyboard.press("Enter")
@@ -169,8 +169,8 @@ def test_filters_reach_table_and_chart(opened):
     assert shown(page) == ["magnitude:sparsity=0.4@minilm-l6"]
     assert len(shown(page, PUBLISHED)) == 26
     # The filter outlives a change of axis.
-    page.select_option(f"{MEASURED} [data-axis]", "memory")
-    opened.drawn(MEASURED, "memory")
+    page.select_option(f"{MEASURED} [data-axis]", "memory-128-eager")
+    opened.drawn(MEASURED, "memory-128-eager")
     assert shown(page) == []
     page.click(f"{MEASURED} [data-reset]")
     assert len(shown(page)) == everything
@@ -180,7 +180,7 @@ def test_filters_reach_table_and_chart(opened):
 def test_a_picked_row_stays_picked_on_another_axis(opened):
     page = opened.page
     page.locator(f"{MEASURED} tr[data-id='dynamic-int8@minilm-l6'] [data-name] button").click()
-    page.select_option(f"{MEASURED} [data-axis]", "flops")
+    page.select_option(f"{MEASURED} [data-axis]", "flops-128")
     opened.drawn(MEASURED, "flops")
     thick = f"""document.querySelector("{MEASURED} .mark-symbol path[stroke-width='3.5']")"""
     page.wait_for_function(f"{thick} !== null")
@@ -215,7 +215,7 @@ def test_it_is_a_plain_table_without_scripts(browser, file):
 @pytest.mark.parametrize("width", [390, 768])
 def test_nothing_runs_out_of_a_narrow_window(browser, file, width):
     found = Opened(browser, file, viewport={"width": width, "height": 800})
-    found.drawn(MEASURED, "disk")
+    found.drawn(MEASURED, "size")
     assert found.page.evaluate("document.documentElement.scrollWidth") <= width
     assert found.logged == []
     found.context.close()
@@ -228,7 +228,7 @@ def test_hostile_and_huge_names_do_no_harm(browser, tmp_path):
     path = tmp_path / "index.html"
     path.write_text(render_page([measured_board(records, cards=cards)]), encoding="utf-8")
     found = Opened(browser, path, viewport={"width": 390, "height": 800})
-    found.drawn(MEASURED, "disk")
+    found.drawn(MEASURED, "size")
     point = found.page.locator(f"{MEASURED} .mark-symbol path[aria-label^='<img']")
     point.hover(force=True)
     found.page.wait_for_selector("#vg-tooltip-element.visible")

@@ -58,6 +58,19 @@ def test_probability_with_a_certain_point_and_without_any():
     assert pareto.front_probability([], []) == []
 
 
+@given(
+    st.lists(
+        st.tuples(st.lists(few, min_size=5, max_size=5), st.lists(few, min_size=5, max_size=5)),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_costs_are_drawn_with_the_qualities(found):
+    replicates, costs = ([np.array(pair[place]) for pair in found] for place in (0, 1))
+    fronts = np.array([brute([r[i] for r in replicates], [c[i] for c in costs]) for i in range(5)])
+    assert pareto.front_probability(replicates, costs) == pytest.approx(fronts.mean(axis=0).tolist())
+
+
 @given(points)
 def test_with_equal_task_sets_the_shared_front_is_the_front(found):
     drops = [{"a": q, "b": q} for q, _ in found]

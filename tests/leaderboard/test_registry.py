@@ -48,8 +48,8 @@ def test_what_a_published_board_needs_is_enough_and_records_are_not_among_it() -
 
 def test_the_measured_board_takes_records_and_cards() -> None:
     sources = registry.Sources(example_records(), installed_cards())
-    board = registry.MEASURED.build(sources, registry.Choice(task=["sst2"], axis="latency"))
-    assert (list(board.tasks), board.axis) == (["sst2"], "latency")
+    board = registry.MEASURED.build(sources, registry.Choice(task=["sst2"], axis="latency-128-eager"))
+    assert (list(board.tasks), board.axis) == (["sst2"], "latency-128-eager")
 
 
 def test_tasks_say_their_titles_metrics_and_averages_themselves() -> None:

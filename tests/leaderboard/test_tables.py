@@ -33,23 +33,36 @@ def markdown_rows(text):
 
 
 def test_markdown_shows_rank_front_intervals_tasks_and_seeds():
-    board = measured_board(example_records(), cards=CARDS)
-    head, *body = markdown_rows(to_markdown(board))
+    text = to_markdown(measured_board(example_records(), cards=CARDS))
+    ranked, _, incomplete = text.partition("\nIncomplete: ")
+    head, *body = markdown_rows(ranked)
     assert head[:4] == ["Rank", "Method", "Drop (points)", "Front"]
     rows = {line[1].strip("*"): dict(zip(head, line, strict=True)) for line in body}
-    assert len(rows) == 9
+    assert len(rows) == 8
     int8 = rows["Dynamic int8"]
-    assert int8["Rank"] == "1="
+    assert int8["Rank"] == "1–3"
     assert int8["Front"].startswith("◆")
     assert int8["Drop (points)"].startswith("−0.45 [−")
     assert int8["Tasks × seeds"] == "2 × 1–3"
     assert int8["SST-2"].startswith("90.6 ± ")
-    assert int8["Disk (MB)"] == "58.1"
-    assert int8["Speedup"] == "1.62× [1.57, 1.67]"
+    assert int8["Size (%)"] == "63.9"
+    assert int8["Speedup, 128 tokens"].startswith("1.62× [1.58, ")
     assert rows["Random pruning (sparsity=0.6)"]["Rank"] == "8"
-    assert rows["Magnitude pruning (sparsity=0.6)"]["FLOPs (GFLOPs)"].endswith("†")
-    assert "**Dynamic int8**" in to_markdown(board)
-    assert "the loss is not a number" in to_markdown(board)
+    assert rows["Random pruning (sparsity=0.6)"]["Flags"] == "control"
+    pruned = rows["Magnitude pruning (sparsity=0.6)"]
+    assert pruned["FLOPs, 128 tokens (%)"].endswith("†")
+    assert pruned["Memory, 128 tokens (%)"].endswith("≈")
+    assert "**Dynamic int8**" in text
+    assert "the loss is not a number" in text
+    head, line = markdown_rows(incomplete)
+    assert {"Rank", "Front", "Drop (points)"} & set(head) == set()
+    assert line[0].startswith("Distillation from logits (layers=3) +")
+
+
+def test_a_flag_of_every_row_is_said_once():
+    text = to_markdown(measured_board(example_records(), cards=CARDS))
+    assert "- every ranked row: one seed: SST-2; stale" in text
+    assert text.split("Incomplete")[0].count("stale") == 0
 
 
 def test_hostile_text_stays_text_in_markdown():
@@ -78,10 +91,14 @@ def test_csv_is_unrounded_and_reads_back():
     lines = list(csv.DictReader(io.StringIO(to_csv(board))))
     assert [line["id"] for line in lines] == [row.id for row in board.rows]
     for line, row in zip(lines, rows_of(board), strict=True):
-        assert float(line["drop"]) == row.drop
+        assert (float(line["drop"]) if line["drop"] else None) == row.drop
+        assert [line["rank_best"], line["rank_worst"]] == [str(each) for each in row.rank or ("", "")]
+        assert line["section"] == row.section
+        assert line["state_flops-128"] == row.ratios["flops-128"]["state"]
+        assert line["flags"].split() == [flag["code"] for flag in row.flags]
         assert line["disk_bytes"] == str(row.disk_bytes)
         assert (float(line["score_mrpc"]) if line["score_mrpc"] else None) == row.scores.get("mrpc")
-    assert lines[0]["rank"] == "1"
+    assert [line["section"] for line in lines] == ["ranked"] * 8 + ["incomplete"]
 
 
 def test_csv_has_published_scores_and_kept_weights():

@@ -39,29 +39,37 @@ def test_a_failed_profile_stands_on_its_row() -> None:
     assert any(line.startswith("kd-logits: ") for line in board.skipped)
 
 
-def test_an_incomplete_row_is_neither_ranked_nor_on_the_front() -> None:
+def test_an_incomplete_row_has_neither_average_nor_rank_nor_front() -> None:
     records = example_records()
     board = measured_board(records, cards=CARDS)
     row = by_recipe(board)["kd-logits:layers=3 + magnitude:sparsity=0.6"]
     assert row.tasks == ["sst2"]
-    assert row.drop == pytest.approx(86.9 - 91.0)
-    assert (row.rank, row.complete, row.fronts) == (None, False, {})
-    assert any("not ranked" in note and "MRPC" in note for note in row.notes)
+    assert row.drops == {"sst2": pytest.approx(86.9 - 91.0)}
+    assert (row.drop, row.rank, row.section, row.fronts) == (None, None, "incomplete", {})
+    assert any(note.startswith("incomplete") and "MRPC" in note for note in row.notes)
+    assert board.rows[-1].recipe == row.recipe
     narrowed = measured_board(records, tasks=["sst2"], cards=CARDS)
     assert all(row.rank is not None for row in narrowed.rows)
 
 
-def test_tasks_that_few_rows_have_do_not_enter_the_average() -> None:
+def test_a_row_without_the_first_seed_is_incomplete() -> None:
+    records = [quality("baseline", "sst2", 90.0, seed) for seed in (0, 1)]
+    records += [quality("a", "sst2", 89.0, 1), quality("b", "sst2", 88.0, 0)]
+    rows = by_recipe(measured_board(records))
+    assert (rows["a"].section, rows["b"].section) == ("incomplete", "ranked")
+    assert rows["a"].drops == {"sst2": -1.0}
+
+
+def test_no_task_is_left_out_because_few_rows_have_it() -> None:
     records = []
     for number, recipe in enumerate(["baseline", "a", "b", "c"]):
         records += [quality(recipe, task, 90.0 - number) for task in ("sst2", "mrpc")]
     records += [quality(recipe, "cola", 50.0, metric="matthews_correlation") for recipe in ("baseline", "a")]
     board = measured_board(records)
-    assert board.tasks == ["sst2", "mrpc", "cola"]
-    assert board.compared == ["sst2", "mrpc"]
-    assert by_recipe(board)["a"].tasks == ["sst2", "mrpc"]
-    assert "cola" in by_recipe(board)["a"].scores
-    assert any(note.startswith("CoLA is shown") and "average" in note for note in board.notes)
+    assert list(board.tasks) == list(board.compared) == ["sst2", "mrpc", "cola"]
+    assert [row.recipe for row in board.section("ranked")] == ["baseline", "a"]
+    assert [row.recipe for row in board.section("incomplete")] == ["b", "c"]
+    assert "2 of 4 rows are complete" in board.coverage
 
 
 def test_wnli_is_shown_but_not_averaged() -> None:
@@ -79,6 +87,17 @@ def test_without_a_baseline_there_is_no_drop_but_a_reason() -> None:
     assert any(note.startswith("no drop") and "baseline" in note for note in row.notes)
 
 
+def test_a_failure_of_another_precision_is_not_the_row_s() -> None:
+    cell = {"precision": "bfloat16", "runtime": "onnxruntime"}
+    records = [quality("baseline", "sst2", 90.0), quality("a", "sst2", 89.0)]
+    records += [
+        failed("baseline", "sst2", kind="profile", status="skipped", reason="no kernels", cell=cell),
+        failed("a", "sst2", kind="profile", reason="no memory", cell={"runtime": "eager"}),
+    ]
+    board = measured_board(records)
+    assert [len(row.failures) for row in board.rows] == [0, 1]
+
+
 def test_other_data_than_the_baselines_is_not_compared() -> None:
     records = [quality("baseline", "sst2", 90.0), quality("magnitude", "sst2", 89.0, data="e" * 64)]
     row = by_recipe(measured_board(records))["magnitude"]
@@ -91,8 +110,8 @@ def test_seeds_that_the_baseline_lacks_do_not_enter_the_drop() -> None:
     records += [quality("a", "sst2", score, seed) for seed, score in enumerate((89.0, 88.0, 10.0))]
     row = by_recipe(measured_board(records))["a"]
     assert row.drop == pytest.approx(-1.5)
-    assert row.scores["sst2"] == pytest.approx(187.0 / 3)
-    assert any("seeds 0, 1" in note for note in row.notes)
+    assert row.scores["sst2"] == pytest.approx(88.5)
+    assert row.seeds == {"sst2": (0, 1)}
 
 
 def test_the_newest_record_of_a_cell_counts_and_the_others_are_told() -> None:

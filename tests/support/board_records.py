@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 
 from harness.common.hardware import Hardware
-from harness.records.schema import ArtifactFacts, Profile, Provenance, Quality, Record, Total, Workload
+from harness.records.predictions import pack_predictions
+from harness.records.schema import (
+    ArtifactFacts,
+    Predictions,
+    Profile,
+    Provenance,
+    Quality,
+    Record,
+    Total,
+    Training,
+    Workload,
+)
 from leaderboard import registry
 from leaderboard.boards.board import Board
 from leaderboard.boards.measured import measured_board
@@ -21,6 +32,8 @@ from tests.support.paired_latency import paired_latency
 
 HARDWARE = Hardware(id="test-2c", processor="Test processor", cores=2, memory_gib=8)
 VERSIONS = {"torch": "2.0", "python": "3.11"}
+REAL = Workload(batch=1, length=128, inputs="real")
+SYNTHETIC = Workload(batch=1, length=128)
 REALISED = {"disk": True, "parameters": True, "flops": True, "latency": True, "memory": True}
 ROW_KEYS = {
     *("id", "title", "family", "recipe", "scores", "drop", "drop_ci95", "tasks", "size_pct", "disk_bytes"),
@@ -84,19 +97,22 @@ def quality(
     examples: int = 872,
     resampled: Sequence[float] | None = None,
     artifact: ArtifactFacts | None = None,
+    cell: dict[str, Any] | None = None,
+    predictions: Predictions | None = None,
+    training: Sequence[Training] = (),
     **source: Any,
 ) -> Record:
     values = list(resampled) if resampled is not None else replicates(score)
     low, high = (float(np.percentile(values, p)) for p in (2.5, 97.5)) if values else (score, score)
     return Record(
         kind="quality",
-        key=f"quality/{recipe}/{model}/{task}/{seed}",
+        key=f"quality/{recipe}/{model}/{task}/{seed}{cell or ''}",
         status="ok",
         recipe=recipe,
         model=model,
         task=task,
         seed=seed,
-        cell={},
+        cell=cell or {},
         artifact=artifact or facts(identity(recipe, model, task, seed)),
         quality=Quality(
             metric=metric,
@@ -104,9 +120,36 @@ def quality(
             ci95={metric: (low, high)},
             replicates=values,
             examples=examples,
+            predictions=predictions,
+            training=list(training),
         ),
         provenance=provenance(**source),
     )
+
+
+def stage(name: str, steps: int = 100, precision: Any = "float32") -> Training:
+    """A stage that was trained for `steps` steps."""
+    return Training(
+        stage=name,
+        epochs=1.0,
+        steps=steps,
+        examples=32 * steps,
+        seconds=1.0,
+        final_loss=0.1,
+        precision=precision,
+    )
+
+
+def answers(positive: int, rows: int = 100, correct: int = 80, majority: int = 60) -> Predictions:
+    """Predictions of `rows` rows, of which `majority` are in the first class; the last `positive` get the second."""
+    labels = np.array([0] * majority + [1] * (rows - majority))
+    given = labels.copy()
+    given[:] = 0
+    given[rows - positive :] = 1
+    wrong = int((given != labels).sum())
+    assert rows - wrong == correct, f"{rows - wrong} are correct"
+    logits = np.stack([-given, given], axis=1).astype(np.float32)
+    return pack_predictions(logits, labels.tolist(), 2)
 
 
 def failed(
@@ -114,13 +157,14 @@ def failed(
 ) -> Record:
     values: dict[str, Any] = {"kind": "quality", "status": "failed", "model": "minilm-l6"}
     values |= more
+    cell = values.pop("cell", {})
     return Record(
-        key=f"{values['kind']}/{recipe}/{values['model']}/{task}/{seed}",
+        key=f"{values['kind']}/{recipe}/{values['model']}/{task}/{seed}{cell or ''}",
         reason=reason,
         recipe=recipe,
         task=task,
         seed=seed,
-        cell={},
+        cell=cell,
         provenance=provenance(data=None),
         **values,
     )
@@ -156,13 +200,20 @@ def profile(
     hardware: Hardware = HARDWARE,
     device: str = "cpu",
     runtime: str = "eager",
+    base: tuple[int, int, int] = (100_000_000, 2_000_000_000, 300_000_000),
+    width: float = 0.05,
+    median_ms: float | None = None,
+    aa_floor: float | None = 0.01,
+    memory_floor: float | None = None,
+    started: str = "2030-01-01T00:00:00+00:00",
 ) -> Record:
-    workload = workload or Workload(batch=1, length=128)
+    """A profile; `base` are the baseline's bytes, FLOPs and memory, `width` half of the speedup's interval."""
+    workload = workload or SYNTHETIC
     held = artifact or facts(identity(recipe, model, task, seed), disk)
     ratio = speedup if speedup is not None else 1.1
     return Record(
         kind="profile",
-        key=f"profile/{recipe}/{model}/{task}/{seed}/{workload}/{device}/{runtime}/{hardware.id}",
+        key=f"profile/{recipe}/{model}/{task}/{seed}/{workload}{workload.inputs}/{device}/{runtime}/{hardware.id}",
         status="ok",
         recipe=recipe,
         model=model,
@@ -180,18 +231,20 @@ def profile(
             components=[],
             total=total(held.disk_bytes, flops, memory),
             latency=paired_latency(
-                median_ms=10 / ratio,
+                median_ms=10 / ratio if median_ms is None else median_ms,
                 baseline_median_ms=10.0,
                 speedup=speedup,
-                speedup_ci95=(ratio - 0.05, ratio + 0.05),
+                speedup_ci95=(ratio - width, ratio + width),
                 verdict="none" if speedup is None else "measured",
+                aa_floor=aa_floor,
             ),
-            baseline=total(100_000_000, 2_000_000_000, 300_000_000),
+            baseline=total(*base),
+            memory_floor=memory_floor,
             realised={**REALISED, **(realised or {})},
             hardware=hardware,
             versions=VERSIONS,
         ),
-        provenance=provenance(),
+        provenance=provenance(started=started),
     )
 
 
@@ -230,7 +283,7 @@ def published_board(table: str = "ganesh2021", axis: str | None = None) -> Board
 
 
 def example_records() -> list[Record]:
-    """A small experiment: SST-2 with one seed, MRPC with three, one failed cell, profiles of one artifact."""
+    """A small experiment: SST-2 with one seed, MRPC with three, one failed cell, a profile of each task's artifact."""
     scores = {
         "baseline": (91.0, 84.0),
         "dynamic-int8": (90.6, 83.5),
@@ -254,27 +307,33 @@ def example_records() -> list[Record]:
     records = []
     for number, (recipe, (sst2, mrpc)) in enumerate(scores.items()):
         disk, flops, memory, speedup = costs[recipe]
-        held = facts(identity(recipe, "minilm-l6", "sst2", 0), disk, 22_700_000, disk / 90_900_000)
         noise = replicates(0.0, 0.3, seed=number + 10)
-        paired = [value + extra for value, extra in zip(replicates(sst2), noise, strict=True)]
-        records.append(quality(recipe, "sst2", sst2, artifact=held, resampled=paired))
-        for seed in range(3):
-            shifted = mrpc + 0.4 * (seed - 1)
-            values = [v + 2 * e for v, e in zip(replicates(shifted, 1.8, seed=1), noise, strict=True)]
-            records.append(quality(recipe, "mrpc", shifted, seed, examples=408, resampled=values))
         realised = {} if "kd" in recipe or "int8" in recipe else {"flops": False, "latency": False}
-        records.append(
-            profile(
-                recipe,
-                task="sst2",
-                seed=0,
-                artifact=held,
-                flops=int(flops),
-                memory=int(memory),
-                speedup=speedup,
-                realised=realised,
-            )
-        )
+        for task, score, seeds in (("sst2", sst2, 1), ("mrpc", mrpc, 3)):
+            rare = task == "mrpc"
+            for seed in range(seeds):
+                held = facts(identity(recipe, "minilm-l6", task, seed), disk, 22_700_000, disk / 90_900_000)
+                shifted = score + (0.4 * (seed - 1) if rare else 0.0)
+                own = replicates(shifted, 1.8 if rare else 1.0, seed=int(rare))
+                values = [v + (1 + rare) * e for v, e in zip(own, noise, strict=True)]
+                examples = 408 if rare else 872
+                records.append(
+                    quality(recipe, task, shifted, seed, examples=examples, resampled=values, artifact=held)
+                )
+                if seed == 0:
+                    records.append(
+                        profile(
+                            recipe,
+                            task=task,
+                            seed=0,
+                            artifact=held,
+                            flops=int(flops),
+                            memory=int(memory),
+                            speedup=speedup,
+                            realised=realised,
+                            base=(90_900_000, 2_760_000_000, 310_000_000),
+                        )
+                    )
     records.append(quality("kd-logits:layers=3 + magnitude:sparsity=0.6", "sst2", 86.9))
     records.append(failed("kd-logits:layers=3 + magnitude:sparsity=0.6", "mrpc", 1))
     return records

@@ -1,4 +1,4 @@
-"""The costs of one artifact as parts of a row: its size, and its passes under one runtime and workload."""
+"""The costs of one profile as parts of a row, in absolute figures: for artifacts without scores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from harness.recipes.recipe import BASELINE
 from harness.records.schema import ArtifactFacts, Profile, Total
-from leaderboard.boards.board import MEASURED_AXES
+from leaderboard.boards.axes import ARCHITECTURE_AXES
+from leaderboard.boards.cost_ratios import peak_memory
 from leaderboard.boards.names import Cards, claimed_costs
 from leaderboard.boards.row import Costs, Execution, Size, Speedup
 
@@ -27,12 +28,6 @@ def size_of(facts: ArtifactFacts | None, base: ArtifactFacts | None) -> Size | N
     )
 
 
-def only_size(facts: ArtifactFacts | None, base: ArtifactFacts | None, source: str) -> Costs:
-    """Make the costs of an artifact that was never profiled: only its size is known."""
-    by_axis = {} if facts is None else {"disk": float(facts.disk_bytes)}
-    return Costs(size_of(facts, base), by_axis=by_axis, source=source)
-
-
 def profiled_costs(
     profile: Profile, size: Size | None, recipe: str, cards: Cards, source: str
 ) -> tuple[Costs, list[str]]:
@@ -42,7 +37,7 @@ def profiled_costs(
         _execution(profile, recipe, cards),
         _speedup(profile, recipe),
         _by_axis(profile, recipe),
-        source,
+        source=source,
     )
     latency = profile.latency
     if latency is None or (latency.verdict == "measured" and latency.speedup):
@@ -57,17 +52,23 @@ def profiled_costs(
 
 def _execution(profile: Profile, recipe: str, cards: Cards) -> Execution:
     realised = {str(cost): flag for cost, flag in profile.realised.items()}
+    # Without a verdict nothing says that a speedup is simulated.
+    judged = {cost for cost in realised if cost != "latency" or not _undecided(profile)}
     return Execution(
         flops=profile.total.flops,
         latency_ms=None if profile.latency is None else profile.latency.median_ms,
-        peak_memory_bytes=_memory(profile.device, profile.total),
+        peak_memory_bytes=peak_memory(profile.device, profile.total),
         realised=realised,
-        simulated=tuple(sorted(cost for cost in claimed_costs(recipe, cards) if realised.get(cost) is False)),
+        simulated=tuple(sorted(c for c in claimed_costs(recipe, cards) & judged if not realised[c])),
         workload=profile.workload,
         hardware=profile.hardware.id,
         runtime=profile.executed_by,
         device=profile.device,
     )
+
+
+def _undecided(profile: Profile) -> bool:
+    return profile.latency is not None and profile.latency.verdict == "none"
 
 
 def _speedup(profile: Profile, recipe: str) -> Speedup | None:
@@ -92,19 +93,13 @@ def _by_axis(profile: Profile, recipe: str) -> dict[str, float]:
     if profile.baseline is not None:
         floors |= _static_costs(profile.device, profile.baseline)
     realised = {str(cost): flag for cost, flag in profile.realised.items()}
-    for axis in (axis.key for axis in MEASURED_AXES):
+    for axis in (axis.key for axis in ARCHITECTURE_AXES):
         if realised.get(axis) is False and axis in costs and axis in floors:
             costs[axis] = max(costs[axis], floors[axis])
     return costs
 
 
 def _static_costs(device: str, total: Total) -> dict[str, float]:
-    memory = _memory(device, total)
+    memory = peak_memory(device, total)
     found = {"disk": float(total.disk_bytes), "flops": float(total.flops)}
     return found if memory is None else {**found, "memory": float(memory)}
-
-
-def _memory(device: str, total: Total) -> int | None:
-    """Return the accelerator's peak memory in bytes if it was measured on one, else the process's."""
-    accelerator = total.accelerator_memory_bytes
-    return accelerator if device != "cpu" and accelerator is not None else total.peak_memory_bytes
