@@ -15,7 +15,7 @@ from harness.common.lazy import lazy_imports
 
 with lazy_imports():
     from leaderboard.boards import architecture, archive, declaration, measured, published
-    from leaderboard.findings import curves, trials
+    from leaderboard.findings import curves, statements, trials
     from leaderboard.site import charts
     from leaderboard.survey import (
         artifacts,
@@ -165,12 +165,23 @@ def _claims(data: Sources, _: Choice) -> Table:
     return claims_ledger.claims_table(claims_ledger.measured_claims(data.records, data.tables))
 
 
+def _terms(data: Sources) -> tuple[str, str | None]:
+    """Return base model and protocol of the measured board that a file declares, else the usual ones."""
+    path = data.boards.get("measured")
+    declared = None if path is None else declaration.read_declaration(path)
+    if isinstance(declared, declaration.Declaration):
+        return declared.model, declared.protocol
+    return statements.MODEL, None
+
+
 def _findings(data: Sources, _: Choice) -> Table:
-    return trials.findings_table(data.records)
+    model, protocol = _terms(data)
+    return trials.findings_table(data.records, model, protocol)
 
 
 def _curves(data: Sources, _: Choice) -> Table:
-    return curves.curves_table(data.records, cards=data.cards)
+    model, protocol = _terms(data)
+    return curves.curves_table(data.records, model, cards=data.cards, protocol=protocol)
 
 
 RECORDS: tuple[Need, ...] = ("records",)

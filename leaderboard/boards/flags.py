@@ -129,21 +129,18 @@ def _over_budget(own: str, runs: Runs, control: Runs) -> Iterator[Flag]:
     """Compare the examples that the recipe's stages saw with those of the control, task by task."""
     over = []
     for task, seeds in runs.items():
-        allowed = max((_examples_seen(record) or 0 for record in control.get(task, {}).values()), default=0)
-        seen = max((_examples_seen(record) or 0 for record in seeds.values()), default=0)
+        allowed = max((_examples_seen(record) for record in control.get(task, {}).values()), default=0)
+        seen = max((_examples_seen(record) for record in seeds.values()), default=0)
         if allowed and seen > BUDGET_MARGIN * allowed:
             over.append(task)
     if over and own != BASELINE:
         yield Flag("over-budget", f"over budget: {_titles(over)}")
 
 
-def _examples_seen(record: Record) -> int | None:
-    """Compute the examples that all stages but the baseline's saw; None if the batch size is unknown."""
-    budget = (record.cell.get("budget") or {}).get("recipe") or {}
-    batch = budget.get("batch_size")
-    if record.quality is None or batch is None:
-        return None
-    return sum(stage.steps * int(batch) for stage in record.quality.training if stage.stage != BASELINE)
+def _examples_seen(record: Record) -> int:
+    """Return the examples that all stages but the baseline's saw; 0 in records that do not say it."""
+    stages = [] if record.quality is None else record.quality.training
+    return sum(stage.seen for stage in stages if stage.stage != BASELINE)
 
 
 def trains(runs: Runs) -> bool:
