@@ -36,20 +36,20 @@ leaderboard: install
 	$(BIN)/skyline site --profiles $(OUT) --out $(OUT)/site
 	@echo "The command 'skyline' is in the environment: . $(BIN)/activate"
 
-# The committed records and tables: SST-2, MRPC and CoLA, from a folder in GLUE's layout that SKYLINE_DATA_DIR names, or from the
+# The committed records and tables: SST-2, MRPC, CoLA and STS-B, from a folder in GLUE's layout that SKYLINE_DATA_DIR names, or from the
 # hub.
 results: install
-	$(BIN)/skyline run first-result --out profiles --workers $(WORKERS)
-	$(BIN)/skyline run weights-and-structure --out profiles --workers $(WORKERS)
-	$(BIN)/skyline run distillation-and-inference --out profiles --workers $(WORKERS)
-	$(BIN)/skyline run compounds --out profiles --workers $(WORKERS)
-	$(BIN)/skyline run findings --out profiles --workers $(WORKERS)
+	$(BIN)/skyline run pooling --out profiles --workers $(WORKERS)
+	$(BIN)/skyline run rates --out profiles --workers $(WORKERS)
+	$(BIN)/skyline run movement-steps --out profiles --workers $(WORKERS)
+	$(BIN)/skyline run measured --out profiles --workers $(WORKERS)
 	$(BIN)/skyline run realised-speed --out profiles
-	$(BIN)/skyline run dynamic-speed --out profiles
 	$(BIN)/skyline run runtimes --out profiles
 	$(BIN)/skyline run ganesh2021 --out profiles --workers $(WORKERS)
 	$(BIN)/skyline board measured --front --readme README.md
 	$(BIN)/skyline board measured --readme $(TABLES)/measured.md --chart profiles/front.svg
+	$(BIN)/skyline board measured --table coverage --readme $(TABLES)/coverage.md
+	$(BIN)/skyline board archive --readme $(TABLES)/archive.md
 	$(BIN)/skyline board measured --table findings --readme $(TABLES)/findings.md
 	$(BIN)/skyline board measured --table curves --readme $(TABLES)/curves.md
 	$(BIN)/skyline board architecture --readme $(TABLES)/architecture.md

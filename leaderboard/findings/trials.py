@@ -81,7 +81,7 @@ def findings_table(records: Iterable[Record], model: str = MODEL, protocol: str 
     trials += _shares(MASKS, runs)
     if protocol is None and all(trial.verdict == NO_RECORD for trial in trials):
         raise SkylineError(
-            f"no finding can be tested on the records of {model} yet; run `skyline run findings --out profiles`",
+            f"no finding can be tested on the records of {model} yet; run `skyline run measured --out profiles`",
             Code.NO_DATA,
         )
     return Table.of(

@@ -120,7 +120,7 @@ def breakdown_of(
     if not profiles:
         raise SkylineError(
             f"the baseline of {model} was not profiled at {workload} under eager yet; for bert-base, run "
-            "`skyline run first-result`",
+            "`skyline run runtimes`",
             Code.NO_DATA,
         )
     profiles = {device: profiles[device] for device in DEVICES if device in profiles}

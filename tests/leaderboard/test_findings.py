@@ -55,7 +55,7 @@ def test_a_finding_needs_both_sides_on_a_task_and_a_seed() -> None:
     assert rows["SST-2"]["verdict"] == "reproduced"
     assert (rows["MRPC"]["seeds"], rows["MRPC"]["first"], rows["MRPC"]["second"]) == (1, 82.0, 81.0)
     assert rows["MRPC"]["verdict"] == "agrees"
-    with refused(Code.NO_DATA, "skyline run findings"):
+    with refused(Code.NO_DATA, "skyline run measured"):
         findings_table(records[-1:])
 
 

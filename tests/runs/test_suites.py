@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from harness.recipes.recipe import Recipe
 from harness.records.cells import ProfileCell
 from harness.runs.resolution import check_recipe
 from harness.runs.suites import Profiling, Suite, load_suite, suite_names, with_parents
+from leaderboard.findings.statements import FINDINGS
 
 SUITES = suite_names()
 
@@ -62,3 +64,14 @@ def test_a_profiling_has_runtimes_precisions_and_a_time_cap_of_its_own() -> None
         ("baseline", "openvino", "int8", 1.0),
         ("magnitude", "openvino", "int8", 2.0),
     }
+
+
+def test_the_measured_suite_records_what_the_findings_compare() -> None:
+    recipes = {str(Recipe.parse(recipe)) for recipe, _ in named("measured")}
+    compared = {
+        str(Recipe.parse(recipe))
+        for finding in FINDINGS
+        for comparison in finding.comparisons
+        for recipe in (comparison.first, comparison.second)
+    }
+    assert compared - recipes == set()
