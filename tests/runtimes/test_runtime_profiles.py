@@ -63,7 +63,10 @@ def test_an_int8_artifact_under_another_runtime(name: str, tmp_path: Path) -> No
     print_profile(found, Console(quiet=True))
 
 
-def test_a_precision_beside_float32_of_the_same_artifact(tmp_path: Path) -> None:
+def test_a_precision_beside_float32_of_the_same_artifact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.profiling.profile.FULL_CAP_S", 0.0)
     baseline = saved(drawn(BASELINE), tmp_path / "baseline")
     found = profiled(baseline, baseline, precision="int8", workload=Workload(batch=1, length=24))
     assert found.executed_by == "eager in int8"
