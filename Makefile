@@ -49,6 +49,8 @@ results: install
 	$(BIN)/skyline board measured --front --readme README.md
 	$(BIN)/skyline board measured --readme $(TABLES)/measured.md --chart profiles/front.svg
 	$(BIN)/skyline board measured --table coverage --readme $(TABLES)/coverage.md
+	$(BIN)/skyline board measured --table tasks --readme $(TABLES)/tasks.md
+	$(BIN)/skyline board measured --table again --readme $(TABLES)/again.md
 	$(BIN)/skyline board archive --readme $(TABLES)/archive.md
 	$(BIN)/skyline board measured --table findings --readme $(TABLES)/findings.md
 	$(BIN)/skyline board measured --table curves --readme $(TABLES)/curves.md

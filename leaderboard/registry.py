@@ -15,7 +15,7 @@ from harness.common.lazy import lazy_imports
 
 with lazy_imports():
     from leaderboard.boards import architecture, archive, declaration, measured, published
-    from leaderboard.findings import curves, statements, trials
+    from leaderboard.findings import curves, same_again, statements, task_agreement, trials
     from leaderboard.site import charts
     from leaderboard.survey import (
         artifacts,
@@ -179,6 +179,21 @@ def _findings(data: Sources, _: Choice) -> Table:
     return trials.findings_table(data.records, model, protocol)
 
 
+def _again(data: Sources, choice: Choice) -> Table:
+    path = data.boards.get("measured")
+    declared = None if path is None else declaration.read_declaration(path)
+    if not isinstance(declared, declaration.Declaration):
+        raise SkylineError(
+            "this folder declares no measured board; name a folder with boards/measured.toml by --profiles",
+            Code.NO_DATA,
+        )
+    return same_again.again_table(data.records, declared, data.cards)
+
+
+def _tasks(data: Sources, choice: Choice) -> Table:
+    return task_agreement.agreement_table(_measured(data, choice))
+
+
 def _curves(data: Sources, _: Choice) -> Table:
     model, protocol = _terms(data)
     return curves.curves_table(data.records, model, cards=data.cards, protocol=protocol)
@@ -218,6 +233,8 @@ ENTRIES: Mapping[BoardKind, tuple[Entry[Board | Table], ...]] = {
         Entry("measured", "findings", "the papers' findings, tested", RECORDS, _findings),
         Entry("measured", "curves", "accuracy against speed", CARDS, _curves),
         Entry("measured", "coverage", "seeds and profiles of each row", CARDS, _coverage),
+        Entry("measured", "tasks", "how far the tasks agree", CARDS, _tasks),
+        Entry("measured", "again", "the baseline made twice", CARDS, _again),
     ),
     "archive": (ARCHIVE,),
 }
