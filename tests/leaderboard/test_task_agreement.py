@@ -15,7 +15,13 @@ from leaderboard.findings.task_agreement import agreement_table
 from tests.support.board_records import facts, quality, replicates
 from tests.support.one_line_errors import refused
 
-SCORES = {"baseline": (90.0, 80.0), "a": (89.0, 79.0), "b": (88.0, 71.0), "c": (85.0, 77.0), "d": (84.0, 70.0)}
+SCORES = {
+    "baseline": (90.0, 80.0),
+    "a": (89.0, 79.0),
+    "b": (88.0, 71.0),
+    "c": (85.0, 77.0),
+    "d": (84.0, 70.0),
+}
 TWO = Declaration(title="Two tasks", model="minilm-l6", tasks=("sst2", "mrpc"), seeds=(0, 1))
 
 

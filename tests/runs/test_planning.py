@@ -16,7 +16,14 @@ from harness.recipes.recipe import Recipe
 from harness.records.cells import BudgetSpec, Cell, ProfileCell, QualityCell
 from harness.records.schema import Workload
 from harness.records.store import Store
-from harness.runs.planning import Plan, check_engine, count_trainings, make_plan, resolve_cells
+from harness.runs.planning import (
+    Plan,
+    check_engine,
+    count_trainings,
+    make_plan,
+    resolve_cells,
+    without_training,
+)
 from harness.runs.suites import Experiment, Suite, chosen_suite
 from tests.support.one_line_errors import refused
 
@@ -78,6 +85,18 @@ def test_what_is_built_needs_no_training_nor_what_it_was_built_on(store: Store) 
     for log in store.workspace.rglob("*.training.json"):
         log.unlink()
     assert trainings(list(by_recipe.values()), store) == 3
+
+
+def test_without_training_only_what_is_built_is_left(store: Store) -> None:
+    cells = cells_of(*RECIPES)
+    plan = Plan(resolve_cells(cells))
+    assert without_training(plan, store).jobs == []
+    by_recipe = {cell.recipe: cell for cell in cells if not isinstance(cell, ProfileCell)}
+    build(store, by_recipe["baseline"], by_recipe["magnitude"])
+    left = {job.cell.key for job in without_training(plan, store).jobs}
+    # int8 is made of what is there without training: after the baseline, and after magnitude.
+    ready = {"baseline", "magnitude", "dynamic-int8", "magnitude > dynamic-int8"}
+    assert left == {cell.key for cell in cells if cell.recipe in ready}
 
 
 def test_what_is_not_trained_takes_no_training(store: Store) -> None:
