@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 Speed = Annotated[float, Field(gt=1, allow_inf_nan=False)]
 """The baseline's FLOPs divided by the student's, over the same training rows."""
-USUAL_SPEED = 2.0
-"""The target if neither a speed nor a threshold is given."""
 CALIBRATION_ROWS, UNTRAINED_ROWS, FEWEST_HELD = 1000, 64, 64
 """The most rows to choose a threshold on, the same in a build without training, and the fewest rows to set aside."""
 
@@ -55,6 +53,8 @@ class EarlyExit(Method):
     ramp: ClassVar[ExitRamp]
     rule_kind: ClassVar[Literal["entropy", "normalized-entropy", "patience"]]
     given: ClassVar[str] = "threshold"
+    usual_speed: ClassVar[float] = 2.0
+    """The target if neither a speed nor a threshold is given."""
     freezes: ClassVar[bool] = True
     """Whether only the ramps are trained."""
     replaces_task_loss = True
@@ -87,7 +87,7 @@ class EarlyExit(Method):
     def speed(self) -> float | None:
         """The target speed; None if the threshold is given."""
         own: float | None = self.options.speed
-        return own if own is not None or self.threshold is not None else USUAL_SPEED
+        return own if own is not None or self.threshold is not None else self.usual_speed
 
     @property
     def earliest(self) -> int:
