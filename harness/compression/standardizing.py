@@ -54,9 +54,9 @@ def standardized(model: Model, rows: EncodedSplit) -> Iterator[None]:
     """Let the heads and ramps of `model` read standardised states within the block.
 
     A reader's function does not change, neither at the beginning nor at the end; only its training does. Readers whose
-    weights are parametrized (masked, fake-quantized) stay as they are.
+    weights are frozen or parametrized (masked, fake-quantized) stay as they are.
     """
-    readers = [reader for reader in _readers(model) if _is_plain(first_map(reader))]
+    readers = [reader for reader in _readers(model) if _is_trained(first_map(reader))]
     if not readers:
         yield
         return
@@ -130,6 +130,10 @@ def first_map(reader: Reader) -> nn.Linear:
         found = reader.pooler
     assert found is not None
     return found
+
+
+def _is_trained(linear: nn.Linear) -> bool:
+    return _is_plain(linear) and linear.weight.requires_grad
 
 
 def _is_plain(linear: nn.Module) -> bool:

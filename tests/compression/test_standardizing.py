@@ -70,3 +70,16 @@ def test_the_function_stays_and_the_reader_sees_standardised_vectors(
     assert all(isinstance(reader.standard, nn.Identity) for reader in (model.head, *model.exits.values()))
     for one, other in zip(logits(model, batch), before, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_frozen_readers_stay_as_they_are(tiny_tokenizer: Tokenizer) -> None:
+    model = encoder(CONFIG.with_exits("pooler", None), tiny_tokenizer)
+    model.requires_grad_(False)
+    model.exits.requires_grad_(True)
+    view = load_task("toy-sentiment").training_view()
+    rows = encode_examples(view.examples[:20], model, view.kind, 32, "toy")
+    before = {name: weight.clone() for name, weight in model.head.state_dict().items()}
+    with standardized(model, rows):
+        assert isinstance(model.head.standard, nn.Identity)
+        assert all(isinstance(ramp.standard, Standardized) for ramp in model.exits.values())
+    assert all(torch.equal(before[name], weight) for name, weight in model.head.state_dict().items())
