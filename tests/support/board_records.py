@@ -134,6 +134,7 @@ def stage(name: str, steps: int = 100, precision: Any = "float32") -> Training:
         epochs=1.0,
         steps=steps,
         examples=32 * steps,
+        seen=32 * steps,
         seconds=1.0,
         final_loss=0.1,
         precision=precision,
