@@ -66,7 +66,6 @@ def test_the_protocols_rates_follow_from_the_committed_records() -> None:
     assert problems == []
     chosen = chosen_rates(held_out_scores(records, PROTOCOL), PROTOCOL)
     assert chosen == PROTOCOL.rates
-    assert PROTOCOL.baseline_rate == PROTOCOL.rates["controls"]
 
 
 def test_cells_name_their_protocol_and_split() -> None:
