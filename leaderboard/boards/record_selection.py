@@ -63,19 +63,31 @@ class _Counts:
         return [f"{count} {what}" for what, count in self.reasons.items()]
 
 
-def newest(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
-    """Keep the latest record of each key (by start time), and write a line for each key that had several."""
-    found: dict[str, Record] = {}
-    counts: Counter[str] = Counter()
+def newest(records: Iterable[Record], *, by_machine: bool = False) -> tuple[list[Record], list[str]]:
+    """Keep the latest record of each key (by start time), and write a line for each key that had several.
+
+    With `by_machine`, profiles of one cell on two machines are both kept: a cell's key does not name the machine.
+    """
+    found: dict[tuple[str, str], Record] = {}
+    counts: Counter[tuple[str, str]] = Counter()
     for record in records:
-        counts[record.key] += 1
-        held = found.get(record.key)
+        machine = machine_of(record) if by_machine and record.kind == "profile" else ""
+        place = (record.key, machine)
+        counts[place] += 1
+        held = found.get(place)
         if held is None or record.provenance.started >= held.provenance.started:
-            found[record.key] = record
+            found[place] = record
     lines = [
-        f"{count} records of cell {key}: the newest is used" for key, count in counts.items() if count > 1
+        f"{count} records of cell {key}: the newest is used"
+        for (key, _), count in counts.items()
+        if count > 1
     ]
     return list(found.values()), lines
+
+
+def machine_of(record: Record) -> str:
+    """Return the hardware on which a cell was measured, or failed."""
+    return record.provenance.hardware.id if record.profile is None else record.profile.hardware.id
 
 
 def pick_model(records: Sequence[Record], wanted: str | None) -> str:
@@ -217,7 +229,7 @@ def _profiles(
 
 
 def _concerns(record: Record, declared: Declaration) -> bool:
-    """Check whether a failed profile is of a task, protocol, workload and runtime of the board, in float32."""
+    """Check whether a failed profile is of a task, protocol, workload, runtime and machine of the board, in float32."""
     cell = record.cell
     workload = cell.get("workload")
     return (
@@ -227,6 +239,7 @@ def _concerns(record: Record, declared: Declaration) -> bool:
         and cell.get("runtime", declared.runtimes[0]) in declared.runtimes
         and (workload is None or any(workload == each.model_dump() for each in declared.workloads))
         and (record.recipe == BASELINE or matches(record.recipe, declared.recipes))
+        and matches(machine_of(record), declared.hardware)
     )
 
 
