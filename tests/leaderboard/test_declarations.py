@@ -66,6 +66,8 @@ WHOLE = 'title = "A"\nmodel = "minilm-l6"\ntasks = ["sst2"]\n'
         ('title = "A"\nmodel = "m"\ntasks = []', Code.OUT_OF_RANGE, ("tasks",)),
         ('title = "A"\nmodel = "m"\ntasks = ["sst2", "sst2"]', Code.OUT_OF_RANGE, ("tasks",)),
         ('title = "A"\nmodel = "m"\ntasks = ["sst2", "toy-pairs"]', Code.OUT_OF_RANGE, ("toy",)),
+        (WHOLE + "kind = ['measured']", Code.UNKNOWN_NAME, ("measured",)),
+        (WHOLE + "[[workloads]]\ninputs = 'real'\ntask = 'sst2'", Code.OUT_OF_RANGE, ("workloads", "task")),
         (WHOLE + "seeds = [-1]", Code.OUT_OF_RANGE, ("seeds",)),
         ('kind = "archive"\ntitle = "A"\nseeds = [0]', Code.UNKNOWN_NAME, ("seeds",)),
         ("title = ", Code.UNREADABLE, ("TOML",)),

@@ -164,7 +164,7 @@ def _costs(
     profiles: pd.DataFrame,
     declared: dict[str, Any],
 ) -> None:
-    """Add each ranked row's costs: by axis the ratio, what it counts as, its deviation in logarithms, whether it is reduced."""
+    """Add each ranked row's costs by axis: ratio, what it counts as, deviation in logarithms, whether it is reduced."""
     del scores
     machine = None
     if len(profiles):
