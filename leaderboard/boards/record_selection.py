@@ -181,17 +181,22 @@ def _of_one_budget(
     for (recipe, task), by_terms in groups.items():
         latest = max(by_terms, key=lambda each: max(r.provenance.started for r in by_terms[each]))
         wanted = latest if terms is None else _terms(recipe, terms[task])
+        kept: list[Record] = []
         for own, found in by_terms.items():
             if own.fit(wanted) if terms is not None else own == wanted:
-                seeds = runs.setdefault(recipe, {}).setdefault(task, {})
-                for record in sorted(found, key=lambda each: each.provenance.started):
-                    seeds[record.seed or 0] = record
+                kept += found
             else:
                 what = (
                     f"{recipe} on {task_title(task)} under" if terms is None else f"{task_title(task)} under"
                 )
                 other = Terms.of(found[0])
                 counts.add(f"scores of {what} another budget or precision ({other})", len(found))
+        for record in sorted(kept, key=lambda each: each.provenance.started):
+            seeds = runs.setdefault(recipe, {}).setdefault(task, {})
+            if (record.seed or 0) in seeds:
+                what = f"scores of {recipe} on {task_title(task)}, seed {record.seed or 0}"
+                counts.add(f"{what}: a newer one of another device or task description is used")
+            seeds[record.seed or 0] = record
     return runs
 
 
