@@ -19,6 +19,8 @@ _WORDS = (
     (r", (unable to|got a) .*", ""),
     (r" after validation", ""),
     (r"\ba valid integer\b", "a whole number"),
+    (r"\ba valid tuple\b", "a list"),
+    (r"\ba valid dictionary or instance of \w+", "a table"),
     (r"\ba valid boolean\b", "true or false"),
     (r"\ba valid ", "a "),
 )

@@ -48,5 +48,19 @@ def unpack_correct(packed: Predictions) -> npt.NDArray[np.bool_] | None:
     return bits.astype(bool)
 
 
+def share_of_one_answer(packed: Predictions) -> float | None:
+    """Return the share of the rows that get the most frequent answer; None if answers are not kept.
+
+    An answer of a regression is its score, rounded to float16 as it is kept.
+    """
+    if packed.answered is not None:
+        counts = packed.answered
+    elif packed.correct is None and packed.scores:
+        counts = tuple(np.unique(unpack_scores(packed), return_counts=True)[1].tolist())
+    else:
+        return None
+    return max(counts, default=0) / packed.rows if packed.rows else None
+
+
 def _text(values: npt.NDArray[np.generic]) -> str:
     return base64.b64encode(values.tobytes()).decode("ascii")

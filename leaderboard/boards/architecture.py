@@ -35,7 +35,7 @@ def architecture_board(
     """
     cards = cards or {}
     axis = pick_axis(axis, ARCHITECTURE_AXES)
-    found, notes = newest(records)
+    found, notes = newest(records, by_machine=True)
     scored = {record.artifact.hash for record in found if record.quality is not None and record.artifact}
     profiles = [
         record

@@ -17,6 +17,8 @@ from harness.records.schema import Quality
 from leaderboard.boards.seed_noise import NO_NOISE, Floats, SeedNoise
 
 Interval: TypeAlias = tuple[float, float]
+FEWEST_REPLICATES = 2
+"""A single replicate has no spread: intervals and ranks made of it would be certain."""
 BySeed: TypeAlias = Mapping[int, Quality]
 """The scores of one recipe on one task, by seed."""
 
@@ -137,8 +139,8 @@ def average_drop(
 
 
 def interval(replicates: Floats | None) -> Interval | None:
-    """Return the 2.5th and 97.5th percentiles of a bootstrap distribution; None without replicates."""
-    if replicates is None or not len(replicates):
+    """Return the 2.5th and 97.5th percentiles of a bootstrap distribution; None if it is not one."""
+    if replicates is None or len(replicates) < FEWEST_REPLICATES:
         return None
     low, high = np.percentile(replicates, [2.5, 97.5])
     return float(low), float(high)
@@ -164,8 +166,8 @@ def _paired(run: Quality, base: Quality) -> Floats:
 
 
 def _mean_of(distributions: Sequence[Floats | None]) -> Floats | None:
-    """Average distributions replicate by replicate; None if one of them is missing or empty."""
-    found = [each for each in distributions if each is not None and len(each)]
+    """Average distributions replicate by replicate; None if one of them is missing or too short."""
+    found = [each for each in distributions if each is not None and len(each) >= FEWEST_REPLICATES]
     if not found or len(found) < len(distributions):
         return None
     count = min(len(each) for each in found)

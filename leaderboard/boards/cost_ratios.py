@@ -24,7 +24,7 @@ NO_VERDICT = CostRatio("no verdict")
 
 def size_ratio(own: ArtifactFacts | None, base: ArtifactFacts | None, claimed: bool) -> CostRatio:
     """Compute the ratio of bytes on disk. `claimed` says whether the recipe's methods claim to reduce the cost."""
-    if own is None or base is None or not base.disk_bytes:
+    if own is None or base is None or not own.disk_bytes or not base.disk_bytes:
         return MISSING
     return _certain(own.disk_bytes / base.disk_bytes, own.disk_bytes < base.disk_bytes, claimed)
 
@@ -58,7 +58,7 @@ def latency_ratio(profile: Profile, claimed: bool) -> CostRatio:
 def memory_ratio(profile: Profile, claimed: bool) -> CostRatio:
     """Compute the ratio of peak memory. There is no difference if it is within the spread of equal processes."""
     own, base = (peak_memory(profile.device, total) for total in (profile.total, profile.baseline))
-    if own is None or not base:
+    if not own or not base:  # a process that did not grow says nothing
         return MISSING
     floor = MEMORY_FLOOR if profile.memory_floor is None else profile.memory_floor
     ratio = own / base

@@ -60,6 +60,13 @@ class Declaration(_Table):
             raise ValueError("each entry may be listed once")
         return values
 
+    @field_validator("workloads")
+    @classmethod
+    def _of_own_rows(cls, workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
+        if any(workload.task is not None for workload in workloads):
+            raise ValueError("scored artifacts read the rows of their own task; leave out `task`")
+        return workloads
+
     @field_validator("tasks")
     @classmethod
     def _of_one_kind(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
@@ -109,7 +116,7 @@ def read_declaration(path: Path) -> Declaration | ArchiveDeclaration:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SkylineError(f"{path} is not TOML: {error}", Code.UNREADABLE) from None
     kind = data.get("kind", "measured")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise _elsewhere(path, unknown_name("kind of board", str(kind), KINDS))
     model = KINDS[kind]
     try:

@@ -11,7 +11,7 @@ import numpy as np
 from harness.common.errors import SkylineError
 from harness.common.lazy import lazy_imports
 from harness.recipes.recipe import BASELINE
-from harness.records.predictions import unpack_correct
+from harness.records.predictions import share_of_one_answer, unpack_correct
 from harness.records.schema import Record
 from harness.records.versions import EVALUATION_VERSION, PROFILING_VERSION
 from leaderboard.boards.cost_ratios import Z95
@@ -24,6 +24,8 @@ with lazy_imports():
 
 ONE_ANSWER = 0.99
 """The share of dev rows with the same answer from which a classifier is called constant."""
+CORRELATIONS = ("pearson", "spearman")
+"""The metrics of regressions, which have no majority class."""
 BUDGET_MARGIN = 1.05
 """The share of the control's examples from which a recipe is over budget."""
 
@@ -62,13 +64,15 @@ def _answers(runs: Runs) -> Iterator[Flag]:
         yield Flag("constant", f"one answer: {_titles(constant)}")
     if near:
         yield Flag("near-majority", f"near the majority class: {_titles(near)}")
+    chance = [task for task, seeds in runs.items() if task not in constant and _is_near_chance(seeds)]
+    if chance:
+        yield Flag("near-chance", f"near no correlation: {_titles(chance)}")
 
 
 def _is_constant(record: Record) -> bool:
     predictions = None if record.quality is None else record.quality.predictions
-    if predictions is None or not predictions.answered:
-        return False
-    return max(predictions.answered) >= ONE_ANSWER * predictions.rows
+    share = None if predictions is None else share_of_one_answer(predictions)
+    return share is not None and share >= ONE_ANSWER
 
 
 def _is_near_majority(seeds: Mapping[int, Record]) -> bool:
@@ -83,6 +87,18 @@ def _is_near_majority(seeds: Mapping[int, Record]) -> bool:
     accuracy, majority = (float(np.mean([share[place] for share in shares])) for place in (0, 1))
     half = Z95 * math.sqrt(accuracy * (1 - accuracy) / shares[0][2])
     return accuracy - half <= majority
+
+
+def _is_near_chance(seeds: Mapping[int, Record]) -> bool:
+    """Check whether the interval of a regression's correlation reaches zero, which is what one answer has."""
+    lows = [
+        record.quality.ci95[record.quality.metric][0]
+        for record in seeds.values()
+        if record.quality is not None
+        and record.quality.metric in CORRELATIONS
+        and record.quality.metric in record.quality.ci95
+    ]
+    return bool(lows) and float(np.mean(lows)) <= 0
 
 
 def _one_seed(seeds: Mapping[str, int]) -> Iterator[Flag]:

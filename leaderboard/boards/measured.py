@@ -43,7 +43,7 @@ def measured_board(
     not the declared one (conflict), and NotComparable if `tasks` mixes real and toy tasks.
     """
     cards = cards or {}
-    found, notes = newest(records)
+    found, notes = newest(records, by_machine=True)
     if not any(record.kind == "quality" for record in found):
         raise SkylineError(
             "no record has scores yet; train and evaluate recipes with `skyline run`", Code.NO_DATA

@@ -173,11 +173,25 @@ def _over_control(recipe: str, runs: Runs, control: Runs, setting: Setting) -> D
     """Compute the difference from the control of equal budget; None for a recipe that trains nothing."""
     if recipe == FINE_TUNING or not control or not trains(runs):
         return None
+    if setting.declaration.protocol is None:
+        control = _of_equal_budget(runs, control)
     noise = SeedNoise(recipe, setting.drop_variances, against=FINE_TUNING)
     found, _ = compare(runs, control, noise)
     if any(task not in found for task in setting.compared):
         return None
     return averaged({task: found[task] for task in setting.compared}, noise)
+
+
+def _of_equal_budget(runs: Runs, control: Runs) -> Runs:
+    """Keep the scores of the control that have the budget of the recipe's; a protocol gives all recipes the same."""
+    return {
+        task: {
+            seed: record
+            for seed, record in seeds.items()
+            if seed in runs.get(task, {}) and Terms.of(record).budget == Terms.of(runs[task][seed]).budget
+        }
+        for task, seeds in control.items()
+    }
 
 
 def _on(seeds: Sequence[int] | None, scores: Mapping[int, Quality]) -> Mapping[int, Quality]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from harness.common.hardware import Hardware
 from harness.records.schema import Profile, Record, Workload
-from leaderboard.boards.record_selection import failure_of
+from leaderboard.boards.record_selection import failure_of, machine_of
 from leaderboard.boards.row import Failure
 
 
@@ -19,36 +19,29 @@ class Condition:
     runtime: str
     executed_by: str
     device: str
-    batch: int
-    length: int
+    workload: Workload
 
     @classmethod
     def of(cls, profile: Profile) -> Condition:
         """Read the condition under which a profile was measured."""
-        workload = profile.workload
         return cls(
-            profile.hardware.id,
-            profile.runtime,
-            profile.executed_by,
-            profile.device,
-            workload.batch,
-            workload.length,
+            profile.hardware.id, profile.runtime, profile.executed_by, profile.device, profile.workload
         )
 
     def concerns(self, failed: Record) -> bool:
         """Check whether a cell that failed would have been measured so; a row wears no failure of another runtime."""
         cell = failed.cell
-        workload = cell.get("workload", {})
+        own = self.workload.model_dump()
         return bool(
             cell.get("runtime", self.runtime) == self.runtime
             and cell.get("precision", "float32") == "float32"
-            and workload.get("batch", self.batch) == self.batch
-            and workload.get("length", self.length) == self.length
+            and cell.get("workload", own) == own
+            and machine_of(failed) == self.hardware
         )
 
     def __str__(self) -> str:
         where = f"on {self.device}, hardware {self.hardware}"
-        return f"({self.batch}, {self.length}) under {self.executed_by} {where}"
+        return f"{self.workload}, {self.workload.inputs} rows, under {self.executed_by} {where}"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A row's cost is drawn in each bootstrap replicate if it is uncertain: the counted ratio times exp(d z), where d is its
 `log_deviation` and z the standard normal numbers of `seed_noise.drawn(recipe, axis)`. The axis of the best runtime has
-the numbers of the runtime that was chosen.
+the numbers of the runtime that was chosen. A cost that is reduced on no task is at least the baseline's in every draw.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def _drawn_cost(row: Row, axis: Axis, cost: float) -> Floats | float:
         return cost
     key = axis.key.removesuffix(BEST) + ratio.runtime if ratio.runtime else axis.key
     draws: Floats = cost * np.exp(ratio.log_deviation * drawn(row.recipe, key, count=len(replicates)))
-    return draws
+    # Noise must not make a row cheaper than the baseline if no measurement does.
+    return draws if ratio.realised_somewhere else np.maximum(draws, 1.0)
 
 
 def hypervolumes(rows: Sequence[Row], axes: Iterable[Axis]) -> tuple[dict[str, dict[str, float]], str]:

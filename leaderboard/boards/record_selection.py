@@ -63,19 +63,31 @@ class _Counts:
         return [f"{count} {what}" for what, count in self.reasons.items()]
 
 
-def newest(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
-    """Keep the latest record of each key (by start time), and write a line for each key that had several."""
-    found: dict[str, Record] = {}
-    counts: Counter[str] = Counter()
+def newest(records: Iterable[Record], *, by_machine: bool = False) -> tuple[list[Record], list[str]]:
+    """Keep the latest record of each key (by start time), and write a line for each key that had several.
+
+    With `by_machine`, profiles of one cell on two machines are both kept: a cell's key does not name the machine.
+    """
+    found: dict[tuple[str, str], Record] = {}
+    counts: Counter[tuple[str, str]] = Counter()
     for record in records:
-        counts[record.key] += 1
-        held = found.get(record.key)
+        machine = machine_of(record) if by_machine and record.kind == "profile" else ""
+        place = (record.key, machine)
+        counts[place] += 1
+        held = found.get(place)
         if held is None or record.provenance.started >= held.provenance.started:
-            found[record.key] = record
+            found[place] = record
     lines = [
-        f"{count} records of cell {key}: the newest is used" for key, count in counts.items() if count > 1
+        f"{count} records of cell {key}: the newest is used"
+        for (key, _), count in counts.items()
+        if count > 1
     ]
     return list(found.values()), lines
+
+
+def machine_of(record: Record) -> str:
+    """Return the hardware on which a cell was measured, or failed."""
+    return record.provenance.hardware.id if record.profile is None else record.profile.hardware.id
 
 
 def pick_model(records: Sequence[Record], wanted: str | None) -> str:
@@ -169,17 +181,22 @@ def _of_one_budget(
     for (recipe, task), by_terms in groups.items():
         latest = max(by_terms, key=lambda each: max(r.provenance.started for r in by_terms[each]))
         wanted = latest if terms is None else _terms(recipe, terms[task])
+        kept: list[Record] = []
         for own, found in by_terms.items():
             if own.fit(wanted) if terms is not None else own == wanted:
-                seeds = runs.setdefault(recipe, {}).setdefault(task, {})
-                for record in sorted(found, key=lambda each: each.provenance.started):
-                    seeds[record.seed or 0] = record
+                kept += found
             else:
                 what = (
                     f"{recipe} on {task_title(task)} under" if terms is None else f"{task_title(task)} under"
                 )
                 other = Terms.of(found[0])
                 counts.add(f"scores of {what} another budget or precision ({other})", len(found))
+        for record in sorted(kept, key=lambda each: each.provenance.started):
+            seeds = runs.setdefault(recipe, {}).setdefault(task, {})
+            if (record.seed or 0) in seeds:
+                what = f"scores of {recipe} on {task_title(task)}, seed {record.seed or 0}"
+                counts.add(f"{what}: a newer one of another device or task description is used")
+            seeds[record.seed or 0] = record
     return runs
 
 
@@ -217,7 +234,7 @@ def _profiles(
 
 
 def _concerns(record: Record, declared: Declaration) -> bool:
-    """Check whether a failed profile is of a task, protocol, workload and runtime of the board, in float32."""
+    """Check whether a failed profile is of a task, protocol, workload, runtime and machine of the board, in float32."""
     cell = record.cell
     workload = cell.get("workload")
     return (
@@ -227,6 +244,7 @@ def _concerns(record: Record, declared: Declaration) -> bool:
         and cell.get("runtime", declared.runtimes[0]) in declared.runtimes
         and (workload is None or any(workload == each.model_dump() for each in declared.workloads))
         and (record.recipe == BASELINE or matches(record.recipe, declared.recipes))
+        and matches(machine_of(record), declared.hardware)
     )
 
 

@@ -100,6 +100,11 @@ class CostRatio:
     runtime: str | None = None
     by_task: Mapping[str, CostRatio] = field(default_factory=dict)
 
+    @property
+    def realised_somewhere(self) -> bool:
+        """Whether the cost is reduced on any task."""
+        return self.realised or any(each.realised for each in self.by_task.values())
+
 
 @dataclass(frozen=True)
 class Costs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.records.predictions import share_of_one_answer
 from harness.records.schema import Quality
 from leaderboard.boards.names import GLUE
 
@@ -13,14 +14,15 @@ CONSTANT = 0.99
 
 
 def is_constant(task: str, quality: Quality) -> bool:
-    """Check whether a classifier gives one class to at least the share `CONSTANT` of the examples.
+    """Check whether a model gives one answer to at least the share `CONSTANT` of the examples.
 
     Records without predictions are judged by their scores.
     """
     kept = quality.predictions
     if kept is None:
         return gives_one_answer(task, quality)
-    return kept.answered is not None and max(kept.answered) >= CONSTANT * kept.rows
+    share = share_of_one_answer(kept)
+    return share is not None and share >= CONSTANT
 
 
 def dev_size(task: str) -> int:

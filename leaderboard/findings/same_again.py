@@ -35,7 +35,9 @@ def again_table(records: Iterable[Record], declaration: Declaration, cards: Card
     again = [
         _renamed(record, first) for record in found if record.recipe == BASELINE and record.seed == second
     ]
-    board = measured_board([*found, *again], declaration, cards=cards)
+    # The board may name other recipes only; the baseline always belongs to it.
+    wider = declaration.model_copy(update={"recipes": (*declaration.recipes, AGAIN)})
+    board = measured_board([*found, *again], wider, cards=cards)
     row = next((row for row in board.rows if row.recipe == AGAIN), None)
     if row is None or row.drop is None or row.rank is None:
         raise SkylineError(

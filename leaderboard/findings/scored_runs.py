@@ -18,7 +18,7 @@ BySeed: TypeAlias = Mapping[int, Record]
 
 @dataclass(frozen=True)
 class Terms:
-    """What the scores of two recipes must share: protocol, precision of the training and budget (as JSON).
+    """What the scores of two recipes must share: protocol, precision of the training, budget (as JSON) and data.
 
     A protocol chooses the learning rate of each recipe by its own rule, so only budgets without a protocol contain it.
     """
@@ -26,6 +26,7 @@ class Terms:
     protocol: str | None
     precision: str
     budget: str
+    data: str = ""
 
     @classmethod
     def of(cls, record: Record, part: str = "recipe") -> Terms:
@@ -36,7 +37,7 @@ class Terms:
             budget.pop("learning_rate", None)
         trained = record.quality.training if record.quality is not None else []
         precision = "+".join(sorted({stage.precision for stage in trained}))
-        return cls(protocol, precision, json.dumps(budget, sort_keys=True))
+        return cls(protocol, precision, json.dumps(budget, sort_keys=True), record.provenance.data or "")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from scipy.stats import kendalltau
@@ -63,5 +64,7 @@ def _best(drops: Mapping[str, float]) -> list[str]:
     return sorted(drops, key=lambda recipe: (-drops[recipe], recipe))[:BEST]
 
 
-def _tau(one: Mapping[str, float], other: Mapping[str, float]) -> float:
-    return float(kendalltau([one[recipe] for recipe in one], [other[recipe] for recipe in one]).statistic)
+def _tau(one: Mapping[str, float], other: Mapping[str, float]) -> float | None:
+    """Compute Kendall's τ-b; None if all rows of a ranking are equal, because it has no order then."""
+    tau = float(kendalltau([one[recipe] for recipe in one], [other[recipe] for recipe in one]).statistic)
+    return None if math.isnan(tau) else tau

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.records.costs import Cost
-from leaderboard.boards.axes import main_axis, workload_words
+from leaderboard.boards.axes import Axis, main_axis, workload_words
 from leaderboard.boards.board import Board
 from leaderboard.boards.names import family_title, task_title
 from leaderboard.boards.row import CostRatio, Row
@@ -81,8 +81,8 @@ SECTIONS = {
     "": "",
 }
 MARKS = {"simulated": SIMULATED_MARK, "no difference": NO_DIFFERENCE_MARK}
-IN_CELLS = ("simulated:", "no-verdict")
-"""Flags (or their beginnings) that stand in the cells of the costs."""
+IN_CELLS = {"simulated": "simulated:{cost}", "no verdict": "no-verdict"}
+"""The flag that the cell of a cost says too, by the state of its ratio."""
 
 
 def board_table(board: Board) -> Table:
@@ -216,7 +216,7 @@ def _cells(row: Row, figures: dict[str, Any], board: Board, shared: frozenset[st
         "latency_ms": cell("latency_ms", number(figures["latency_ms"], 1)),
         "records": Cell(str(row.records), row.records or None),
         "tasks": Cell(_tasks_and_seeds(row), len(figures["tasks"]) or None),
-        "flags": _flags(row, shared),
+        "flags": _flags(row, board, shared),
         **{
             f"score_{task}": Cell(score(scores.get(task), figures["scores_ci95"].get(task)), scores.get(task))
             for task in board.tasks
@@ -267,6 +267,11 @@ def _ratios(row: Row, board: Board) -> dict[str, Cell]:
     }
 
 
+def _main_axes(board: Board) -> list[Axis]:
+    costs: tuple[Cost, ...] = ("disk", "flops", "latency", "memory")
+    return [axis for cost in costs if (axis := main_axis(cost, board.axes)) is not None]
+
+
 def _percent(value: float | None) -> str:
     return number(value, 1 if value is None or value >= 1 else 2)
 
@@ -290,9 +295,13 @@ def _tasks_and_seeds(row: Row) -> str:
     return f"{len(tasks)} × {'–'.join(str(count) for count in sorted({min(counts), max(counts)}))}"
 
 
-def _flags(row: Row, shared: frozenset[str]) -> Cell:
+def _flags(row: Row, board: Board, shared: frozenset[str]) -> Cell:
+    """Write the flags that neither all rows have nor a cell of the costs shows: the cells are of the main axes only."""
+    shown = {
+        IN_CELLS[ratio.state].format(cost=axis.cost)
+        for axis in _main_axes(board)
+        if (ratio := row.costs.ratios.get(axis.key)) is not None and ratio.state in IN_CELLS
+    }
     words = ["control"] if row.control else []
-    words += [
-        flag.words for flag in row.flags if not flag.code.startswith(IN_CELLS) and flag.words not in shared
-    ]
+    words += [flag.words for flag in row.flags if flag.code not in shown and flag.words not in shared]
     return Cell("; ".join(words) or MISSING, "; ".join(words))

@@ -54,6 +54,8 @@ LINES: dict[str, dict[str, Any]] = {
     "sizes.0.size = 0 must be greater than or equal to 1": {"name": "x", "sizes": [{"size": 0}]},
     "sizes.0.size = 1.5 must be a whole number": {"name": "x", "sizes": [{"size": 1.5}]},
     "sizes must have at least 1 item, not 0": {"name": "x", "sizes": []},
+    "sizes = 3 must be a list": {"name": "x", "sizes": 3},
+    "sizes.0 = 3 must be a table": {"name": "x", "sizes": [3]},
     "name = 3 must be a string": {"name": 3},
     "a regression takes no rate of 0.25": {"name": "x", "kind": "regression", "rate": 0.25},
 }

@@ -7,10 +7,12 @@ import json
 import pytest
 
 from harness.common.errors import Code
+from harness.records.schema import Workload
 from leaderboard.boards.architecture import architecture_board
 from leaderboard.tables.printing import to_json
 from tests.support.board_records import (
     CARDS,
+    HARDWARE,
     ROW_KEYS,
     card,
     example_records,
@@ -70,3 +72,29 @@ def test_architecture_board_leaves_scored_artifacts_to_the_measured_one() -> Non
         architecture_board([])
     with refused(Code.NO_DATA, "--model", "bert-tiny, minilm-l6"):
         architecture_board([profile("baseline", model=name) for name in ("minilm-l6", "bert-tiny")])
+
+
+def test_costs_of_two_workloads_of_one_shape_never_meet() -> None:
+    """Rows of a task cost less than as many synthetic tokens, and cached segments are not computed."""
+    real = Workload(batch=1, length=128, inputs="real", task="sst2")
+    cached = Workload(batch=1, length=128, cached=100)
+    for other in (real, cached):
+        records = [
+            profile("dynamic-int8", model="bert-base", workload=other, flops=1_000_000),
+            profile("baseline", model="bert-base"),
+            profile("dynamic-int8", model="bert-base", speedup=2.0),
+        ]
+        board = architecture_board(records, cards=CARDS)
+        assert [row.flops for row in rows_of(board)] == [2_000_000_000, 2_000_000_000]
+        assert len(board.skipped) == 1
+
+
+def test_a_second_machine_takes_no_row_from_the_first() -> None:
+    """Profiles of one cell on two machines have one key."""
+    other = HARDWARE.model_copy(update={"id": "other"})
+    here = [profile(recipe, model="bert-base") for recipe in ("baseline", "dynamic-int8", "magnitude")]
+    there = profile(
+        "magnitude", model="bert-base", hardware=other, started="2031-01-01T00:00:00+00:00"
+    ).model_copy(update={"key": here[2].key})
+    board = architecture_board([*here, there], cards=CARDS)
+    assert {row.recipe for row in board.rows} == {"baseline", "dynamic-int8", "magnitude"}

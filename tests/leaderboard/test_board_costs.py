@@ -235,3 +235,32 @@ def test_hypervolume_by_hand() -> None:
     assert board.hypervolume["size"] == {"quantization": pytest.approx((10 - 2) * 0.75 / 10)}
     assert board.hypervolume["latency-128-eager"] == {"quantization": pytest.approx(0.8 * 0.5)}
     assert "10 points below the baseline" in board.hypervolume_reference
+
+
+def test_noise_does_not_make_an_unrealised_cost_cheaper_than_the_baselines() -> None:
+    """A row that is worse than the baseline and no faster is on the front in no resample."""
+    records = [
+        *scored(a=80.0),
+        timed("a", speedup=1.0, realised={"latency": False}, width=0.1, aa_floor=0.01),
+    ]
+    row = by_recipe(measured_board(records, axis="latency-128-eager"))["a"]
+    assert row.costs["latency-128-eager"] == 1.0
+    assert (row.pareto, row.pareto_probability) == (False, 0.0)
+
+
+def test_a_profile_on_another_machine_hides_none_of_this_one() -> None:
+    """The key of a cell does not name the machine, so both profiles have the same key."""
+    first = timed("a", speedup=2.0)
+    again = timed("a", speedup=5.0, hardware=OTHER, started="2031-01-01T00:00:00+00:00")
+    again = again.model_copy(update={"key": first.key})
+    board = measured_board([*scored(a=89.0), first, again, timed("baseline")])
+    assert by_recipe(board)["a"].speedup == 2.0
+
+
+def test_no_measured_growth_of_memory_is_no_figure() -> None:
+    """A mean with such a task must not count it as the baseline's."""
+    tasks = ("sst2", "mrpc")
+    records = [*scored(tasks, a=89.0), timed("a", "sst2", memory=0), timed("a", "mrpc", memory=150_000_000)]
+    row = by_recipe(measured_board(records))["a"]
+    assert row.ratios["memory-128-eager"]["state"] == "missing"
+    assert row.ratios["memory-128-eager"]["by_task"]["mrpc"] == {"state": "measured", "ratio": 0.5}

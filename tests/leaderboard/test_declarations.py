@@ -66,6 +66,8 @@ WHOLE = 'title = "A"\nmodel = "minilm-l6"\ntasks = ["sst2"]\n'
         ('title = "A"\nmodel = "m"\ntasks = []', Code.OUT_OF_RANGE, ("tasks",)),
         ('title = "A"\nmodel = "m"\ntasks = ["sst2", "sst2"]', Code.OUT_OF_RANGE, ("tasks",)),
         ('title = "A"\nmodel = "m"\ntasks = ["sst2", "toy-pairs"]', Code.OUT_OF_RANGE, ("toy",)),
+        (WHOLE + "kind = ['measured']", Code.UNKNOWN_NAME, ("measured",)),
+        (WHOLE + "[[workloads]]\ninputs = 'real'\ntask = 'sst2'", Code.OUT_OF_RANGE, ("workloads", "task")),
         (WHOLE + "seeds = [-1]", Code.OUT_OF_RANGE, ("seeds",)),
         ('kind = "archive"\ntitle = "A"\nseeds = [0]', Code.UNKNOWN_NAME, ("seeds",)),
         ("title = ", Code.UNREADABLE, ("TOML",)),
@@ -256,3 +258,22 @@ def test_terms_read_as_words() -> None:
     (line,) = [each for each in board.skipped if "another budget" in each]
     assert "baseline 2 epochs; recipe 10 epochs" in line
     assert json.dumps(LONG) not in line
+
+
+def test_a_score_that_gives_way_to_one_of_another_device_is_counted() -> None:
+    there = quality("a", "sst2", 80.0, cell={"budget": None, "trained_on": "cuda"}, started="2031-01-01")
+    records = [under("baseline", 90.0), under("a", 89.0), there]
+    for order in (records, records[::-1]):
+        board = measured_board(order, declared())
+        assert by_recipe(board)["a"].scores == {"sst2": 80.0}
+        assert [line for line in board.skipped if line.startswith("1 scores of a on SST-2, seed 0")]
+
+
+def test_without_a_protocol_only_a_control_of_equal_budget_is_compared_with() -> None:
+    def trained(recipe: str, score: float, budget: Any) -> Record:
+        return under(recipe, score, None, budget, training=[stage("baseline"), stage(recipe)])
+
+    base = under("baseline", 90.0, None, SHORT, training=[stage("baseline")])
+    records = [base, trained("fine-tuning", 89.0, SHORT), trained("a", 88.0, SHORT), trained("b", 88.0, LONG)]
+    rows = by_recipe(measured_board(records, declared()))
+    assert (rows["a"].over_control, rows["b"].over_control) == (-1.0, None)

@@ -66,6 +66,7 @@ def test_only_recipes_of_one_protocol_budget_and_precision_are_compared() -> Non
         under(quality(BELOW, "sst2", 80.0), recipe=long),
         under(quality(BELOW, "sst2", 80.0), PROTOCOL, recipe=short),
         under(quality(BELOW, "sst2", 80.0, seed=1), recipe=short),
+        under(quality(BELOW, "sst2", 80.0, data="e" * 64), recipe=short),
         with_training(under(quality(BELOW, "sst2", 80.0), recipe=short), stage_with("bfloat16")),
     ):
         (row,) = rows_of([first, other])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.recipes.fingerprints import declared_versions
 from harness.recipes.recipe import Recipe
+from harness.records.predictions import pack_predictions
 from harness.records.schema import Record
 from harness.records.versions import EVALUATION_VERSION
 from leaderboard.boards.flags import is_stale
@@ -16,7 +18,16 @@ from tests.support.board_records import answers, by_recipe, quality, stage
 
 BUDGET = {"budget": {"baseline": {}, "recipe": {"batch_size": 32}}}
 CODES = {
-    *("constant", "near-majority", "one-seed", "simulated:latency", "no-verdict", "variant", "architecture"),
+    *(
+        "constant",
+        "near-majority",
+        "near-chance",
+        "one-seed",
+        "simulated:latency",
+        "no-verdict",
+        "variant",
+        "architecture",
+    ),
     *("stale", "over-budget"),
 }
 
@@ -100,3 +111,32 @@ def test_records_of_other_versions_are_stale() -> None:
     assert is_stale(quality("not-installed", "sst2", 80.0, declared=now))
     assert is_stale(quality("magnitude:unknown=1", "sst2", 80.0, declared=now))
     assert "stale" not in flags([fresh], recipe)
+
+
+def regressed(values: list[float], correlation: float, low: float) -> Record:
+    """A regression's record: its answers, and the correlation with the lower end of its interval."""
+    logits = np.array(values, dtype=np.float32)[:, None]
+    kept = pack_predictions(logits, None, 1)
+    record = quality("a", "stsb", correlation, metric="pearson", examples=len(values), predictions=kept)
+    assert record.quality is not None
+    changed = record.quality.model_copy(update={"ci95": {"pearson": (low, 2 * correlation - low)}})
+    return record.model_copy(update={"quality": changed})
+
+
+@pytest.mark.parametrize(
+    ("different", "correlation", "low", "code"),
+    [
+        (0, 0.0, 0.0, "constant"),
+        (1, 3.0, -9.0, "constant"),
+        (50, 3.0, -4.0, "near-chance"),
+        (50, 80.0, 77.0, None),
+    ],
+)
+def test_a_regression_can_give_one_answer_too(
+    different: int, correlation: float, low: float, code: str | None
+) -> None:
+    values = [2.5] * (100 - different) + [i / 10 for i in range(different)]
+    base = quality("baseline", "stsb", 85.0, metric="pearson", examples=100)
+    row = by_recipe(measured_board([base, regressed(values, correlation, low)]))["a"]
+    found = {flag["code"] for flag in row.flags} & {"constant", "near-majority", "near-chance"}
+    assert found == ({code} if code else set())

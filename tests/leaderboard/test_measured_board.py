@@ -182,3 +182,17 @@ def test_unknown_tables_and_axes_suggest_the_nearest() -> None:
         published_board(axis="sizes")
     with refused(Code.UNKNOWN_NAME, "'latency-128-eager'"):
         measured_board(example_records(), axis="latency-128-eagre")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_replicates_make_neither_intervals_nor_ranks(count: int) -> None:
+    """A single replicate has no spread, so each difference would be certain, and cut the others' replicates."""
+    records = [
+        quality("baseline", "sst2", 90.0),
+        quality("a", "sst2", 89.99, resampled=replicates(89.99)),
+        quality("b", "sst2", 89.98, resampled=[89.98] * count),
+        quality("c", "sst2", 89.97, resampled=replicates(89.97, seed=2)),
+    ]
+    rows = by_recipe(measured_board(records))
+    assert (rows["b"].rank, rows["b"].drop_ci95) == (None, None)
+    assert (rows["baseline"].rank, rows["a"].rank, rows["c"].rank) == ((1, 2), (2, 3), (1, 3))

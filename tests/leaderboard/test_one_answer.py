@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+from harness.records.predictions import pack_predictions
 from harness.records.schema import Predictions, Quality
 from harness.tasks import load_task
 from leaderboard.findings.one_answer import POSITIVES, dev_size, gives_one_answer, is_constant
@@ -44,6 +46,15 @@ def test_predictions_decide_where_they_are_kept(answered: tuple[int, int], const
     assert is_constant("sst2", found) is constant
     scores = Predictions(rows=872, scores="")
     assert not is_constant("stsb", found.model_copy(update={"predictions": scores}))
+
+
+@pytest.mark.parametrize(("others", "constant"), [(0, True), (8, True), (9, False)])
+def test_a_regression_that_gives_one_score_is_constant(others: int, constant: bool) -> None:
+    values = np.array([2.5] * (872 - others) + list(range(others)), dtype=np.float32)
+    found = scored(872, pearson=0.0).model_copy(
+        update={"predictions": pack_predictions(values[:, None], None, 1)}
+    )
+    assert is_constant("stsb", found) is constant
 
 
 def test_scores_decide_without_predictions() -> None:

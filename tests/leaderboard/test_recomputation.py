@@ -170,8 +170,8 @@ def compare(board: dict[str, Any], expected: dict[str, dict[str, Any]]) -> None:
             continue
         assert row["drop"] == pytest.approx(own["drop"], abs=1e-9), recipe
         assert row["drop_ci95"] == pytest.approx(own["drop_ci95"], abs=1e-9), recipe
-        counted = {axis: counted for axis, (_, counted, _) in own["costs"].items()}
-        ratios = {axis: ratio for axis, (ratio, _, _) in own["costs"].items()}
+        counted = {axis: counted for axis, (_, counted, *_) in own["costs"].items()}
+        ratios = {axis: ratio for axis, (ratio, *_) in own["costs"].items()}
         shown = {axis: each["ratio"] for axis, each in row["ratios"].items() if each["ratio"] is not None}
         assert {axis: row["costs"].get(axis) for axis in counted} == pytest.approx(counted, abs=1e-9), recipe
         assert {axis: shown.get(axis) for axis in ratios} == pytest.approx(ratios, abs=1e-9), recipe

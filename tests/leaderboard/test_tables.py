@@ -9,7 +9,9 @@ import json
 import pytest
 
 from harness.common.errors import Code
+from harness.records.schema import Workload
 from leaderboard.boards.architecture import architecture_board
+from leaderboard.boards.declaration import Declaration
 from leaderboard.boards.measured import measured_board
 from leaderboard.tables import formatting
 from leaderboard.tables.plain import escape_markdown, update_readme
@@ -18,6 +20,7 @@ from tests.support.board_records import (
     CARDS,
     card,
     example_records,
+    facts,
     failed,
     profile,
     published_board,
@@ -170,3 +173,23 @@ def test_bytes_and_flops_have_units_of_ten():
     assert formatting.megabytes(1_234_567) == "1.23"
     assert formatting.gigaflops(2_764_000_000) == "2.76"
     assert formatting.megabytes(None) == formatting.gigaflops(None) == "–"
+
+
+def test_a_flag_that_no_cell_shows_stands_among_the_flags():
+    """The columns show the main axes: no parameters, and of several workloads and runtimes the first."""
+    cards = {"a": card("A", "x", ("parameters", "latency"))}
+    real = Workload(batch=1, length=128, inputs="real")
+    held = facts("hash-a-minilm-l6-sst2-0")
+    records = [
+        quality("baseline", "sst2", 90.0),
+        quality("a", "sst2", 89.0),
+        profile("a", artifact=held, workload=real, realised={"parameters": False}),
+        profile("a", artifact=held, speedup=None),
+    ]
+    declared = Declaration(title="T", model="minilm-l6", tasks=("sst2",), workloads=(real, Workload()))
+    board = measured_board(records, declared, cards=cards)
+    (row,) = (row for row in board.rows if row.recipe == "a")
+    assert {"simulated:parameters", "no-verdict"} <= {flag.code for flag in row.flags}
+    said = next(line[-1] for line in markdown_rows(to_markdown(board)) if "A" in line)
+    assert "simulated: parameters" in said
+    assert "no verdict on a latency" in said

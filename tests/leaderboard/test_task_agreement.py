@@ -86,3 +86,15 @@ def test_a_board_without_a_second_baseline() -> None:
         again_table(records(), TWO)
     with refused(Code.NO_DATA, "one seed"):
         again_table(records(), TWO.model_copy(update={"seeds": (0,)}))
+
+
+def test_a_task_on_which_all_rows_are_equal_has_no_order() -> None:
+    same = [record for recipe in SCORES for record in scored(recipe, 90.0 - ord(recipe[0]) % 7, 80.0)]
+    sst2, mrpc, _ = cells(agreement_table(measured_board(same, TWO)))
+    assert (sst2["tau_mrpc"], mrpc["tau_sst2"], mrpc["tau_average"]) == (None, None, None)
+
+
+def test_the_second_baseline_belongs_to_a_board_that_names_other_recipes() -> None:
+    made = [*records(), *scored("baseline", *SCORES["baseline"], seed=1, noise=7)]
+    narrow = TWO.model_copy(update={"recipes": ("a",)})
+    assert cells(again_table(made, narrow))[0]["what"] == "drop (points)"

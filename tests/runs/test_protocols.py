@@ -45,6 +45,8 @@ def test_unknown_names() -> None:
     assert "float32-1" in protocol_names()
     with refused(Code.UNKNOWN_NAME, "'float32-1'"):
         load_protocol("float32-l")
+    with refused(Code.UNKNOWN_NAME, "float32-1"):
+        load_protocol("../protocols/float32-1")
     with refused(Code.UNKNOWN_NAME, "mnlii"):
         PROTOCOL.budget("baseline", "mnlii")
     with refused(Code.UNKNOWN_NAME, "early-exit"):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from harness.recipes.recipe import Recipe
 from harness.records.cells import ProfileCell
+from harness.records.schema import Workload
+from harness.runs.limits import MAX_BATCH
 from harness.runs.resolution import check_recipe
-from harness.runs.suites import Profiling, Suite, load_suite, suite_names, with_parents
+from harness.runs.suites import Experiment, Profiling, Suite, load_suite, suite_names, with_parents
 from leaderboard.findings.statements import FINDINGS
 
 SUITES = suite_names()
@@ -75,3 +78,10 @@ def test_the_measured_suite_records_what_the_findings_compare() -> None:
         for recipe in (comparison.first, comparison.second)
     }
     assert compared - recipes == set()
+
+
+def test_a_workload_has_no_more_rows_than_the_command_allows() -> None:
+    whole = {"tasks": ("sst2",), "recipes": ("magnitude",)}
+    assert Experiment(**whole, workloads=(Workload(batch=MAX_BATCH),)).workloads[0].batch == MAX_BATCH
+    with pytest.raises(ValidationError):
+        Experiment(**whole, workloads=(Workload(batch=MAX_BATCH + 1),))

@@ -164,7 +164,7 @@ def _costs(
     profiles: pd.DataFrame,
     declared: dict[str, Any],
 ) -> None:
-    """Add each ranked row's costs: by axis the ratio, what it counts as, and its deviation in logarithms."""
+    """Add each ranked row's costs by axis: ratio, what it counts as, deviation in logarithms, whether it is reduced."""
     del scores
     machine = None
     if len(profiles):
@@ -174,7 +174,7 @@ def _costs(
         "real" if each.get("inputs") == "real" else str(each["length"]) for each in declared["workloads"]
     ]
     for recipe in ranked:
-        costs: dict[str, tuple[float, float, float]] = {}
+        costs: dict[str, tuple[float, float, float, bool]] = {}
         times: dict[str, float] = {}
         tasks = found[recipe]["artifacts"]
         if recipe != "baseline":
@@ -199,17 +199,18 @@ def _costs(
         found[recipe]["costs"] = costs
     axes = {key for recipe in ranked for key in found[recipe]["costs"]}
     if "baseline" in ranked:
-        found["baseline"]["costs"] = dict.fromkeys(axes, (1.0, 1.0, 0.0))
+        found["baseline"]["costs"] = dict.fromkeys(axes, (1.0, 1.0, 0.0, True))
 
 
-def _add(costs: dict[str, tuple[float, float, float]], key: str, by_task: list[Any]) -> None:
+def _add(costs: dict[str, tuple[float, float, float, bool]], key: str, by_task: list[Any]) -> None:
     """Add the geometric mean over tasks, unless a task has no figure."""
     if all(each is not None for each in by_task):
-        ratios, counted, deviations = (np.array(each) for each in zip(*by_task, strict=True))
+        ratios, counted, deviations, realised = (np.array(each) for each in zip(*by_task, strict=True))
         costs[key] = (
             float(np.exp(np.log(ratios).mean())),
             float(np.exp(np.log(counted).mean())),
             float(np.sqrt((deviations**2).sum()) / len(by_task)),
+            bool(realised.any()),
         )
 
 
@@ -226,40 +227,42 @@ def _find(
     return None
 
 
-def _size(seeds: pd.DataFrame) -> tuple[float, float, float]:
+def _size(seeds: pd.DataFrame) -> tuple[float, float, float, bool]:
     ratio = seeds.iloc[0]["bytes"] / seeds.iloc[0]["bytes_base"]
-    return ratio, ratio if ratio < 1 else max(ratio, 1.0), 0.0
+    return ratio, ratio if ratio < 1 else max(ratio, 1.0), 0.0, ratio < 1
 
 
-def _flops(profile: dict[str, Any] | None) -> tuple[float, float, float] | None:
+def _flops(profile: dict[str, Any] | None) -> tuple[float, float, float, bool] | None:
     if profile is None or not profile["baseline"]:
         return None
     ratio = profile["total"]["flops"] / profile["baseline"]["flops"]
-    return ratio, ratio if profile["realised"]["flops"] else max(ratio, 1.0), 0.0
+    realised = profile["realised"]["flops"]
+    return ratio, ratio if realised else max(ratio, 1.0), 0.0, realised
 
 
-def _latency(profile: dict[str, Any] | None) -> tuple[float, float, float] | None:
+def _latency(profile: dict[str, Any] | None) -> tuple[float, float, float, bool] | None:
     if profile is None or not profile["latency"] or profile["latency"]["verdict"] == "none":
         return None
     latency = profile["latency"]
     ratio, (low, high) = 1 / latency["speedup"], latency["speedup_ci95"]
     floor = latency["aa_floor"]
     if floor is not None and low >= 1 - floor and high <= 1 + floor:
-        return ratio, 1.0, 0.0
+        return ratio, 1.0, 0.0, False
     deviation = (np.log(high) - np.log(low)) / (2 * Z95)
-    return ratio, ratio if profile["realised"]["latency"] else max(ratio, 1.0), deviation
+    realised = profile["realised"]["latency"]
+    return ratio, ratio if realised else max(ratio, 1.0), deviation, realised
 
 
-def _memory(profile: dict[str, Any] | None) -> tuple[float, float, float] | None:
+def _memory(profile: dict[str, Any] | None) -> tuple[float, float, float, bool] | None:
     if profile is None or not profile["baseline"] or not profile["total"]["peak_memory_bytes"]:
         return None
     ratio = profile["total"]["peak_memory_bytes"] / profile["baseline"]["peak_memory_bytes"]
     floor = profile.get("memory_floor")
     floor = MEMORY_FLOOR if floor is None else floor
     if abs(ratio - 1) <= floor:
-        return ratio, 1.0, 0.0
-    counted = ratio if profile["realised"]["memory"] else max(ratio, 1.0)
-    return ratio, counted, np.log(1 + floor) / Z95
+        return ratio, 1.0, 0.0, False
+    realised = profile["realised"]["memory"]
+    return ratio, ratio if realised else max(ratio, 1.0), np.log(1 + floor) / Z95, realised
 
 
 def _ranks(found: dict[str, dict[str, Any]], ranked: list[str]) -> None:
@@ -299,14 +302,13 @@ def _fronts(found: dict[str, dict[str, Any]], ranked: list[str]) -> None:
 
 
 def _drawn(row: dict[str, Any], recipe: str, axis: str, count: int) -> np.ndarray:
-    _, counted, deviation = row["costs"][axis]
+    _, counted, deviation, realised = row["costs"][axis]
     names = axis.split("-")
     key = row.get(f"best-{names[1]}", axis) if names[-1] == "best" else axis
-    return (
-        counted * np.exp(deviation * _normal(recipe, key, count=count))
-        if deviation
-        else np.full(count, counted)
-    )
+    if not deviation:
+        return np.full(count, counted)
+    drawn = counted * np.exp(deviation * _normal(recipe, key, count=count))
+    return drawn if realised else np.maximum(drawn, 1.0)
 
 
 def _undominated(quality: np.ndarray, cost: np.ndarray) -> np.ndarray:

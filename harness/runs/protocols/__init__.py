@@ -97,9 +97,10 @@ def load_protocol(name: str) -> Protocol:
 
     Raises SkylineError for an unknown name (`unknown-name`), and for a wrong key or value (the message names the key).
     """
-    path = Path(__file__).parent / f"{name}.toml"
-    if not path.is_file():
+    # A path is no name: records of one protocol would stand under several.
+    if name not in protocol_names():
         raise unknown_name("protocol", name, protocol_names())
+    path = Path(__file__).parent / f"{name}.toml"
     try:
         return Protocol.model_validate({"name": name, **tomllib.loads(path.read_text(encoding="utf-8"))})
     except tomllib.TOMLDecodeError as error:

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.common.errors import Code, SkylineError, unknown_name
 from harness.common.lazy import lazy_imports
@@ -59,6 +59,13 @@ class Experiment(_Table):
     inputs: Literal["synthetic", "real"] = "synthetic"
     workloads: tuple[Workload, ...] = ()
     runtimes: Names | None = None
+
+    @field_validator("workloads")
+    @classmethod
+    def _batches_fit(cls, workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
+        if any(workload.batch > MAX_BATCH for workload in workloads):
+            raise ValueError(f"a batch has at most {MAX_BATCH} rows")
+        return workloads
 
     @model_validator(mode="after")
     def _budget_is_said_once(self) -> Experiment:
