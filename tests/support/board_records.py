@@ -138,7 +138,6 @@ def stage(name: str, steps: int = 100, precision: Any = "float32") -> Training:
         seconds=1.0,
         final_loss=0.1,
         precision=precision,
-        seen=32 * steps,
     )
 
 
