@@ -65,11 +65,14 @@ class Shelf:
 
 
 def shelve(records: Iterable[Record]) -> Shelf:
-    """Sort profiles by recipe, and keep the condition under which most recipes were measured."""
+    """Sort profiles by recipe, the newest first, and keep the condition under which most recipes were measured.
+
+    Suites with other time caps leave several profiles of one condition.
+    """
     failed: list[Record] = []
     profiles: dict[Condition, dict[str, list[Record]]] = {}
     machines: dict[Condition, Hardware] = {}
-    for record in records:
+    for record in sorted(records, key=lambda each: each.provenance.started, reverse=True):
         if record.status != "ok" or record.profile is None:
             failed.append(record)
         else:

@@ -98,3 +98,14 @@ def test_a_second_machine_takes_no_row_from_the_first() -> None:
     ).model_copy(update={"key": here[2].key})
     board = architecture_board([*here, there], cards=CARDS)
     assert {row.recipe for row in board.rows} == {"baseline", "dynamic-int8", "magnitude"}
+
+
+def test_of_several_profiles_of_one_condition_the_newest_is_shown() -> None:
+    """Suites with other time caps leave several."""
+    old = profile("magnitude", model="bert-base", speedup=1.5)
+    new = profile("magnitude", model="bert-base", speedup=2.0, started="2031-01-01T00:00:00+00:00")
+    new = new.model_copy(update={"key": "of another time cap"})
+    base = profile("baseline", model="bert-base")
+    for order in ([base, old, new], [new, old, base]):
+        rows = {row.recipe: row.speedup for row in rows_of(architecture_board(order, cards=CARDS))}
+        assert rows["magnitude"] == 2.0
