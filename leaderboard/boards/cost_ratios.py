@@ -77,6 +77,19 @@ def peak_memory(device: str, total: Total | None) -> int | None:
     return accelerator if device != "cpu" and accelerator is not None else total.peak_memory_bytes
 
 
+def scaled(ratio: CostRatio, factor: float, runtime: str | None) -> CostRatio:
+    """Return a ratio under `runtime` times a factor of at least 1. A factor of 1 leaves its state."""
+    interval = None if ratio.ci95 is None else (ratio.ci95[0] * factor, ratio.ci95[1] * factor)
+    return replace(
+        ratio,
+        state="measured" if factor > 1 else ratio.state,
+        ratio=None if ratio.ratio is None else ratio.ratio * factor,
+        ci95=interval,
+        counted=None if ratio.counted is None else ratio.counted * factor,
+        runtime=runtime,
+    )
+
+
 def mean_over_tasks(by_task: Mapping[str, CostRatio], tasks: Sequence[str]) -> CostRatio:
     """Compute the geometric mean over all of `tasks`. It is missing if one is missing, and no verdict if one has none.
 

@@ -24,8 +24,8 @@ with lazy_imports():
 
 ONE_ANSWER = 0.99
 """The share of dev rows with the same answer from which a classifier is called constant."""
-CORRELATIONS = ("pearson", "spearman")
-"""The metrics of regressions, which have no majority class."""
+CORRELATIONS = ("pearson", "spearman", "matthews_correlation")
+"""The metrics that are 0 for a model with one answer, whatever its accuracy."""
 BUDGET_MARGIN = 1.05
 """The share of the control's examples from which a recipe is over budget."""
 
@@ -58,8 +58,12 @@ def row_flags(
 
 
 def _answers(runs: Runs) -> Iterator[Flag]:
-    constant = [task for task, seeds in runs.items() if any(_is_constant(each) for each in seeds.values())]
-    near = [task for task, seeds in runs.items() if task not in constant and _is_near_majority(seeds)]
+    constant = [task for task, seeds in runs.items() if any(is_constant(each) for each in seeds.values())]
+    near = [
+        task
+        for task, seeds in runs.items()
+        if task not in constant and not _correlates(seeds) and _is_near_majority(seeds)
+    ]
     if constant:
         yield Flag("constant", f"one answer: {_titles(constant)}")
     if near:
@@ -69,7 +73,8 @@ def _answers(runs: Runs) -> Iterator[Flag]:
         yield Flag("near-chance", f"near no correlation: {_titles(chance)}")
 
 
-def _is_constant(record: Record) -> bool:
+def is_constant(record: Record) -> bool:
+    """Check whether a model gave one answer to nearly all dev rows; False if the record keeps no predictions."""
     predictions = None if record.quality is None else record.quality.predictions
     share = None if predictions is None else share_of_one_answer(predictions)
     return share is not None and share >= ONE_ANSWER
@@ -89,8 +94,12 @@ def _is_near_majority(seeds: Mapping[int, Record]) -> bool:
     return accuracy - half <= majority
 
 
+def _correlates(seeds: Mapping[int, Record]) -> bool:
+    return any(each.quality is not None and each.quality.metric in CORRELATIONS for each in seeds.values())
+
+
 def _is_near_chance(seeds: Mapping[int, Record]) -> bool:
-    """Check whether the interval of a regression's correlation reaches zero, which is what one answer has."""
+    """Check whether the interval of a correlation reaches zero, which is what one answer has."""
     lows = [
         record.quality.ci95[record.quality.metric][0]
         for record in seeds.values()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from harness.common.hardware import Hardware
 from harness.recipes.recipe import BASELINE
@@ -106,6 +106,7 @@ class ScoredProfiles:
 def measured_costs(
     recipe: str,
     found: ScoredProfiles,
+    base: ScoredProfiles,
     axes: Sequence[Axis],
     tasks: Sequence[str],
     runtimes: Sequence[str],
@@ -115,7 +116,8 @@ def measured_costs(
 ) -> Costs:
     """Compute a row's costs on all axes, over the compared `tasks`. The baseline's ratios are 1.
 
-    A row that is not `complete` has no means, and no place on fronts.
+    `found` are the row's profiles and `base` the baseline's own. A row that is not `complete` has no means, and no
+    place on fronts.
     """
     claimed = claimed_costs(recipe, cards)
     if recipe == BASELINE:
@@ -127,7 +129,7 @@ def measured_costs(
                 ratios[axis.key] = _ratio(axis, found, tasks, claimed)
         for axis in axes:
             if axis.runtime == BEST:
-                ratios[axis.key] = _best(axis, ratios, axes, found, tasks)
+                ratios[axis.key] = _best(axis, ratios, axes, found, base, tasks)
     by_axis = {
         axis.key: counted for axis in axes if complete and (counted := ratios[axis.key].counted) is not None
     }
@@ -163,22 +165,47 @@ def _best(
     ratios: Mapping[str, CostRatio],
     axes: Sequence[Axis],
     found: ScoredProfiles,
+    base: ScoredProfiles,
     tasks: Sequence[str],
 ) -> CostRatio:
-    """Choose the runtime in which the row's own passes take the least time; the baseline is under the same one."""
+    """Compare the row under the runtime in which it takes the least time with the baseline under its own fastest one.
+
+    The ratio under the row's runtime is paired; it is multiplied by the baseline's time there over its least time.
+    """
     alike = [a for a in axes if (a.cost, a.workload) == (axis.cost, axis.workload) and a.runtime != BEST]
     known = [each for each in alike if ratios[each.key].counted is not None]
     if not known:
         states = [ratios[each.key].state for each in alike]
         return cost_ratios.NO_VERDICT if "no verdict" in states else cost_ratios.MISSING
 
-    def own_time(each: Axis) -> float:
-        assert each.workload is not None
-        profiles = [found.find(task, each.workload, each.runtime) for task in tasks]
-        return math.fsum(math.log(p.latency.median_ms) for p in profiles if p is not None and p.latency)
+    chosen = min(known, key=lambda each: _log_time(each, tasks, found) or 0.0)
+    times = [_log_time(each, tasks, found, base) for each in alike]
+    least = min(time for time in times if time is not None)
+    slower = math.exp((_log_time(chosen, tasks, found, base) or 0.0) - least)
+    return cost_ratios.scaled(ratios[chosen.key], slower, chosen.runtime)
 
-    chosen = min(known, key=own_time)
-    return replace(ratios[chosen.key], runtime=chosen.runtime)
+
+def _log_time(
+    axis: Axis, tasks: Sequence[str], found: ScoredProfiles, base: ScoredProfiles | None = None
+) -> float | None:
+    """Return the mean, over tasks, of the logarithm of a pass's time in ms: the row's, or the baseline's with `base`.
+
+    The baseline's time beside the row's passes is preferred to that of its own profile. None if a task has neither.
+    """
+    assert axis.workload is not None
+    logs = []
+    for task in tasks:
+        own = found.find(task, axis.workload, axis.runtime)
+        time = None if own is None or own.latency is None else own.latency.median_ms
+        if base is not None and own is not None and own.latency is not None:
+            time = own.latency.baseline_median_ms
+        elif base is not None:
+            alone = base.find(task, axis.workload, axis.runtime)
+            time = None if alone is None or alone.latency is None else alone.latency.median_ms
+        if not time:
+            return None
+        logs.append(math.log(time))
+    return math.fsum(logs) / len(logs)
 
 
 def _speedup(recipe: str, ratio: CostRatio) -> Speedup | None:

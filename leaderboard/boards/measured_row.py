@@ -10,7 +10,7 @@ from harness.records.schema import Quality
 from leaderboard.boards.axes import Axis
 from leaderboard.boards.bootstrap import Difference, Drop, averaged, differences, score
 from leaderboard.boards.declaration import Declaration
-from leaderboard.boards.flags import row_flags, trains
+from leaderboard.boards.flags import is_constant, row_flags, trains
 from leaderboard.boards.measured_costs import Machine, ScoredProfiles, measured_costs
 from leaderboard.boards.names import FINE_TUNING, Cards, is_control, recipe_family, recipe_title, task_title
 from leaderboard.boards.record_selection import Runs, Selection
@@ -39,11 +39,15 @@ class Setting:
 
 
 def pooled_variances(selection: Selection, tasks: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
-    """Pool the variances between seeds by task: of all rows' differences from the baseline, and of all rows' scores."""
+    """Pool the variances between seeds by task: of all rows' differences from the baseline, and of all rows' scores.
+
+    A row that gives one answer scores alike with every seed, and says nothing of the others: it is left out.
+    """
     base = selection.runs.get(BASELINE, {})
     drops: dict[str, list[Sequence[float]]] = {task: [] for task in tasks}
     scores: dict[str, list[Sequence[float]]] = {task: [] for task in tasks}
-    for recipe, runs in selection.runs.items():
+    for recipe, every in selection.runs.items():
+        runs = {task: seeds for task, seeds in every.items() if not any(map(is_constant, seeds.values()))}
         for task, seeds in qualities(runs).items():
             scores[task].append([each.scores[each.metric] for each in seeds.values()])
         if recipe != BASELINE:
@@ -74,8 +78,9 @@ def measured_row(recipe: str, setting: Setting) -> Row:
         notes.append(f"incomplete: no score of seed {declaration.seeds[0]} on {where}")
     drop = _average(recipe, drops, setting) if complete else None
     found = ScoredProfiles.of(runs, setting.baseline, setting.selection, setting.machine)
+    base = ScoredProfiles.of(setting.baseline, setting.baseline, setting.selection, setting.machine)
     costs = measured_costs(
-        recipe, found, setting.axes, compared, declaration.runtimes, setting.cards, complete=complete
+        recipe, found, base, setting.axes, compared, declaration.runtimes, setting.cards, complete=complete
     )
     control = setting.selection.runs.get(FINE_TUNING, {})
     used = {task: runs[task] for task in compared if task in runs}

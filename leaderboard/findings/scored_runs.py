@@ -12,6 +12,7 @@ import numpy as np
 from harness.recipes.recipe import BASELINE
 from harness.records.schema import Quality, Record
 from leaderboard.boards.record_selection import newest
+from leaderboard.findings.one_answer import is_constant
 
 BySeed: TypeAlias = Mapping[int, Record]
 
@@ -119,13 +120,13 @@ class ScoredRuns:
         """Estimate the variance, over seeds, of the difference between a recipe and its baseline on a task.
 
         It is pooled over all recipes with at least two seeds: Σ (d − mean d)² / Σ (seeds − 1), in squared points. None
-        if there is no such recipe.
+        if there is no such recipe. A recipe that gives one answer scores alike with every seed, and is left out.
         """
         squares, freedom = 0.0, 0
         for recipes in self.by_terms.values():
             for recipe, own in recipes.items():
                 base = self.baseline_of(task, own.get(task, {})) if recipe != BASELINE else {}
-                if len(base) < 2:
+                if len(base) < 2 or any(is_constant(task, quality_of(own[task][seed])) for seed in base):
                     continue
                 differences = [points(quality_of(own[task][s])) - points(quality_of(base[s])) for s in base]
                 squares += float(np.var(differences)) * len(differences)

@@ -130,6 +130,32 @@ def test_the_best_runtime_is_the_row_s_own_fastest() -> None:
     assert row.speedup == 2.0
 
 
+def test_the_best_runtimes_of_row_and_baseline_are_compared() -> None:
+    """The baseline is twice as fast under onnxruntime; a row that gains most under eager gains less over that."""
+    records = [
+        *scored(a=89.0, b=88.0),
+        timed("a", speedup=2.5, median_ms=4.0),
+        timed("a", speedup=10 / 9, median_ms=4.5, runtime="onnxruntime", baseline_ms=5.0),
+        timed("b", speedup=1.25, median_ms=8.0),
+        timed("b", speedup=10 / 7, median_ms=3.5, runtime="onnxruntime", baseline_ms=5.0),
+    ]
+    rows = by_recipe(measured_board(records))
+    assert rows["a"].ratios["latency-128-best"]["runtime"] == "eager"
+    assert rows["a"].costs["latency-128-best"] == pytest.approx(4.0 / 5.0)
+    assert rows["b"].costs["latency-128-best"] == pytest.approx(3.5 / 5.0)
+
+
+def test_what_only_eager_runs_is_held_against_the_fastest_baseline() -> None:
+    records = [
+        *scored(a=89.0),
+        timed("a", speedup=2.5, median_ms=4.0),
+        timed("baseline", median_ms=10.0),
+        timed("baseline", median_ms=5.0, runtime="onnxruntime"),
+    ]
+    row = by_recipe(measured_board(records))["a"]
+    assert row.costs["latency-128-best"] == pytest.approx(4.0 / 5.0)
+
+
 def test_a_simulated_cost_counts_as_no_less_than_the_baselines() -> None:
     records = [
         *scored(magnitude=89.0, a=88.0),

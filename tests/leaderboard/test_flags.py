@@ -140,3 +140,31 @@ def test_a_regression_can_give_one_answer_too(
     row = by_recipe(measured_board([base, regressed(values, correlation, low)]))["a"]
     found = {flag["code"] for flag in row.flags} & {"constant", "near-majority", "near-chance"}
     assert found == ({code} if code else set())
+
+
+def test_a_row_of_one_answer_says_nothing_about_seeds() -> None:
+    """Its score is the same with every seed, which would make the other rows look certain."""
+    seeds = (0, 1, 2)
+    base = [quality("baseline", "sst2", 90.0, seed) for seed in seeds]
+    moving = [
+        quality("a", "sst2", score, seed) for seed, score in zip(seeds, (80.0, 84.0, 82.0), strict=True)
+    ]
+    same = [
+        quality("b", "sst2", 60.0, seed, predictions=answers(0, correct=60, majority=60)) for seed in seeds
+    ]
+    without = by_recipe(measured_board([*base, *moving]))["a"]
+    beside = by_recipe(measured_board([*base, *moving, *same]))["a"]
+    assert beside.drop_ci95 == without.drop_ci95
+
+
+def test_a_correlation_is_judged_by_its_own_interval() -> None:
+    """An accuracy near the majority's may hide a correlation that one answer does not have."""
+    predictions = answers(9, correct=69, majority=60)  # flagged near-majority if it is judged by accuracy
+    shared = {"metric": "matthews_correlation", "examples": 1043, "predictions": predictions}
+    base = quality("baseline", "cola", 40.0, metric="matthews_correlation", examples=1043)
+    for score, flagged in ((23.5, False), (0.5, True)):
+        row = by_recipe(measured_board([base, quality("a", "cola", score, **shared)]))["a"]
+        codes = {flag["code"] for flag in row.flags}
+        assert "one-seed" in codes
+        assert ("near-chance" in codes) == flagged
+        assert "near-majority" not in codes

@@ -204,6 +204,7 @@ def profile(
     base: tuple[int, int, int] = (100_000_000, 2_000_000_000, 300_000_000),
     width: float = 0.05,
     median_ms: float | None = None,
+    baseline_ms: float = 10.0,
     aa_floor: float | None = 0.01,
     memory_floor: float | None = None,
     started: str = "2030-01-01T00:00:00+00:00",
@@ -233,7 +234,7 @@ def profile(
             total=total(held.disk_bytes, flops, memory),
             latency=paired_latency(
                 median_ms=10 / ratio if median_ms is None else median_ms,
-                baseline_median_ms=10.0,
+                baseline_median_ms=baseline_ms,
                 speedup=speedup,
                 speedup_ci95=(ratio - width, ratio + width),
                 verdict="none" if speedup is None else "measured",

@@ -6,6 +6,7 @@ project's own code shows as a difference.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import itertools
 import json
@@ -67,6 +68,7 @@ def _scores(records: list[dict[str, Any]], declared: dict[str, Any]) -> pd.DataF
                 "replicates": np.array(quality["replicates"]),
                 "hash": record["artifact"]["hash"],
                 "bytes": record["artifact"]["disk_bytes"],
+                "constant": _one_answer(quality["predictions"]),
                 "started": record["provenance"]["started"],
                 "terms": of_baseline if record["recipe"] == "baseline" else whole,
                 "baseline_terms": of_baseline,
@@ -83,6 +85,16 @@ def _scores(records: list[dict[str, Any]], declared: dict[str, Any]) -> pd.DataF
     return pd.concat(kept).drop_duplicates(["recipe", "task", "seed"], keep="last")
 
 
+def _one_answer(predictions: dict[str, Any] | None) -> bool:
+    """99 % of the answers are one class; for a regression, 99 % of the scores are one number."""
+    if predictions is None:
+        return False
+    if predictions["answered"]:
+        return bool(max(predictions["answered"]) >= 0.99 * predictions["rows"])
+    scores = np.frombuffer(base64.b64decode(predictions["scores"]), "<f2")
+    return bool(np.unique(scores, return_counts=True)[1].max() >= 0.99 * len(scores))
+
+
 def _normal(*names: str, count: int) -> np.ndarray:
     digest = hashlib.sha256("\n".join(names).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big")).standard_normal(count)
@@ -94,7 +106,8 @@ def _drops(scores: pd.DataFrame, declared: dict[str, Any]) -> dict[str, dict[str
     pairs = pairs[pairs["baseline_terms"] == pairs["baseline_terms_base"]].copy()
     pairs["difference"] = pairs["score"] - pairs["score_base"]
     variances = {}
-    for task, of_task in pairs[pairs["recipe"] != "baseline"].groupby("task"):
+    constant = pairs.groupby(["recipe", "task"])["constant"].transform("any")
+    for task, of_task in pairs[(pairs["recipe"] != "baseline") & ~constant].groupby("task"):
         by_recipe = of_task.groupby("recipe")["difference"]
         several = by_recipe.transform("size") > 1
         squares = ((of_task["difference"] - by_recipe.transform("mean")) ** 2)[several].sum()
@@ -176,6 +189,7 @@ def _costs(
     for recipe in ranked:
         costs: dict[str, tuple[float, float, float, bool]] = {}
         times: dict[str, float] = {}
+        base: dict[str, float] = {}
         tasks = found[recipe]["artifacts"]
         if recipe != "baseline":
             _add(costs, "size", [_size(seeds) for seeds in tasks.values()])
@@ -189,12 +203,27 @@ def _costs(
             _add(costs, f"memory-{name}-{runtime}", [_memory(each) for each in here])
             if f"latency-{name}-{runtime}" in costs:
                 times[f"{name}-{runtime}"] = sum(np.log(each["latency"]["median_ms"]) for each in here)
+            alone = [
+                _find(profiles, seeds, name, runtime, machine)
+                for seeds in found["baseline"]["artifacts"].values()
+            ]
+            lasted = [
+                own["latency"]["baseline_median_ms"]
+                if own is not None
+                else each and each["latency"]["median_ms"]
+                for own, each in zip(here, alone, strict=True)
+            ]
+            if all(lasted):
+                base[f"{name}-{runtime}"] = np.mean(np.log(lasted))
         if len(declared["runtimes"]) > 1:
             for name in names:
                 known = {key: value for key, value in times.items() if key.startswith(f"{name}-")}
                 if known:
                     best = min(known, key=lambda key: known[key])
-                    costs[f"latency-{name}-best"] = costs[f"latency-{best}"]
+                    least = min(value for key, value in base.items() if key.startswith(f"{name}-"))
+                    slower = float(np.exp(base[best] - least))
+                    ratio, counted, *rest = costs[f"latency-{best}"]
+                    costs[f"latency-{name}-best"] = (ratio * slower, counted * slower, *rest)
                     found[recipe][f"best-{name}"] = f"latency-{best}"
         found[recipe]["costs"] = costs
     axes = {key for recipe in ranked for key in found[recipe]["costs"]}
