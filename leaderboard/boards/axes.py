@@ -11,7 +11,7 @@ from harness.records.costs import Cost
 from harness.records.schema import Workload
 
 BEST = "best"
-"""Stands for a runtime: that in which the row's own passes are fastest."""
+"""Stands for two runtimes: that in which the row's own passes are fastest, and that in which the baseline's are."""
 
 
 @dataclass(frozen=True)
