@@ -60,15 +60,20 @@ def standardized(model: Model, rows: EncodedSplit) -> Iterator[None]:
     if not readers:
         yield
         return
+    before = [_weights(reader) for reader in readers]
     for reader, (mean, deviation) in zip(readers, _statistics(model, readers, rows), strict=True):
         reader.standard = Standardized(mean, deviation)
         unfold(first_map(reader), mean, deviation)
+    unfolded = [_weights(reader) for reader in readers]
     try:
         yield
     finally:
-        for reader in readers:
+        for reader, own, start in zip(readers, before, unfolded, strict=True):
             assert isinstance(reader.standard, Standardized)
-            fold(first_map(reader), reader.standard.mean, reader.standard.deviation)
+            if all(map(torch.equal, _weights(reader), start)):  # not trained: folding would only round
+                first_map(reader).load_state_dict(dict(zip(("weight", "bias"), own, strict=True)))
+            else:
+                fold(first_map(reader), reader.standard.mean, reader.standard.deviation)
             reader.standard = nn.Identity()
 
 
@@ -130,6 +135,11 @@ def first_map(reader: Reader) -> nn.Linear:
         found = reader.pooler
     assert found is not None
     return found
+
+
+def _weights(reader: Reader) -> tuple[Tensor, Tensor]:
+    linear = first_map(reader)
+    return linear.weight.detach().clone(), linear.bias.detach().clone()
 
 
 def _is_trained(linear: nn.Linear) -> bool:

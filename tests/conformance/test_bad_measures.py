@@ -56,7 +56,9 @@ def test_where_the_cost_depends_on_the_input_predictions_count(monkeypatch: pyte
     with Subject(Dependent) as subject:
         run_check("independence", subject)
         given = Head.forward
-        monkeypatch.setattr(Head, "forward", lambda self, x: given(self, x).roll(len(x), dims=1))
+        monkeypatch.setattr(
+            Head, "forward", lambda self, x, present: given(self, x, present).roll(len(x), dims=1)
+        )
         with pytest.raises(Broken, match="prediction depends on"):
             run_check("independence", subject)
 

@@ -197,6 +197,12 @@ def test_random_bert_base_agrees_both_ways(tmp_path: Path) -> None:
     assert difference(theirs(back, batch), expected) <= TOLERANCE
 
 
+@pytest.fixture(scope="module")
+def minilm(minilm_folder: Path) -> Encoder:
+    """MiniLM read as `transformers` reads it: by its first token."""
+    return load_model("minilm-l6@first-token", labels=3, seed=1)
+
+
 def minilm_agrees(model: Encoder, folder: Path, texts: list[str], pairs: list[str] | None, size: int) -> None:
     """Batches of `size` through our tokenizer and model, against theirs loaded from what we saved."""
     save_checkpoint(model, folder)
@@ -224,7 +230,7 @@ def test_minilm_on_pairs(minilm: Encoder, tmp_path: Path) -> None:
 
 
 def test_minilm_hidden_states_and_full_length(minilm_folder: Path) -> None:
-    model = load_model("minilm-l6", head="none")
+    model = load_model("minilm-l6@first-token", head="none")
     hf = BertModel.from_pretrained(minilm_folder, attn_implementation="eager").eval()
     batch = model.encode([" ".join(sentences(60, 3)), sentences(1, 4)[0]])
     assert batch.input_ids.shape == (2, 512)

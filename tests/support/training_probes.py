@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.compression.card import options
 from harness.compression.context import Context, Step
@@ -16,7 +16,7 @@ from harness.recipes.discovery import discover
 from harness.recipes.recipe import Call
 
 
-def state(model: Encoder) -> list[Tensor]:
+def state(model: nn.Module) -> list[Tensor]:
     return [parameter.detach().clone() for parameter in model.parameters()]
 
 
