@@ -181,7 +181,7 @@ def test_a_picked_row_stays_picked_on_another_axis(opened):
     page = opened.page
     page.locator(f"{MEASURED} tr[data-id='dynamic-int8@minilm-l6'] [data-name] button").click()
     page.select_option(f"{MEASURED} [data-axis]", "flops-128")
-    opened.drawn(MEASURED, "flops")
+    opened.drawn(MEASURED, "flops-128")
     thick = f"""document.querySelector("{MEASURED} .mark-symbol path[stroke-width='3.5']")"""
     page.wait_for_function(f"{thick} !== null")
     assert "Dynamic int8" in page.evaluate(f"{thick}.getAttribute('aria-label')")
