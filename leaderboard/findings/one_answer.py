@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from harness.records.predictions import share_of_one_answer
 from harness.records.schema import Quality
+from leaderboard.boards.flags import ONE_ANSWER
 from leaderboard.boards.names import GLUE
 
 POSITIVES = {"cola": 721, "mrpc": 279, "rte": 131, "sst2": 444}
 """The number of examples of class 1 in the dev splits of GLUE's tasks with two classes."""
 
-CONSTANT = 0.99
-"""The share of examples with the same answer from which on a classifier counts as constant."""
-
 
 def is_constant(task: str, quality: Quality) -> bool:
-    """Check whether a model gives one answer to at least the share `CONSTANT` of the examples.
+    """Check whether a model gives one answer to at least the share `ONE_ANSWER` of the examples.
 
     Records without predictions are judged by their scores.
     """
@@ -22,7 +20,7 @@ def is_constant(task: str, quality: Quality) -> bool:
     if kept is None:
         return gives_one_answer(task, quality)
     share = share_of_one_answer(kept)
-    return share is not None and share >= CONSTANT
+    return share is not None and share >= ONE_ANSWER
 
 
 def dev_size(task: str) -> int:
